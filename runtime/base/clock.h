@@ -1,0 +1,17 @@
+/* One monotonic clock, in nanoseconds, for timings and deadlines. */
+#ifndef HW_RUNTIME_BASE_CLOCK_H
+#define HW_RUNTIME_BASE_CLOCK_H
+
+#include <stdint.h>
+#include <time.h>
+
+static inline uint64_t hw_clock_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static inline double hw_seconds_since(uint64_t start_ns) { return (double)(hw_clock_ns() - start_ns) * 1e-9; }
+
+#endif
