@@ -1,0 +1,273 @@
+/* Collectives over MPI point-to-point messages, with algorithms of our own.
+ *
+ * Our own, for two reasons: the order of additions is part of the product (comm.h), and what this rank sends to others is
+ * then known to the byte instead of being the library's choice.
+ *
+ * All-reduce, any number of ranks n, p = largest power of two <= n, extra = n - p:
+ *   fold      ranks 2i and 2i + 1 below 2 * extra add up on rank 2i; p "nodes" remain, in rank order
+ *   exchange  among the nodes, nearest neighbours first (distance 1, 2, 4 ...), so that every element is added as the
+ *             balanced tree over the node index, whichever of the two ways is taken:
+ *             short: whole vectors (recursive doubling, log2 p messages of S bytes)
+ *             long:  halves of the vector (reduce-scatter by recursive halving and all-gather on the way back,
+ *                    2 log2 p messages, 2 (p - 1) / p S bytes: Rabenseifner 2004 with the distances in ascending order)
+ *   unfold    rank 2i gives the sum to rank 2i + 1 */
+#include <limits.h>
+#include <mpi.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/comm_ops.h"
+
+enum {
+    MAX_STEPS = 32,          /* log2 of the number of ranks */
+    LONG_BYTES = 32 << 10,   /* halves instead of whole vectors from here on */
+    PIECE_BYTES = 256 << 20, /* MPI counts are int */
+    TAG_REDUCE = 1,
+    TAG_GATHER,
+    TAG_BROADCAST,
+};
+
+typedef struct mpi_state {
+    MPI_Comm comm;
+    int rank, n_ranks;
+    int must_finalize;
+    void *scratch; /* incoming vectors; grows to the largest message and stays */
+    size_t scratch_bytes;
+    MPI_Request *requests; /* [2 * n_ranks] */
+} mpi_state;
+
+static hw_status check(int code, const char *what, hw_error *err)
+{
+    if (code == MPI_SUCCESS) return HW_OK;
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int n;
+    MPI_Error_string(code, text, &n);
+    return hw_fail(err, HW_ERR_DEVICE, "MPI: %s: %s", what, text);
+}
+
+static void destroy(void *state)
+{
+    mpi_state *m = state;
+    if (!m) return;
+    int must_finalize = m->must_finalize;
+    if (m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
+    free(m->scratch);
+    free(m->requests);
+    free(m);
+    if (must_finalize) MPI_Finalize();
+}
+
+static hw_status create(void **state, int *rank, int *n_ranks, hw_error *err)
+{
+    int initialized = 0, level;
+    *state = NULL;
+    mpi_state *m = calloc(1, sizeof *m);
+    if (!m) return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory");
+    m->comm = MPI_COMM_NULL;
+    MPI_Initialized(&initialized);
+    hw_status st = HW_OK;
+    if (!initialized &&
+        !(st = check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), "MPI_Init", err)))
+        m->must_finalize = 1;
+    if (!st) st = check(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm), "MPI_Comm_dup", err);
+    if (!st) st = check(MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler", err);
+    if (!st) {
+        MPI_Comm_rank(m->comm, &m->rank);
+        MPI_Comm_size(m->comm, &m->n_ranks);
+        m->requests = calloc(2 * (size_t)m->n_ranks, sizeof *m->requests);
+        if (!m->requests) st = hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
+    }
+    if (st) {
+        destroy(m);
+        return st;
+    }
+    *state = m;
+    *rank = m->rank;
+    *n_ranks = m->n_ranks;
+    return HW_OK;
+}
+
+static hw_status reserve(mpi_state *m, size_t n_bytes, hw_error *err)
+{
+    if (n_bytes <= m->scratch_bytes) return HW_OK;
+    free(m->scratch);
+    m->scratch_bytes = 0;
+    if (!(m->scratch = aligned_alloc(64, (n_bytes + 63) / 64 * 64)))
+        return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for a message of %zu bytes", n_bytes);
+    m->scratch_bytes = n_bytes;
+    return HW_OK;
+}
+
+/* Both directions at once, in pieces that an int can count. Either size may be 0. */
+static hw_status exchange(mpi_state *m, const void *out, size_t out_bytes, int to, void *in, size_t in_bytes,
+                          int from, int tag, uint64_t *sent, hw_error *err)
+{
+    const char *o = out;
+    char *i = in;
+    *sent += out_bytes;
+    while (out_bytes || in_bytes) {
+        size_t no = out_bytes < PIECE_BYTES ? out_bytes : PIECE_BYTES;
+        size_t ni = in_bytes < PIECE_BYTES ? in_bytes : PIECE_BYTES;
+        hw_status st =
+            check(MPI_Sendrecv(o, (int)no, MPI_BYTE, no ? to : MPI_PROC_NULL, tag, i, (int)ni, MPI_BYTE,
+                               ni ? from : MPI_PROC_NULL, tag, m->comm, MPI_STATUS_IGNORE),
+                  "exchange with another rank", err);
+        if (st) return st;
+        o += no, i += ni, out_bytes -= no, in_bytes -= ni;
+    }
+    return HW_OK;
+}
+
+/* into = into (op) other, `count` elements. Which of the two ranks holds which operand does not matter: both operations commute
+ * to the bit. */
+static void combine(void *into, const void *other, size_t count, hw_dtype type, hw_reduce op)
+{
+    if (type == HW_F32) {
+        float *restrict a = into;
+        const float *restrict b = other;
+        for (size_t i = 0; i < count; i++) a[i] += b[i];
+        return;
+    }
+    uint64_t *restrict a = into;
+    const uint64_t *restrict b = other;
+    if (op == HW_SUM)
+        for (size_t i = 0; i < count; i++) a[i] += b[i];
+    else
+        for (size_t i = 0; i < count; i++) a[i] = a[i] > b[i] ? a[i] : b[i];
+}
+
+typedef struct nodes {
+    int n, extra; /* how many, and how many of them are pairs of ranks */
+    int mine;     /* -1: this rank is folded into another */
+} nodes;
+
+static nodes fold_ranks(const mpi_state *m)
+{
+    nodes t = {.n = 1};
+    while (t.n * 2 <= m->n_ranks) t.n *= 2;
+    t.extra = m->n_ranks - t.n;
+    if (m->rank >= 2 * t.extra) t.mine = m->rank - t.extra;
+    else t.mine = m->rank % 2 ? -1 : m->rank / 2;
+    return t;
+}
+
+static int node_rank(nodes t, int node) { return node < t.extra ? 2 * node : node + t.extra; }
+
+static hw_status reduce_short(mpi_state *m, nodes t, char *buffer, size_t count, hw_dtype type, hw_reduce op,
+                              uint64_t *sent, hw_error *err)
+{
+    size_t n_bytes = count * hw_dtype_size(type);
+    for (int distance = 1; distance < t.n; distance *= 2) {
+        int peer = node_rank(t, t.mine ^ distance);
+        hw_status st = exchange(m, buffer, n_bytes, peer, m->scratch, n_bytes, peer, TAG_REDUCE, sent, err);
+        if (st) return st;
+        combine(buffer, m->scratch, count, type, op);
+    }
+    return HW_OK;
+}
+
+static hw_status reduce_long(mpi_state *m, nodes t, char *buffer, size_t count, hw_dtype type, hw_reduce op,
+                             uint64_t *sent, hw_error *err)
+{
+    size_t size = hw_dtype_size(type), begin[MAX_STEPS + 1] = {0}, end[MAX_STEPS + 1] = {count};
+    int step = 0;
+    hw_status st;
+    for (int distance = 1; distance < t.n; distance *= 2, step++) {
+        int peer = node_rank(t, t.mine ^ distance), upper = (t.mine & distance) != 0;
+        size_t middle = begin[step] + (end[step] - begin[step]) / 2;
+        size_t keep[2] = {upper ? middle : begin[step], upper ? end[step] : middle};
+        size_t give[2] = {upper ? begin[step] : middle, upper ? middle : end[step]};
+        if ((st = exchange(m, buffer + give[0] * size, (give[1] - give[0]) * size, peer, m->scratch,
+                           (keep[1] - keep[0]) * size, peer, TAG_REDUCE, sent, err)))
+            return st;
+        combine(buffer + keep[0] * size, m->scratch, keep[1] - keep[0], type, op);
+        begin[step + 1] = keep[0];
+        end[step + 1] = keep[1];
+    }
+    for (int distance = t.n / 2; distance; distance /= 2, step--) {
+        int peer = node_rank(t, t.mine ^ distance), upper = (t.mine & distance) != 0;
+        size_t get[2] = {upper ? begin[step - 1] : end[step], upper ? begin[step] : end[step - 1]};
+        if ((st = exchange(m, buffer + begin[step] * size, (end[step] - begin[step]) * size, peer,
+                           buffer + get[0] * size, (get[1] - get[0]) * size, peer, TAG_REDUCE, sent, err)))
+            return st;
+    }
+    return HW_OK;
+}
+
+static hw_status all_reduce(void *state, void *buffer, size_t count, hw_dtype type, hw_reduce op,
+                            uint64_t *sent, hw_error *err)
+{
+    mpi_state *m = state;
+    size_t n_bytes = count * hw_dtype_size(type);
+    nodes t = fold_ranks(m);
+    hw_status st = reserve(m, n_bytes, err);
+    if (st) return st;
+    if (t.mine < 0) { /* folded into the rank below: give, then wait for the sum */
+        st = exchange(m, buffer, n_bytes, m->rank - 1, NULL, 0, 0, TAG_REDUCE, sent, err);
+        return st ? st : exchange(m, NULL, 0, 0, buffer, n_bytes, m->rank - 1, TAG_REDUCE, sent, err);
+    }
+    if (t.mine < t.extra) {
+        if ((st = exchange(m, NULL, 0, 0, m->scratch, n_bytes, m->rank + 1, TAG_REDUCE, sent, err)))
+            return st;
+        combine(buffer, m->scratch, count, type, op);
+    }
+    st = (n_bytes < LONG_BYTES ? reduce_short : reduce_long)(m, t, buffer, count, type, op, sent, err);
+    if (st || t.mine >= t.extra) return st;
+    return exchange(m, buffer, n_bytes, m->rank + 1, NULL, 0, 0, TAG_REDUCE, sent, err);
+}
+
+static hw_status all_gather(void *state, const void *send, size_t n_bytes, void *recv, uint64_t *sent,
+                            hw_error *err)
+{
+    mpi_state *m = state;
+    int n = 0;
+    hw_status st = HW_OK;
+    if (n_bytes > PIECE_BYTES)
+        return hw_fail(err, HW_ERR_INVALID, "all-gather of %zu bytes per rank, at most %d are sent at once",
+                       n_bytes, (int)PIECE_BYTES);
+    memcpy((char *)recv + (size_t)m->rank * n_bytes, send, n_bytes);
+    for (int i = 1; i < m->n_ranks && !st; i++) {
+        int from = (m->rank + m->n_ranks - i) % m->n_ranks;
+        st = check(MPI_Irecv((char *)recv + (size_t)from * n_bytes, (int)n_bytes, MPI_BYTE, from, TAG_GATHER,
+                             m->comm, &m->requests[n++]),
+                   "receive", err);
+    }
+    for (int i = 1; i < m->n_ranks && !st; i++) {
+        st = check(MPI_Isend(send, (int)n_bytes, MPI_BYTE, (m->rank + i) % m->n_ranks, TAG_GATHER, m->comm,
+                             &m->requests[n++]),
+                   "send", err);
+        *sent += n_bytes;
+    }
+    return st ? st : check(MPI_Waitall(n, m->requests, MPI_STATUSES_IGNORE), "all-gather", err);
+}
+
+/* Binomial tree: in round k, the ranks that have the data (numbered from the root) pass it on to the rank 2^k further. */
+static hw_status broadcast(void *state, void *buffer, size_t n_bytes, int root, uint64_t *sent, hw_error *err)
+{
+    mpi_state *m = state;
+    int me = (m->rank - root + m->n_ranks) % m->n_ranks;
+    for (int distance = 1; distance < m->n_ranks; distance *= 2) {
+        hw_status st = HW_OK;
+        int to = (me + distance + root) % m->n_ranks, from = (me - distance + root + m->n_ranks) % m->n_ranks;
+        if (me < distance && me + distance < m->n_ranks)
+            st = exchange(m, buffer, n_bytes, to, NULL, 0, 0, TAG_BROADCAST, sent, err);
+        else if (me >= distance && me < 2 * distance)
+            st = exchange(m, NULL, 0, 0, buffer, n_bytes, from, TAG_BROADCAST, sent, err);
+        if (st) return st;
+    }
+    return HW_OK;
+}
+
+static void abort_job(void *state, int exit_code)
+{
+    mpi_state *m = state;
+    MPI_Abort(m->comm, exit_code);
+}
+
+const hw_comm_ops hw_comm_mpi_ops = {.name = "mpi",
+                                     .create = create,
+                                     .destroy = destroy,
+                                     .all_reduce = all_reduce,
+                                     .all_gather = all_gather,
+                                     .broadcast = broadcast,
+                                     .abort = abort_job};

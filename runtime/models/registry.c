@@ -1,0 +1,6 @@
+/* The architectures that Headway knows. To add one: its file in this folder, and a line here. */
+#include "runtime/model.h"
+
+extern const hw_architecture hw_llama, hw_gpt2;
+
+const hw_architecture *const hw_architectures[] = {&hw_llama, &hw_gpt2, NULL};
