@@ -1,12 +1,32 @@
 #include "runtime/base/status.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
+/* Bytes of the well-formed UTF-8 character at `p`, 0 when there is none: overlong forms, surrogates and what a cut left over. */
+static size_t utf8_character(const unsigned char *p)
+{
+    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = *p < 0x80 ? 1 : *p >> 5 == 6 ? 2 : *p >> 4 == 14 ? 3 : *p >> 3 == 30 ? 4 : 0;
+    uint32_t c = n > 1 ? *p & (0x7fu >> n) : *p;
+    for (size_t i = 1; i < n; i++) {
+        if (p[i] >> 6 != 2) return 0; /* the terminating zero is none of these */
+        c = c << 6 | (p[i] & 0x3fu);
+    }
+    return n && c >= smallest[n] && c <= 0x10ffff && c >> 11 != 0x1b ? n : 0;
+}
+
+/* Terminals act on control characters, on U+0080 to U+009F as much as on those of ASCII. */
 static void make_printable(char *text)
 {
-    for (unsigned char *p = (unsigned char *)text; *p; p++)
-        if (*p < 0x20 || *p == 0x7f) *p = '?';
+    for (unsigned char *p = (unsigned char *)text; *p;) {
+        size_t n = utf8_character(p);
+        if (n == 1 && (*p < 0x20 || *p == 0x7f)) n = 0;
+        if (n == 2 && p[0] == 0xc2 && p[1] < 0xa0) n = 0;
+        if (!n) *p = '?';
+        p += n ? n : 1;
+    }
 }
 
 hw_status hw_fail_va(hw_error *err, hw_status status, const char *format, va_list args)
@@ -31,13 +51,17 @@ hw_status hw_context(hw_error *err, hw_status status, const char *format, ...)
     if (status == HW_OK || !err) return status;
     char said[HW_ERROR_CAPACITY];
     memcpy(said, err->message, sizeof said);
+    size_t kept =
+        strlen(said) < sizeof said / 2 ? strlen(said) : sizeof said / 2; /* a long context leaves it room */
     va_list args;
     va_start(args, format);
-    int n = vsnprintf(err->message, sizeof err->message, format, args);
+    vsnprintf(err->message, sizeof err->message - kept - 2, format, args);
     va_end(args);
+    size_t n = strlen(err->message);
+    n += (size_t)snprintf(err->message + n, sizeof err->message - n, ": ");
+    strncpy(err->message + n, said, sizeof err->message - n - 1);
+    err->message[sizeof err->message - 1] = '\0';
     make_printable(err->message);
-    if (n >= 0 && (size_t)n < sizeof err->message)
-        snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", said);
     return status;
 }
 

@@ -32,14 +32,14 @@ typedef struct hw_error {
 } hw_error;
 
 /* Local. Writes the message and returns `status`, so that it can stand in a return statement. `err` may be NULL.
- * Control characters in the formatted text (they can come from a hostile file) are shown as '?'. */
+ * Control characters and broken UTF-8 in the formatted text (they can come from a hostile file) are shown as '?'. */
 hw_status hw_fail(hw_error *err, hw_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 hw_status hw_fail_va(hw_error *err, hw_status status, const char *format, va_list args)
     __attribute__((format(printf, 3, 0), cold));
 
-/* Local. Puts "context: " in front of a message that was already written. Does nothing when `status` is HW_OK.
- * Returns `status`. */
+/* Local. Puts "context: " in front of a message that was already written. A context that is too long is cut
+ * rather than the message. Does nothing when `status` is HW_OK. Returns `status`. */
 hw_status hw_context(hw_error *err, hw_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
