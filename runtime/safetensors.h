@@ -2,8 +2,9 @@
  *
  * The header must be JSON without duplicate keys; tensors must cover the data from its first byte to the last byte of
  * the file without holes or overlap; every shape's product must equal its byte count. A file that breaks one of these is refused
- * with the tensor's name. Data is read with pread in the pieces asked for: a mapped file that shrinks would kill the
- * process. All functions are Local. */
+ * with the tensor's name. The byte count of a dtype that is newer than this reader cannot be checked against its shape; such a
+ * tensor is listed, and it is for whoever needs it to refuse it. Data is read with pread in the pieces asked for: a mapped file
+ * that shrinks would kill the process. An open file may be read from several threads at once. All functions are Local. */
 #ifndef HW_RUNTIME_SAFETENSORS_H
 #define HW_RUNTIME_SAFETENSORS_H
 
@@ -21,7 +22,8 @@ enum { HW_TENSOR_MAX_DIMS = 8 };
 
 typedef struct hw_tensor_info {
     const char *name; /* borrowed from the file object */
-    hw_dtype dtype;   /* HW_DTYPE_NONE: a type that Headway does not read; its name is in dtype_name */
+    hw_dtype
+        dtype; /* HW_F32, HW_F16 or HW_BF16; else HW_DTYPE_NONE: not read as weights, its name is in dtype_name */
     char dtype_name[16];
     int n_dims;
     uint64_t shape[HW_TENSOR_MAX_DIMS];
@@ -47,7 +49,8 @@ const hw_tensor_info *hw_safetensors_find(const hw_safetensors *f,
                                           const char *name); /* NULL when there is none */
 const char *hw_safetensors_path(const hw_safetensors *f);
 
-/* Reads bytes [first, first + n_bytes) of a tensor's data into `dst`. Errors: HW_ERR_MODEL (the file shrank, disk error). */
+/* Reads bytes [first, first + n_bytes) of a tensor's data into `dst`. Errors: HW_ERR_MODEL (the file shrank, disk error),
+ * HW_ERR_INVALID (a range outside the tensor, or a header without a file). */
 hw_status hw_safetensors_read(const hw_safetensors *f, const hw_tensor_info *t, uint64_t first,
                               size_t n_bytes, void *dst, hw_error *err);
 
