@@ -1,0 +1,14 @@
+/* libheadway: everything that another program needs, in one header.
+ *
+ *     #include <headway/headway.h>
+ *
+ * Found with find_package(headway) and headway::headway, or with `pkg-config --cflags --libs headway`. The headers that are included
+ * here are the public ones; each explains its part. */
+#ifndef HW_RUNTIME_HEADWAY_H
+#define HW_RUNTIME_HEADWAY_H
+
+#include "runtime/base/dtype.h"
+#include "runtime/base/status.h"
+#include "runtime/tokenizer.h"
+
+#endif
