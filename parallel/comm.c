@@ -8,7 +8,7 @@
 struct hw_comm {
     const hw_comm_ops *ops;
     void *state;
-    int rank, n_ranks;
+    int rank, n_ranks, n_local_ranks;
     hw_meter *meter;
 };
 
@@ -48,7 +48,7 @@ hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err)
     hw_comm *c = calloc(1, sizeof *c);
     if (!c) return hw_fail(err, HW_ERR_NO_MEMORY, "communicator: no memory");
     hw_status st = hw_meter_create(&c->meter, err);
-    if (!st && !(st = ops->create(&c->state, &c->rank, &c->n_ranks, err))) c->ops = ops;
+    if (!st && !(st = ops->create(&c->state, &c->rank, &c->n_ranks, &c->n_local_ranks, err))) c->ops = ops;
     if (st) {
         hw_comm_destroy(c);
         return st;
@@ -67,6 +67,7 @@ void hw_comm_destroy(hw_comm *c)
 
 int hw_comm_rank(const hw_comm *c) { return c->rank; }
 int hw_comm_n_ranks(const hw_comm *c) { return c->n_ranks; }
+int hw_comm_n_local_ranks(const hw_comm *c) { return c->n_local_ranks; }
 const char *hw_comm_backend(const hw_comm *c) { return c->ops->name; }
 hw_meter *hw_comm_meter(hw_comm *c) { return c->meter; }
 

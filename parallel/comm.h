@@ -30,6 +30,7 @@ void hw_comm_destroy(hw_comm *c);
 
 int hw_comm_rank(const hw_comm *c);
 int hw_comm_n_ranks(const hw_comm *c);
+int hw_comm_n_local_ranks(const hw_comm *c); /* ranks on this host, this one included */
 const char *hw_comm_backend(const hw_comm *c);
 hw_meter *hw_comm_meter(hw_comm *c); /* borrowed */
 

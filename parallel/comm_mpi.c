@@ -57,7 +57,19 @@ static void destroy(void *state)
     if (must_finalize) MPI_Finalize();
 }
 
-static hw_status create(void **state, int *rank, int *n_ranks, hw_error *err)
+/* Ranks that share this host's memory. Collective. */
+static hw_status count_local(const mpi_state *m, int *n, hw_error *err)
+{
+    MPI_Comm host;
+    hw_status st = check(MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, m->rank, MPI_INFO_NULL, &host),
+                         "ranks of a host", err);
+    if (st) return st;
+    MPI_Comm_size(host, n);
+    MPI_Comm_free(&host);
+    return HW_OK;
+}
+
+static hw_status create(void **state, int *rank, int *n_ranks, int *n_local_ranks, hw_error *err)
 {
     int initialized = 0, level;
     *state = NULL;
@@ -77,6 +89,7 @@ static hw_status create(void **state, int *rank, int *n_ranks, hw_error *err)
         m->requests = calloc(2 * (size_t)m->n_ranks, sizeof *m->requests);
         if (!m->requests) st = hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
     }
+    if (!st) st = count_local(m, n_local_ranks, err);
     if (st) {
         destroy(m);
         return st;

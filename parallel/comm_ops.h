@@ -9,7 +9,7 @@
 /* Each adds the bytes that it sends to other ranks to *sent. Only called with more than one rank and more than zero bytes. */
 typedef struct hw_comm_ops {
     const char *name;
-    hw_status (*create)(void **state, int *rank, int *n_ranks, hw_error *err);
+    hw_status (*create)(void **state, int *rank, int *n_ranks, int *n_local_ranks, hw_error *err);
     void (*destroy)(void *state);
     hw_status (*all_reduce)(void *state, void *buffer, size_t count, hw_dtype type, hw_reduce op,
                             uint64_t *sent, hw_error *err);

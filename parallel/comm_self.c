@@ -1,12 +1,12 @@
 /* One rank: nothing crosses. comm.c does not call the operations of a single rank. */
 #include "parallel/comm_ops.h"
 
-static hw_status create(void **state, int *rank, int *n_ranks, hw_error *err)
+static hw_status create(void **state, int *rank, int *n_ranks, int *n_local_ranks, hw_error *err)
 {
     int launched = hw_comm_launched_ranks();
     *state = NULL;
     *rank = 0;
-    *n_ranks = 1;
+    *n_ranks = *n_local_ranks = 1;
     if (launched > 1)
         return hw_fail(
             err, HW_ERR_INVALID,

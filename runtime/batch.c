@@ -1,0 +1,143 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/engine_state.h"
+
+hw_status hw_sequence_create(hw_sequence **out, hw_engine *e, int max_tokens, hw_error *err)
+{
+    *out = NULL;
+    if (!max_tokens) max_tokens = e->options.max_seq_len;
+    if (max_tokens < 1 || max_tokens > e->options.max_seq_len)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "a sequence of %d tokens was asked for, 1 to %d fit in the context", max_tokens,
+                       e->options.max_seq_len);
+    hw_sequence *s = calloc(1, sizeof *s);
+    if (s) s->tokens = calloc((size_t)max_tokens, sizeof *s->tokens);
+    if (!s || !s->tokens) {
+        free(s);
+        return hw_fail(err, HW_ERR_NO_MEMORY, "sequence: no memory for %d tokens", max_tokens);
+    }
+    s->engine = e;
+    s->max_tokens = max_tokens;
+    *out = s;
+    return HW_OK;
+}
+
+void hw_sequence_destroy(hw_sequence *s)
+{
+    if (!s) return;
+    hw_kv_release(s->engine->kv, &s->table);
+    free(s->tokens);
+    free(s);
+}
+
+int hw_sequence_n_tokens(const hw_sequence *s) { return s->n_tokens; }
+const int32_t *hw_sequence_tokens(const hw_sequence *s) { return s->tokens; }
+
+hw_status hw_batch_create(hw_batch **out, hw_engine *e, hw_error *err)
+{
+    *out = NULL;
+    size_t rows = (size_t)e->options.max_batch_rows, logits = (size_t)e->options.max_logit_rows;
+    size_t seqs = (size_t)e->options.max_seqs;
+    hw_batch *b = calloc(1, sizeof *b);
+    if (!b) return hw_fail(err, HW_ERR_NO_MEMORY, "batch: no memory");
+    b->engine = e;
+    b->tokens = calloc(rows, sizeof *b->tokens);
+    b->positions = calloc(rows, sizeof *b->positions);
+    b->seqs = calloc(rows, sizeof *b->seqs);
+    b->logit_rows = calloc(logits, sizeof *b->logit_rows);
+    b->logit_seqs = calloc(logits, sizeof *b->logit_seqs);
+    b->sequences = calloc(seqs, sizeof *b->sequences);
+    b->block_tables = calloc(seqs * (size_t)e->max_blocks, sizeof *b->block_tables);
+    if (!b->tokens || !b->positions || !b->seqs || !b->logit_rows || !b->logit_seqs || !b->sequences ||
+        !b->block_tables) {
+        hw_batch_destroy(b);
+        return hw_fail(err, HW_ERR_NO_MEMORY, "batch: no memory for %zu rows", rows);
+    }
+    *out = b;
+    return HW_OK;
+}
+
+void hw_batch_destroy(hw_batch *b)
+{
+    if (!b) return;
+    if (b->engine->last == b) b->engine->last = NULL;
+    free(b->tokens);
+    free(b->positions);
+    free(b->seqs);
+    free(b->logit_rows);
+    free(b->logit_seqs);
+    free(b->sequences);
+    free(b->block_tables);
+    free(b);
+}
+
+void hw_batch_clear(hw_batch *b)
+{
+    b->n_rows = b->n_seqs = b->n_logits = 0;
+    b->n_prefill_rows = b->n_decode_rows = 0;
+    b->max_position = 0;
+}
+
+int hw_batch_n_rows(const hw_batch *b) { return b->n_rows; }
+int hw_batch_n_logits(const hw_batch *b) { return b->n_logits; }
+
+static hw_status check_add(const hw_batch *b, const hw_sequence *s, const int32_t *tokens, int n, int n_rows,
+                           int n_logits, hw_error *err)
+{
+    const hw_engine_options *o = &b->engine->options;
+    if (n < 1)
+        return hw_fail(err, HW_ERR_INVALID, "a step was given %d tokens of a sequence, at least 1 is needed",
+                       n);
+    for (int i = 0; i < n; i++)
+        if (tokens[i] < 0 || tokens[i] >= b->engine->model.vocab_size)
+            return hw_fail(err, HW_ERR_INVALID, "token %d (number %d) is outside the vocabulary of %d",
+                           tokens[i], s->n_tokens + i, b->engine->model.vocab_size);
+    if (n > s->max_tokens - s->n_tokens)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "%d tokens are longer than the context: the sequence holds %d of at most %d", n,
+                       s->n_tokens, s->max_tokens);
+    if (n_rows > o->max_batch_rows - b->n_rows || n_logits > o->max_logit_rows - b->n_logits ||
+        b->n_seqs == o->max_seqs)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "the batch is full: %d rows, %d of logits and 1 sequence more than %d, %d and %d "
+                       "would pass %d, %d and %d",
+                       n_rows, n_logits, b->n_rows, b->n_logits, b->n_seqs, o->max_batch_rows,
+                       o->max_logit_rows, o->max_seqs);
+    for (int i = 0; i < b->n_seqs; i++)
+        if (b->sequences[i] == s)
+            return hw_fail(err, HW_ERR_INVALID, "a sequence was added to the batch twice");
+    return HW_OK;
+}
+
+hw_status hw_batch_add(hw_batch *b, hw_sequence *s, const int32_t *tokens, int n, hw_logits_wanted wanted,
+                       hw_error *err)
+{
+    hw_engine *e = b->engine;
+    /* Without a cache the whole prefix runs again. Its keys and values are written to the blocks as ever (rounded alike), and
+     * nothing that an earlier step wrote is read. */
+    int first = e->options.kv_policy == HW_KV_OFF ? 0 : s->n_tokens;
+    int n_rows = s->n_tokens + n - first, n_logits = wanted == HW_LOGITS_ALL ? n : wanted == HW_LOGITS_LAST;
+    hw_status st = check_add(b, s, tokens, n, n_rows, n_logits, err);
+    if (!st) st = hw_kv_reserve(e->kv, &s->table, s->n_tokens + n, err);
+    if (st) return st;
+    bool decode = s->n_tokens > 0 && n == 1;
+    memcpy(s->tokens + s->n_tokens, tokens, (size_t)n * sizeof *tokens);
+    s->n_tokens += n;
+    for (int p = first; p < s->n_tokens; p++) {
+        int row = b->n_rows++;
+        b->tokens[row] = s->tokens[p];
+        b->positions[row] = p;
+        b->seqs[row] = b->n_seqs;
+        if (p >= s->n_tokens - n_logits) {
+            b->logit_rows[b->n_logits] = row;
+            b->logit_seqs[b->n_logits++] = s;
+        }
+    }
+    memcpy(b->block_tables + (size_t)b->n_seqs * (size_t)e->max_blocks, s->table.blocks,
+           (size_t)s->table.n_blocks * sizeof *s->table.blocks);
+    b->sequences[b->n_seqs++] = s;
+    *(decode ? &b->n_decode_rows : &b->n_prefill_rows) += n_rows;
+    if (s->n_tokens - 1 > b->max_position) b->max_position = s->n_tokens - 1;
+    return HW_OK;
+}

@@ -1,0 +1,145 @@
+/* The loaded model on this rank, the sequences it works on, and a step over a batch of rows.
+ *
+ *   engine     weights, cache and buffers of this rank; created once, by all ranks together
+ *   sequence   one timeline of tokens with its blocks of the cache
+ *   batch      the rows of one step: new tokens of one or several sequences, prefill and decode alike
+ *
+ * All ranks run the same calls on the same sequences in the same order (scheduling is replicated). Calls marked Collective are made by
+ * every rank; the others are Local and give the same result everywhere. One engine, one thread. */
+#ifndef HW_RUNTIME_ENGINE_H
+#define HW_RUNTIME_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "parallel/comm.h"
+#include "runtime/base/dtype.h"
+#include "runtime/base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct hw_engine hw_engine;
+typedef struct hw_sequence hw_sequence;
+typedef struct hw_batch hw_batch;
+struct hw_model;
+struct hw_part;
+
+typedef enum hw_kv_policy {
+    HW_KV_PAGED, /* blocks from a pool, a table per sequence */
+    HW_KV_OFF,   /* no cache: every step runs the sequence's whole prefix again */
+} hw_kv_policy;
+
+/* Plain; hw_engine_defaults fills it in. Equal on all ranks, but for the progress function. */
+typedef struct hw_engine_options {
+    const char *device; /* "auto", "cpu", "reference" */
+    int n_threads;      /* per rank */
+    hw_dtype dtype;     /* of weights; HW_DTYPE_NONE: as stored */
+    hw_dtype kv_dtype;  /* of the cache; HW_DTYPE_NONE: as the weights */
+    hw_kv_policy kv_policy;
+    int block_tokens;   /* positions per cache block, 1 to 1024 */
+    int max_seq_len;    /* longest sequence; 0: what the model allows, at most 4096 */
+    int max_seqs;       /* sequences at once */
+    int max_batch_rows; /* rows of one step (with the cache off at least max_seq_len) */
+    int max_logit_rows; /* rows of one step that can have logits; at least max_seqs */
+    bool dummy;         /* random weights from config.json alone */
+    uint64_t dummy_seed;
+    void (*progress)(void *user, uint64_t done_bytes,
+                     uint64_t total_bytes); /* while loading, on every rank; may be NULL */
+    void *progress_user;
+} hw_engine_options;
+
+hw_engine_options hw_engine_defaults(void);
+
+/* Collective. Reads config.json and this rank's part of the weights. `comm` is borrowed and must outlive the engine. On HW_OK the
+ * caller owns *out (hw_engine_destroy). On failure every rank gets the same status and message.
+ * Errors: HW_ERR_INVALID, HW_ERR_MODEL, HW_ERR_NO_MEMORY (also foreseen, with the numbers, before weights are read),
+ * HW_ERR_DEVICE, HW_ERR_UNSUPPORTED. */
+hw_status hw_engine_create(hw_engine **out, hw_comm *comm, const char *model_folder,
+                           const hw_engine_options *options, hw_error *err);
+void hw_engine_destroy(hw_engine *e); /* NULL is fine */
+
+/* What the engine is. Plain. */
+typedef struct hw_engine_info {
+    const char *architecture, *device, *comm; /* borrowed */
+    int rank, n_ranks, n_threads;
+    int n_layers, n_heads, n_kv_heads, head_dim, dim, ffn_dim, vocab_size;
+    int n_local_heads, n_local_kv_heads;
+    int max_seq_len, block_tokens, max_batch_rows, max_logit_rows;
+    hw_kv_policy kv_policy;
+    hw_dtype dtype, kv_dtype;
+    uint64_t n_params;
+    uint64_t weight_bytes, kv_bytes, buffer_bytes; /* of this rank */
+    uint64_t checkpoint_bytes, bytes_read;         /* in all files; asked for by this rank */
+    double load_seconds;
+} hw_engine_info;
+
+hw_engine_info hw_engine_info_get(const hw_engine *e);
+hw_comm *hw_engine_comm(hw_engine *e); /* borrowed */
+
+/* ---- sequences */
+
+/* An empty sequence of at most `max_tokens` tokens (0: the engine's max_seq_len). On HW_OK the caller owns *out (hw_sequence_destroy, before
+ * the engine). Errors: HW_ERR_NO_MEMORY, HW_ERR_INVALID (longer than the engine allows). */
+hw_status hw_sequence_create(hw_sequence **out, hw_engine *e, int max_tokens, hw_error *err);
+void hw_sequence_destroy(hw_sequence *s); /* NULL is fine; its blocks go back to the pool */
+int hw_sequence_n_tokens(const hw_sequence *s);
+const int32_t *hw_sequence_tokens(const hw_sequence *s); /* borrowed, until the next call on the sequence */
+
+/* ---- steps */
+
+typedef enum hw_logits_wanted { HW_LOGITS_NONE, HW_LOGITS_LAST, HW_LOGITS_ALL } hw_logits_wanted;
+
+hw_status hw_batch_create(hw_batch **out, hw_engine *e,
+                          hw_error *err); /* the caller owns it (hw_batch_destroy) */
+void hw_batch_destroy(hw_batch *b);
+void hw_batch_clear(hw_batch *b);
+
+/* Adds `n` new tokens of a sequence to the step, and the sequence takes them in. A sequence can be in a batch once. Logits are
+ * asked for after the last of them, after each, or not at all; rows of logits come in the order they were asked for.
+ * Errors: HW_ERR_INVALID (token out of range, longer than the context, batch full), HW_ERR_NO_MEMORY (no cache blocks left). After an error
+ * the sequence and the batch are as before. */
+hw_status hw_batch_add(hw_batch *b, hw_sequence *s, const int32_t *tokens, int n, hw_logits_wanted wanted,
+                       hw_error *err);
+int hw_batch_n_rows(const hw_batch *b);
+int hw_batch_n_logits(const hw_batch *b);
+
+/* Collective. Runs the forward pass over the batch. Logits stay on the ranks, each holding its slice of the vocabulary. An error in the
+ * middle of a step ends the job: it has not been agreed on. */
+hw_status hw_engine_step(hw_engine *e, const hw_batch *b, hw_error *err);
+
+/* Collective. The whole logits of the last step on every rank: out [n_logits, vocab_size]. For comparing and scoring; generation does
+ * not need it. */
+hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err);
+
+/* How the next token is chosen. Plain; all zero is greedy. Filters apply in the order of transformers: repetition penalty,
+ * temperature, top-k, top-p, min-p. */
+typedef struct hw_sampling {
+    float temperature;        /* 0: greedy */
+    int top_k;                /* 0: off */
+    float top_p;              /* 0 or 1: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 0 or 1: off */
+    uint64_t seed;
+} hw_sampling;
+
+/* Local. Errors: HW_ERR_INVALID naming the setting. */
+hw_status hw_sampling_check(const hw_sampling *s, hw_error *err);
+
+/* Collective. Chooses one token for every row of logits of the last step; row i belongs to the i-th sequence that asked for logits (each with
+ * HW_LOGITS_LAST) and is drawn with settings[i]. Every rank gets the same tokens [n_logits]. What a token is depends on the seed, the
+ * length of its sequence and the logits alone: not on the batch, not on the number of ranks.
+ * Tokens from `n_valid` on are never chosen (0: all are valid): ids that pad the vocabulary.
+ * Errors: HW_ERR_FAILED when a logit is not a number, or when hw_engine_cancel was called on some rank. */
+hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_valid, int32_t *tokens,
+                           hw_error *err);
+
+/* Local. From now on hw_engine_sample fails on every rank: how one rank that can write no more tells the others. */
+void hw_engine_cancel(hw_engine *e);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,81 @@
+/* The insides of engine, sequence and batch, for the files that make up a step: engine.c, batch.c, forward.c, sampler.c. */
+#ifndef HW_RUNTIME_ENGINE_STATE_H
+#define HW_RUNTIME_ENGINE_STATE_H
+
+#include "runtime/engine.h"
+#include "runtime/kv_cache.h"
+#include "runtime/model.h"
+#include "runtime/weights.h"
+
+/* Memory of a step, on the device, made once for the largest one. R = max_batch_rows, L = max_logit_rows. */
+typedef struct hw_buffers {
+    void *x;       /* [R, dim]                                    replicated: the residual stream */
+    void *normed;  /* [R, dim]                                    replicated */
+    void *qkv;     /* [R, (n_local_heads + 2 n_local_kv_heads) * head_dim]  split by heads */
+    void *attn;    /* [R, n_local_heads * head_dim]               split by heads */
+    void *y;       /* [R, dim]                                    partial until the all-reduce */
+    void *up;      /* [R, 2 * local_ffn_dim] gate and up          split by columns */
+    void *act;     /* [R, local_ffn_dim]                          split by columns */
+    float *angles; /* [R, 2, rotary_dim / 2] cos and sin of the rows' positions */
+    float *logits; /* [L, n_local_vocab]                          split by vocabulary */
+    void *scratch; /* of the attention op */
+    int32_t *tokens, *positions, *seqs; /* [R] */
+    int32_t *logit_rows;                /* [L] */
+    int32_t *block_tables;              /* [max_seqs, max_blocks] */
+    size_t n_bytes;
+} hw_buffers;
+
+struct hw_engine {
+    hw_comm *comm; /* borrowed */
+    hw_device *device;
+    hw_engine_options options;
+    hw_model model;
+    hw_part part;
+    hw_weights *weights;
+    hw_kv_cache *kv;
+    float *inv_freq; /* [rotary_dim / 2] on the device; NULL without RoPE */
+    hw_buffers buffers;
+    int max_blocks;       /* per sequence */
+    const hw_batch *last; /* the batch of the last step: whose logits are in the buffers */
+    struct hw_sampler *sampler;
+    bool cancelled;
+    uint64_t checkpoint_bytes;
+    double load_seconds;
+};
+
+struct hw_sequence {
+    hw_engine *engine;
+    int32_t *tokens; /* [max_tokens] */
+    int n_tokens, max_tokens;
+    hw_kv_table table;
+};
+
+/* Host copies of what hw_rows and the forward pass need. */
+struct hw_batch {
+    hw_engine *engine;
+    int n_rows, n_seqs, n_logits;
+    int n_prefill_rows, n_decode_rows;
+    int max_position;
+    int32_t *tokens, *positions, *seqs; /* [R] */
+    int32_t *logit_rows;                /* [L] */
+    hw_sequence **logit_seqs;           /* [L] whose row it is */
+    hw_sequence **sequences;            /* [max_seqs] */
+    int32_t *block_tables;              /* [max_seqs, max_blocks] */
+};
+
+/* Collective. The forward pass, see forward.c. */
+hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err);
+
+/* Local. Buffers of the sampler: keys and candidates of up to max_logit_rows rows. */
+hw_status hw_sampler_create(struct hw_sampler **out, int max_rows, int n_ranks, int n_local_vocab,
+                            int vocab_size, hw_error *err);
+void hw_sampler_destroy(struct hw_sampler *s);
+
+/* Local. What crosses in this step is tagged with its rows. */
+static inline hw_tag hw_batch_tag(const hw_batch *b, hw_site site, int layer)
+{
+    return (hw_tag){
+        .site = site, .layer = layer, .prefill_rows = b->n_prefill_rows, .decode_rows = b->n_decode_rows};
+}
+
+#endif

@@ -1,0 +1,161 @@
+#include "runtime/generate.h"
+
+#include <stdlib.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/stop.h"
+
+/* What one generation holds on to. */
+typedef struct state {
+    hw_engine *e;
+    const hw_generate_options *o;
+    hw_generate_result *result;
+    hw_sequence *seq;
+    hw_batch *batch;
+    hw_text_stream *stream; /* NULL without a tokenizer */
+    hw_stop *stop;
+    int n_valid;       /* ids from here on have no token: they pad the vocabulary */
+    hw_status written; /* what on_text said; reported when the ranks have heard of it */
+    hw_error written_error;
+    hw_error *err;
+} state;
+
+/* A rank that cannot write goes on as if nothing had happened until the next exchange, where it tells the others. */
+static void give(state *s, const char *text, size_t n)
+{
+    if (!n || !s->o->on_text || s->written) return;
+    s->written = s->o->on_text(s->o->user, text, n, &s->written_error);
+    if (s->written) hw_engine_cancel(s->e);
+}
+
+static hw_status pass_text(state *s, const char *text, size_t n, bool *stopped)
+{
+    const char *certain;
+    size_t n_certain;
+    hw_status st = hw_stop_push(s->stop, text, n, &certain, &n_certain, stopped, s->err);
+    if (!st) give(s, certain, n_certain);
+    return st;
+}
+
+static hw_status take_token(state *s, int32_t token, bool *done)
+{
+    const char *text;
+    size_t n;
+    bool stopped = false;
+    for (int i = 0; i < s->o->n_eos && !s->o->ignore_eos; i++)
+        if (token == s->o->eos[i]) {
+            s->result->finish = HW_FINISH_EOS;
+            *done = true;
+            return HW_OK;
+        }
+    hw_status st = hw_tokens_push(&s->result->tokens, token, s->err);
+    if (!st && s->stream) st = hw_text_stream_push(s->stream, token, &text, &n, s->err);
+    if (!st && s->stream) st = pass_text(s, text, n, &stopped);
+    if (stopped) {
+        s->result->finish = HW_FINISH_STOP;
+        *done = true;
+    }
+    return st;
+}
+
+/* The end of the text: half a character becomes U+FFFD, and what looked like a stop string was none. */
+static hw_status flush_text(state *s)
+{
+    const char *text;
+    size_t n;
+    bool stopped = false;
+    if (!s->stream || s->result->finish == HW_FINISH_STOP) return HW_OK;
+    hw_status st = hw_text_stream_finish(s->stream, &text, &n, s->err);
+    if (!st) st = pass_text(s, text, n, &stopped);
+    if (st || stopped) return st;
+    hw_stop_finish(s->stop, &text, &n);
+    give(s, text, n);
+    return HW_OK;
+}
+
+static hw_status run(state *s, const int32_t *tokens, int n, hw_logits_wanted wanted)
+{
+    hw_batch_clear(s->batch);
+    hw_status st = hw_batch_add(s->batch, s->seq, tokens, n, wanted, s->err);
+    return st ? st : hw_engine_step(s->e, s->batch, s->err);
+}
+
+static hw_status prefill(state *s, const int32_t *prompt, int n_prompt, int32_t *first)
+{
+    hw_status st = HW_OK;
+    int most = hw_engine_info_get(s->e).max_batch_rows;
+    int chunk = s->o->prefill_chunk > 0 && s->o->prefill_chunk < most ? s->o->prefill_chunk : most;
+    for (int i = 0; i < n_prompt && !st; i += chunk) {
+        int n = n_prompt - i < chunk ? n_prompt - i : chunk;
+        st = run(s, prompt + i, n, i + n == n_prompt ? HW_LOGITS_LAST : HW_LOGITS_NONE);
+    }
+    return st ? st : hw_engine_sample(s->e, &s->o->sampling, s->n_valid, first, s->err);
+}
+
+static hw_status loop(state *s, const int32_t *prompt, int n_prompt, int max_new)
+{
+    int32_t token;
+    bool done = false;
+    uint64_t start = hw_clock_ns();
+    hw_status st = prefill(s, prompt, n_prompt, &token);
+    s->result->prefill_seconds = hw_seconds_since(start);
+    start = hw_clock_ns();
+    s->result->finish = HW_FINISH_LENGTH;
+    if (!st) st = take_token(s, token, &done);
+    for (int i = 1; i < max_new && !done && !st; i++) {
+        st = run(s, &token, 1, HW_LOGITS_LAST);
+        if (!st) st = hw_engine_sample(s->e, &s->o->sampling, s->n_valid, &token, s->err);
+        if (!st) st = take_token(s, token, &done);
+        s->result->n_steps++;
+    }
+    s->result->decode_seconds = hw_seconds_since(start);
+    return st ? st : flush_text(s);
+}
+
+static hw_status check(const hw_engine_info *info, const hw_tokenizer *t, int n_prompt,
+                       const hw_generate_options *o, hw_error *err)
+{
+    if (n_prompt < 1)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "the prompt is empty: give at least one token (the tokenizer adds none by itself)");
+    if (n_prompt >= info->max_seq_len)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "the prompt has %d tokens, the context holds %d and at least one is to be generated; "
+                       "shorten the prompt or "
+                       "raise --max-model-len",
+                       n_prompt, info->max_seq_len);
+    if (o->max_new_tokens < 0)
+        return hw_fail(err, HW_ERR_INVALID, "%d new tokens were asked for", o->max_new_tokens);
+    if (o->n_stops && !t)
+        return hw_fail(err, HW_ERR_INVALID, "stop strings need a tokenizer, and the model folder has none");
+    return hw_sampling_check(&o->sampling, err);
+}
+
+hw_status hw_generate(hw_engine *e, const hw_tokenizer *tokenizer, const int32_t *prompt, int n_prompt,
+                      const hw_generate_options *options, hw_generate_result *result, hw_error *err)
+{
+    hw_engine_info info = hw_engine_info_get(e);
+    state s = {.e = e, .o = options, .result = result, .err = err};
+    *result = (hw_generate_result){.n_prompt = n_prompt};
+    hw_status st = check(&info, tokenizer, n_prompt, options, err);
+    if (st) return st;
+    int room = info.max_seq_len - n_prompt;
+    int max_new = options->max_new_tokens && options->max_new_tokens < room ? options->max_new_tokens : room;
+    s.n_valid = tokenizer ? (int)hw_tokenizer_n_ids(tokenizer) : 0;
+    st = hw_stop_create(&s.stop, options->stops, options->n_stops, err);
+    if (!st && tokenizer) st = hw_text_stream_create(&s.stream, tokenizer, true, err);
+    if (!st) st = hw_sequence_create(&s.seq, e, 0, err);
+    if (!st) st = hw_batch_create(&s.batch, e, err);
+    /* Until here a rank can fail alone. From the first step on an error that is not on all ranks ends the job. */
+    st = hw_comm_agree(hw_engine_comm(e), st, err);
+    if (!st) st = loop(&s, prompt, n_prompt, max_new);
+    if (s.written) {
+        st = s.written;
+        if (err) *err = s.written_error;
+    }
+    hw_batch_destroy(s.batch);
+    hw_sequence_destroy(s.seq);
+    hw_text_stream_destroy(s.stream);
+    hw_stop_destroy(s.stop);
+    return st;
+}

@@ -1,0 +1,312 @@
+/* Choosing the next token without gathering logits. What crosses, per sequence: 8 bytes for greedy and for plain temperature, 16 with
+ * min-p, each rank's best few with top-k and top-p. Every filter is exact, and every decision is taken on all ranks from the same
+ * numbers, so all ranks hold the same token without being told.
+ *
+ * The draw is an arg-max over logit / temperature + Gumbel noise (Gumbel 1954; Maddison et al. 2014), which has the
+ * distribution of the softmax. The noise of a token depends on (seed, position, token id) alone, so it does not matter which rank
+ * holds the token; a filter only takes tokens out of the race. */
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/engine_state.h"
+
+/* Outranks every logit and yields to HW_KEY_NAN: a rank that was cancelled says so with it. */
+#define KEY_CANCEL (UINT64_MAX - 1)
+
+enum {
+    FIRST_CANDIDATES = 64
+}; /* of each rank, for top-p; four times as many when they do not hold enough mass */
+
+typedef struct hw_sampler {
+    uint64_t *keys;       /* [max_rows] one per row */
+    uint64_t *candidates; /* [n_ranks, capacity] and as many again for this rank's own */
+    size_t capacity;
+    int n_ranks, n_local_vocab, vocab_size;
+    int32_t *distinct; /* [vocab_size] tokens of a sequence, each once */
+    uint8_t *seen;     /* [vocab_size] */
+} hw_sampler;
+
+hw_status hw_sampler_create(hw_sampler **out, int max_rows, int n_ranks, int n_local_vocab, int vocab_size,
+                            hw_error *err)
+{
+    hw_sampler *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s) return hw_fail(err, HW_ERR_NO_MEMORY, "sampler: no memory");
+    s->n_ranks = n_ranks;
+    s->n_local_vocab = n_local_vocab;
+    s->vocab_size = vocab_size;
+    s->keys = calloc((size_t)max_rows, sizeof *s->keys);
+    s->distinct = calloc((size_t)vocab_size, sizeof *s->distinct);
+    s->seen = calloc((size_t)vocab_size, 1);
+    s->capacity = FIRST_CANDIDATES;
+    s->candidates = calloc((size_t)(n_ranks + 1) * s->capacity, sizeof *s->candidates);
+    if (!s->keys || !s->distinct || !s->seen || !s->candidates) {
+        hw_sampler_destroy(s);
+        return hw_fail(err, HW_ERR_NO_MEMORY, "sampler: no memory for a vocabulary of %d", vocab_size);
+    }
+    *out = s;
+    return HW_OK;
+}
+
+void hw_sampler_destroy(hw_sampler *s)
+{
+    if (!s) return;
+    free(s->keys);
+    free(s->candidates);
+    free(s->distinct);
+    free(s->seen);
+    free(s);
+}
+
+hw_status hw_sampling_check(const hw_sampling *s, hw_error *err)
+{
+    if (!(s->temperature >= 0 && s->temperature <= 1e6f))
+        return hw_fail(err, HW_ERR_INVALID, "temperature is %g, wanted 0 (greedy) or more",
+                       (double)s->temperature);
+    if (s->top_k < 0) return hw_fail(err, HW_ERR_INVALID, "top_k is %d, wanted 0 (off) or more", s->top_k);
+    if (!(s->top_p >= 0 && s->top_p <= 1))
+        return hw_fail(err, HW_ERR_INVALID, "top_p is %g, wanted above 0 up to 1 (off)", (double)s->top_p);
+    if (!(s->min_p >= 0 && s->min_p <= 1))
+        return hw_fail(err, HW_ERR_INVALID, "min_p is %g, wanted 0 (off) to 1", (double)s->min_p);
+    if (!(s->repetition_penalty >= 0 && s->repetition_penalty <= 1e6f))
+        return hw_fail(err, HW_ERR_INVALID, "repetition_penalty is %g, wanted above 0, 1 being off",
+                       (double)s->repetition_penalty);
+    return HW_OK;
+}
+
+static bool is_greedy(const hw_sampling *s) { return s->temperature == 0; }
+static bool has_top_p(const hw_sampling *s) { return s->top_p > 0 && s->top_p < 1; }
+static bool gathers(const hw_sampling *s) { return !is_greedy(s) && (s->top_k > 0 || has_top_p(s)); }
+static bool draws_at_once(const hw_sampling *s) { return !is_greedy(s) && !gathers(s) && s->min_p == 0; }
+
+/* One row of the last step, and all that a choice needs to know about it. */
+typedef struct row {
+    hw_engine *e;
+    const hw_sampling *set;
+    float *logits; /* [n_local_vocab] on the device */
+    int n_local, first_id, n_valid;
+    uint64_t step; /* position of the token to come */
+    hw_tag tag;
+    hw_error *err;
+} row;
+
+static hw_status reduce_max(row *r, uint64_t *key)
+{
+    return hw_comm_all_reduce(r->e->comm, r->tag, key, 1, HW_U64, HW_MAX, r->err);
+}
+
+static hw_status draw_local(row *r, float floor, uint64_t *key)
+{
+    hw_device *d = r->e->device;
+    return d->k->row_draw(d, NULL, key, r->logits, r->n_local, r->first_id, r->n_valid, floor,
+                          r->set->temperature, r->set->seed, r->step);
+}
+
+static hw_status penalize(row *r, const hw_sequence *seq)
+{
+    hw_sampler *s = r->e->sampler;
+    int n = 0;
+    if (r->set->repetition_penalty == 0 || r->set->repetition_penalty == 1) return HW_OK;
+    for (int i = 0; i < seq->n_tokens; i++) {
+        int32_t t = seq->tokens[i];
+        if (s->seen[t]) continue;
+        s->seen[t] = 1;
+        s->distinct[n++] = t;
+    }
+    for (int i = 0; i < n; i++) s->seen[s->distinct[i]] = 0;
+    hw_device *d = r->e->device;
+    return d->k->penalize(d, NULL, r->logits, r->n_local, r->first_id, s->distinct, n,
+                          r->set->repetition_penalty);
+}
+
+/* ---- top-k and top-p: the best candidates of all ranks, in order */
+
+static int descending(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x < y) - (x > y);
+}
+
+static hw_status reserve(hw_sampler *s, size_t per_rank, hw_error *err)
+{
+    if (per_rank <= s->capacity) return HW_OK;
+    uint64_t *candidates = realloc(s->candidates, (size_t)(s->n_ranks + 1) * per_rank * sizeof *candidates);
+    if (!candidates) return hw_fail(err, HW_ERR_NO_MEMORY, "sampler: no memory for %zu candidates", per_rank);
+    s->candidates = candidates;
+    s->capacity = per_rank;
+    return HW_OK;
+}
+
+/* Collective. The best `k` of each rank, all together in descending order in s->candidates; *n of them. *certain: how many of the first are
+ * known to be the best of all (below the worst candidate of some rank, that rank may hold others). */
+static hw_status gather_best(row *r, int k, int *n, int *certain)
+{
+    hw_sampler *s = r->e->sampler;
+    hw_device *d = r->e->device;
+    hw_status st = reserve(s, (size_t)k, r->err);
+    uint64_t *mine = s->candidates + (size_t)s->n_ranks * s->capacity, bound = 0;
+    if (!st) st = d->k->row_best(d, NULL, mine, r->logits, r->n_local, r->first_id, r->n_valid, k);
+    if (!st)
+        st = hw_comm_all_gather(r->e->comm, r->tag, mine, (size_t)k * sizeof *mine, s->candidates, r->err);
+    if (st) return st;
+    for (int i = 0; i < s->n_ranks; i++) {
+        uint64_t last = s->candidates[(size_t)i * (size_t)k + (size_t)k - 1]; /* 0: that rank has no more */
+        if (last > bound) bound = last;
+    }
+    size_t total = (size_t)s->n_ranks * (size_t)k;
+    qsort(s->candidates, total, sizeof *s->candidates, descending);
+    *n = *certain = 0;
+    while (*n < (int)total && s->candidates[*n]) (*n)++;
+    while (*certain < *n && s->candidates[*certain] >= bound) (*certain)++;
+    return HW_OK;
+}
+
+/* exp((logit - max) / temperature) in the fixed point of row_mass. */
+static uint64_t candidate_mass(const row *r, uint64_t key, float max)
+{
+    double x = ((double)hw_key_logit(key) - (double)max) / (double)r->set->temperature;
+    return (uint64_t)llrint(exp(x) * HW_MASS_ONE);
+}
+
+/* How many of the first `n` candidates it takes to reach top_p of `total`; n + 1 when they do not. */
+static int nucleus(const row *r, int n, uint64_t total)
+{
+    const uint64_t *c = r->e->sampler->candidates;
+    float max = hw_key_logit(c[0]);
+    double wanted = (double)r->set->top_p * (double)total, kept = 0;
+    for (int i = 0; i < n; i++) {
+        kept += (double)candidate_mass(r, c[i], max);
+        if (kept >= wanted) return i + 1;
+    }
+    return n + 1;
+}
+
+static hw_status keep_top_k(row *r, int *n)
+{
+    int certain;
+    int k = r->set->top_k < r->e->sampler->vocab_size ? r->set->top_k : r->e->sampler->vocab_size;
+    hw_status st = gather_best(r, k, n, &certain);
+    if (st) return st;
+    if (*n > k) *n = k; /* the k best of all are among the k best of each */
+    if (has_top_p(r->set)) {
+        uint64_t total = 0;
+        for (int i = 0; i < *n; i++)
+            total +=
+                candidate_mass(r, r->e->sampler->candidates[i], hw_key_logit(r->e->sampler->candidates[0]));
+        int kept = nucleus(r, *n, total);
+        if (kept < *n) *n = kept;
+    }
+    return HW_OK;
+}
+
+/* Collective. `max`: the largest logit of all ranks. */
+static hw_status keep_top_p(row *r, float max, int *n)
+{
+    hw_device *d = r->e->device;
+    uint64_t total = 0;
+    int certain;
+    hw_status st = d->k->row_mass(d, NULL, &total, r->logits, r->n_local, r->first_id, r->n_valid, max,
+                                  r->set->temperature);
+    if (!st) st = hw_comm_all_reduce(r->e->comm, r->tag, &total, 1, HW_U64, HW_SUM, r->err);
+    for (int k = FIRST_CANDIDATES; !st; k = k > INT_MAX / 4 ? INT_MAX : 4 * k) {
+        if (k > r->e->sampler->vocab_size) k = r->e->sampler->vocab_size;
+        if ((st = gather_best(r, k, n, &certain))) break;
+        int kept = nucleus(r, certain, total);
+        if (kept <= certain || k == r->e->sampler->vocab_size) {
+            if (kept < *n) *n = kept;
+            break;
+        }
+    }
+    return st;
+}
+
+/* The same draw as row_draw, over candidates: min-p on what is left, then the largest of logit / temperature + noise. */
+static uint64_t draw_candidate(const row *r, int n)
+{
+    const uint64_t *c = r->e->sampler->candidates;
+    float max = hw_key_logit(c[0]);
+    float floor = r->set->min_p > 0 ? max + r->set->temperature * logf(r->set->min_p) : -INFINITY;
+    uint64_t best = 0;
+    for (int i = 0; i < n; i++) {
+        int32_t token = hw_key_token(c[i]);
+        float logit = hw_key_logit(c[i]);
+        if (logit < floor) break;
+        uint64_t key =
+            hw_key(logit / r->set->temperature + hw_gumbel(r->set->seed, r->step, (uint32_t)token), token);
+        if (key > best) best = key;
+    }
+    return best;
+}
+
+/* Collective. Rows whose filters need more than one exchange. `best` is the greedy key of all ranks. */
+static hw_status choose_filtered(row *r, uint64_t best, uint64_t *key)
+{
+    float max = hw_key_logit(best);
+    hw_status st;
+    if (!gathers(r->set)) { /* min-p alone: a floor under the logits */
+        st = draw_local(r, max + r->set->temperature * logf(r->set->min_p), key);
+        return st ? st : reduce_max(r, key);
+    }
+    int n;
+    st = r->set->top_k > 0 ? keep_top_k(r, &n) : keep_top_p(r, max, &n);
+    if (!st) *key = draw_candidate(r, n);
+    return st;
+}
+
+static hw_status refuse(uint64_t key, hw_error *err)
+{
+    if (key == HW_KEY_NAN)
+        return hw_fail(err, HW_ERR_FAILED,
+                       "a logit is not a number: the weights are damaged, or too large for their type");
+    if (key == KEY_CANCEL) return hw_fail(err, HW_ERR_FAILED, "cancelled");
+    if (key == 0) return hw_fail(err, HW_ERR_FAILED, "no token can be chosen: all logits are minus infinity");
+    return HW_OK;
+}
+
+static row make_row(hw_engine *e, const hw_sampling *set, int i, int n_valid, hw_error *err)
+{
+    const hw_batch *b = e->last;
+    int n_local = (int)hw_range_size(e->part.vocab);
+    return (row){.e = e,
+                 .set = set,
+                 .logits = e->buffers.logits + (size_t)i * (size_t)n_local,
+                 .n_local = n_local,
+                 .first_id = (int)e->part.vocab.begin,
+                 .n_valid = n_valid > 0 && n_valid < e->model.vocab_size ? n_valid : e->model.vocab_size,
+                 .step = (uint64_t)b->logit_seqs[i]->n_tokens,
+                 .tag = hw_batch_tag(b, HW_SITE_SAMPLE, 0),
+                 .err = err};
+}
+
+hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_valid, int32_t *tokens,
+                           hw_error *err)
+{
+    hw_status st = HW_OK;
+    hw_device *d = e->device;
+    if (!e->last) return hw_fail(err, HW_ERR_INVALID, "a token was asked for before a step");
+    int n = e->last->n_logits;
+    uint64_t *keys = e->sampler->keys;
+    for (int i = 0; i < n && !st; i++) {
+        row r = make_row(e, &settings[i], i, n_valid, err);
+        st = penalize(&r, e->last->logit_seqs[i]);
+        if (!st && draws_at_once(r.set)) st = draw_local(&r, -INFINITY, &keys[i]);
+        else if (!st) st = d->k->row_best(d, NULL, &keys[i], r.logits, r.n_local, r.first_id, r.n_valid, 1);
+        if (e->cancelled && keys[i] != HW_KEY_NAN) keys[i] = KEY_CANCEL;
+    }
+    /* One exchange for all rows: the token itself where that is all it takes, the largest logit for the rest. */
+    if (!st)
+        st = hw_comm_all_reduce(e->comm, hw_batch_tag(e->last, HW_SITE_SAMPLE, 0), keys, (size_t)n, HW_U64,
+                                HW_MAX, err);
+    for (int i = 0; i < n && !st; i++) {
+        row r = make_row(e, &settings[i], i, n_valid, err);
+        st = refuse(keys[i], err);
+        if (!st && !is_greedy(r.set) && !draws_at_once(r.set)) {
+            st = choose_filtered(&r, keys[i], &keys[i]);
+            if (!st) st = refuse(keys[i], err);
+        }
+        tokens[i] = st ? -1 : hw_key_token(keys[i]);
+    }
+    return st;
+}

@@ -1,0 +1,24 @@
+/* Stop strings: text is let through as soon as it can no longer be the beginning of one. All functions are Local. */
+#ifndef HW_RUNTIME_STOP_H
+#define HW_RUNTIME_STOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "runtime/base/status.h"
+
+typedef struct hw_stop hw_stop;
+
+/* `strings` [n] are copied. Errors: HW_ERR_INVALID for an empty one, HW_ERR_NO_MEMORY. The caller owns *out (hw_stop_destroy). */
+hw_status hw_stop_create(hw_stop **out, const char *const *strings, int n, hw_error *err);
+void hw_stop_destroy(hw_stop *s); /* NULL is fine */
+
+/* Takes new text; gives what is certain to come before any stop string (borrowed until the next call). *stopped when one is
+ * complete: then the text up to the first of them has been given, and nothing more is taken. */
+hw_status hw_stop_push(hw_stop *s, const char *text, size_t n, const char **out, size_t *n_out, bool *stopped,
+                       hw_error *err);
+
+/* What was held back, when the text ends without a stop string. */
+void hw_stop_finish(hw_stop *s, const char **out, size_t *n_out);
+
+#endif

@@ -1,0 +1,116 @@
+#include "runtime/tensor_names.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_NAME = 256 };
+
+bool hw_tensor_per_layer(const hw_tensor_rule *rule) { return strstr(rule->name, "%d") != NULL; }
+
+/* The pattern with %d replaced, and the model's prefix in front when `prefixed`. */
+static void write_name(char name[MAX_NAME], const hw_model *m, const char *pattern, int layer, bool prefixed)
+{
+    const char *number = strstr(pattern, "%d"), *prefix = prefixed ? m->prefix : "";
+    if (number)
+        snprintf(name, MAX_NAME, "%s%.*s%d%s", prefix, (int)(number - pattern), pattern, layer, number + 2);
+    else snprintf(name, MAX_NAME, "%s%s", prefix, pattern);
+}
+
+/* Whether `name` is the pattern for some layer of the model. */
+static bool matches(const hw_model *m, const char *pattern, const char *name)
+{
+    const char *number = strstr(pattern, "%d");
+    if (!number) return !strcmp(pattern, name);
+    size_t before = (size_t)(number - pattern);
+    if (strncmp(pattern, name, before)) return false;
+    char *end;
+    if (name[before] < '0' || name[before] > '9') return false;
+    long layer = strtol(name + before, &end, 10);
+    return layer < m->n_layers && !strcmp(end, number + 2);
+}
+
+static void describe_shape(char *text, size_t size, const hw_tensor_info *t)
+{
+    size_t n = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < t->n_dims && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "%s%llu", i ? ", " : "", (unsigned long long)t->shape[i]);
+    if (n < size) snprintf(text + n, size - n, "]");
+}
+
+static hw_status check_shape(const hw_tensor_place *p, bool vector, hw_error *err)
+{
+    const hw_tensor_info *t = p->tensor.info;
+    bool right = vector ? t->n_dims == 1 && t->shape[0] == p->rows
+                        : t->n_dims == 2 && t->shape[0] == p->rows && t->shape[1] == p->columns;
+    if (!right) {
+        char found[160], wanted[64];
+        describe_shape(found, sizeof found, t);
+        if (vector) snprintf(wanted, sizeof wanted, "[%zu]", p->rows);
+        else snprintf(wanted, sizeof wanted, "[%zu, %zu]", p->rows, p->columns);
+        return hw_fail(err, HW_ERR_MODEL, "%s: tensor \"%s\" has shape %s, but config.json makes it %s",
+                       hw_safetensors_path(p->tensor.file), t->name, found, wanted);
+    }
+    if (t->dtype != HW_F32 && t->dtype != HW_F16 && t->dtype != HW_BF16)
+        return hw_fail(err, HW_ERR_MODEL, "%s: tensor \"%s\" is of type %s; F32, F16 and BF16 are read",
+                       hw_safetensors_path(p->tensor.file), t->name, t->dtype_name);
+    return HW_OK;
+}
+
+hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c,
+                           const hw_tensor_rule *rule, int layer, hw_error *err)
+{
+    char name[MAX_NAME];
+    size_t n_out, n_in, all_out = 0;
+    hw_tensor_place p = {.transposed = rule->transposed};
+    hw_model_shape(m, rule->role, &n_out, &n_in);
+    for (const hw_tensor_rule *r = m->rules; r->name; r++) {
+        if (strcmp(r->name, rule->name)) continue;
+        size_t part_out, part_in;
+        hw_model_shape(m, r->role, &part_out, &part_in);
+        if (r < rule) p.first_out += part_out;
+        all_out += part_out;
+    }
+    p.rows = rule->transposed ? n_in : all_out;
+    p.columns = rule->transposed ? all_out : n_in;
+    write_name(name, m, rule->name, layer, false);
+    p.tensor = hw_checkpoint_find(c, name);
+    if (!p.tensor.info && *m->prefix) {
+        char prefixed[MAX_NAME];
+        write_name(prefixed, m, rule->name, layer, true);
+        p.tensor = hw_checkpoint_find(c, prefixed);
+    }
+    if (!p.tensor.info)
+        return hw_fail(err, HW_ERR_MODEL, "tensor \"%s\" is missing from the checkpoint%s", name,
+                       rule->role == HW_ROLE_HEAD ? " (and tie_word_embeddings is not true)" : "");
+    *out = p;
+    return check_shape(&p, hw_role_is_vector(rule->role), err);
+}
+
+static bool is_known(const hw_model *m, const char *name)
+{
+    size_t prefix = strlen(m->prefix);
+    const char *names[2] = {name, prefix && !strncmp(name, m->prefix, prefix) ? name + prefix : name};
+    for (int i = 0; i < 2; i++) {
+        for (const hw_tensor_rule *r = m->rules; r->name; r++)
+            /* A tied head that was saved all the same is the embedding once more. */
+            if ((hw_model_has(m, r->role) || r->role == HW_ROLE_HEAD) && matches(m, r->name, names[i]))
+                return true;
+        for (const char *const *p = m->ignored; *p; p++)
+            if (matches(m, *p, names[i])) return true;
+    }
+    return false;
+}
+
+hw_status hw_tensor_check_extra(const hw_model *m, const hw_checkpoint *c, hw_error *err)
+{
+    for (size_t i = 0; i < hw_checkpoint_n_tensors(c); i++) {
+        hw_tensor t = hw_checkpoint_at(c, i);
+        if (!is_known(m, t.info->name))
+            return hw_fail(err, HW_ERR_MODEL,
+                           "%s: tensor \"%s\" has no place in a %s model with this config.json (%d layers%s)",
+                           hw_safetensors_path(t.file), t.info->name, m->architecture, m->n_layers,
+                           m->qkv_bias ? "" : ", no attention bias");
+    }
+    return HW_OK;
+}
