@@ -2,8 +2,8 @@
  *
  *     #include <headway/headway.h>
  *
- * Found with find_package(headway) and headway::headway, or with `pkg-config --cflags --libs headway`. The headers that are included
- * here are the public ones; each explains its part. */
+ * Found with find_package(headway) and headway::headway, or with `pkg-config --cflags --libs headway`. The
+ * headers that are included here are the public ones; each explains its part. */
 #ifndef HW_RUNTIME_HEADWAY_H
 #define HW_RUNTIME_HEADWAY_H
 

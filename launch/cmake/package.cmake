@@ -1,11 +1,12 @@
-# libheadway: the folders below launch/ as one library, with what another project needs to use it (headers, a CMake package and a
-# pkg-config file), and `cmake --install`. Static, or shared with -DBUILD_SHARED_LIBS=ON.
+# libheadway: the folders below launch/ as one library, with what another project needs to use it (headers, a
+# CMake package and a pkg-config file), and `cmake --install`. Static, or shared with -DBUILD_SHARED_LIBS=ON.
 include(CMakePackageConfigHelpers)
 
 set(HW_PARTS hw_base hw_kernels hw_parallel hw_runtime)
 
-# Follows `target` to the objects and the foreign libraries it consists of, and puts them on HW_OBJECTS and HW_FOREIGN. A part may
-# hold object libraries (one per instruction set), linked or named as $<TARGET_OBJECTS:...>.
+# Follows `target` to the objects and the foreign libraries it consists of, and puts them on HW_OBJECTS and
+# HW_FOREIGN. A part may hold object libraries (one per instruction set), linked or named as
+# $<TARGET_OBJECTS:...>.
 function(hw_collect target)
   get_target_property(type ${target} TYPE)
   if(NOT type STREQUAL INTERFACE_LIBRARY)
@@ -76,8 +77,9 @@ foreach(name IN LISTS HW_FOREIGN)
 endforeach()
 string(REPLACE ";" " " HW_PC_LIBS "${HW_PC_LIBS}")
 string(REPLACE ";" ", " HW_PC_REQUIRES "${HW_PC_REQUIRES}")
-# A static library leaves it to its users to link these (and `pkg-config --libs` must say so, without --static too, as there is only
-# this one kind). A shared library brings its own; then users need not even have the headers of what it uses.
+# A static library leaves it to its users to link these (and `pkg-config --libs` must say so, without --static
+# too, as there is only this one kind). A shared library brings its own; then users need not even have the
+# headers of what it uses.
 if(BUILD_SHARED_LIBS)
   set(HW_FIND_DEPENDENCIES "")
   set(HW_PC_REQUIRES "")

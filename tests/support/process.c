@@ -138,7 +138,8 @@ hw_run_result hw_run(const char *const argv[], const char *stdin_text, int timeo
     kill(-c.pid, SIGKILL);
     if (!c.ended) waitpid(c.pid, &c.wait_status, 0);
     c.ended = true;
-    /* What was written last is still in the pipes. A process that left the group may hold them open for ever, so one look is all. */
+    /* What was written last is still in the pipes. A process that left the group may hold them open for ever,
+     * so one look is all. */
     serve(&c, &r);
 
     close_end(&c.in);

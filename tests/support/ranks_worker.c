@@ -1,4 +1,5 @@
-/* What test_mpi_test.c starts on several ranks: adds up its arguments over the ranks, and fails, stalls or leaks if told to. */
+/* What test_mpi_test.c starts on several ranks: adds up numbers over the ranks, and fails, stalls or
+ * leaks if told to. */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
