@@ -1,0 +1,89 @@
+/* simd.h in AVX-512 (F, BW, DQ, VL). */
+#ifndef HW_KERNELS_CPU_SIMD_AVX512_H
+#define HW_KERNELS_CPU_SIMD_AVX512_H
+
+#include <immintrin.h>
+
+#define HW_SIMD_NAME avx512
+/* Rows of a matmul tile: two accumulators each of the 32 registers. */
+#define HW_TILE_ROWS 8
+
+typedef __m512 v16;
+
+HW_INLINE __mmask16 v16_mask(int n) { return (__mmask16)((1u << n) - 1); }
+
+HW_INLINE v16 v16_set1(float f) { return _mm512_set1_ps(f); }
+HW_INLINE v16 v16_load(const float *p) { return _mm512_loadu_ps(p); }
+HW_INLINE void v16_store(float *p, v16 v) { _mm512_storeu_ps(p, v); }
+HW_INLINE v16 v16_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(v16_mask(n), p); }
+HW_INLINE void v16_store_n(float *p, v16 v, int n) { _mm512_mask_storeu_ps(p, v16_mask(n), v); }
+HW_INLINE v16 v16_keep_n(v16 v, int n) { return _mm512_maskz_mov_ps(v16_mask(n), v); }
+
+HW_INLINE v16 v16_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
+HW_INLINE v16 v16_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
+HW_INLINE v16 v16_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
+HW_INLINE v16 v16_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
+HW_INLINE v16 v16_sqrt(v16 a) { return _mm512_sqrt_ps(a); }
+HW_INLINE v16 v16_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
+HW_INLINE v16 v16_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
+HW_INLINE v16 v16_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
+HW_INLINE v16 v16_abs(v16 a) { return _mm512_abs_ps(a); }
+HW_INLINE v16 v16_pick_lt(v16 a, v16 b, v16 x, v16 y)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+HW_INLINE v16 v16_pow2(v16 n)
+{
+    __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(e, 23));
+}
+HW_INLINE unsigned v16_any_not_less(v16 a, v16 limit) { return _mm512_cmp_ps_mask(a, limit, _CMP_NLT_UQ); }
+
+HW_INLINE v16 v16_bf16_even(const void *line)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(line), 16));
+}
+HW_INLINE v16 v16_bf16_odd(const void *line)
+{
+    return _mm512_castsi512_ps(
+        _mm512_and_si512(_mm512_loadu_si512(line), _mm512_set1_epi32((int)0xffff0000)));
+}
+HW_INLINE v16 v16_f16_even(const void *line)
+{
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_loadu_si512(line)));
+}
+HW_INLINE v16 v16_f16_odd(const void *line)
+{
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_loadu_si512(line), 16)));
+}
+
+HW_INLINE v16 v16_widen_bf16(__m256i h)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+HW_INLINE v16 v16_load_bf16(const void *p) { return v16_widen_bf16(_mm256_loadu_si256((const __m256i *)p)); }
+HW_INLINE v16 v16_load_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+HW_INLINE v16 v16_load_bf16_n(const void *p, int n)
+{
+    return v16_widen_bf16(_mm256_maskz_loadu_epi16(v16_mask(n), p));
+}
+HW_INLINE v16 v16_load_f16_n(const void *p, int n)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(v16_mask(n), p));
+}
+HW_INLINE void v16_store_bf16_n(void *p, v16 v, int n)
+{
+    __m512i u = _mm512_castps_si512(v), one = _mm512_set1_epi32(1);
+    __m512i tie = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
+    __m512i r = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), tie), 16);
+    __m512i nan = _mm512_or_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(0x40));
+    r = _mm512_mask_mov_epi32(r, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), nan);
+    _mm256_mask_storeu_epi16(p, v16_mask(n), _mm512_cvtepi32_epi16(r));
+}
+HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
+{
+    _mm256_mask_storeu_epi16(p, v16_mask(n),
+                             _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
+#endif

@@ -1,0 +1,110 @@
+#include "kernels/device.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "runtime/base/checked.h"
+
+void hw_device_destroy(hw_device *d)
+{
+    if (!d) return;
+    hw_device_base *base = (hw_device_base *)(void *)d;
+    base->destroy(base);
+}
+
+const char *hw_device_description(const hw_device *d)
+{
+    return ((const hw_device_base *)(const void *)d)->description;
+}
+
+/* ---- host memory */
+
+/* Stands in the 64 bytes before what hw_host_alloc returns. */
+typedef struct host_block {
+    size_t mapped_bytes; /* 0: from aligned_alloc */
+} host_block;
+
+enum { HOST_ALIGN = 64, HOST_MAP_FROM = 1 << 20, HOST_HUGE_FROM = 8 << 20 };
+
+/* Large blocks are mapped: the kernel zeroes their pages when they are first written, so that memory counts only once it is used.
+ * Huge pages make that first write several times cheaper; they are a wish, and a refusal does not matter. */
+void *hw_host_alloc(size_t n_bytes)
+{
+    uint64_t total;
+    if (!hw_add_u64(n_bytes, 2 * HOST_ALIGN - 1, &total) || total > PTRDIFF_MAX) return NULL;
+    total = total / HOST_ALIGN * HOST_ALIGN;
+    host_block *block;
+    if (total >= HOST_MAP_FROM) {
+        block = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (block == MAP_FAILED) return NULL;
+        if (total >= HOST_HUGE_FROM) (void)madvise(block, total, MADV_HUGEPAGE);
+        block->mapped_bytes = total;
+    } else {
+        block = aligned_alloc(HOST_ALIGN, total);
+        if (!block) return NULL;
+        memset(block, 0, total);
+    }
+    return (char *)block + HOST_ALIGN;
+}
+
+void hw_host_free(void *p)
+{
+    if (!p) return;
+    host_block *block = (host_block *)(void *)((char *)p - HOST_ALIGN);
+    if (block->mapped_bytes) munmap(block, block->mapped_bytes);
+    else free(block);
+}
+
+hw_status hw_host_op_alloc(hw_device *d, void **out, size_t n_bytes, hw_error *err)
+{
+    *out = hw_host_alloc(n_bytes);
+    if (*out) return HW_OK;
+    return hw_fail(err, HW_ERR_NO_MEMORY, "device %s: no memory for %zu bytes", d->k->name, n_bytes);
+}
+
+void hw_host_op_free(hw_device *d, void *p)
+{
+    (void)d;
+    hw_host_free(p);
+}
+
+hw_status hw_host_op_copy(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes)
+{
+    (void)d, (void)s;
+    if (n_bytes) memcpy(dst, src, n_bytes);
+    return HW_OK;
+}
+
+hw_status hw_host_op_synchronize(hw_device *d, hw_stream *s, hw_error *err)
+{
+    (void)d, (void)s, (void)err;
+    return HW_OK;
+}
+
+/* ---- what a weight may be */
+
+hw_status hw_weight_dims_check(const hw_weight_dims *dims, hw_error *err)
+{
+    if (dims->dtype != HW_F32 && dims->dtype != HW_F16 && dims->dtype != HW_BF16)
+        return hw_fail(err, HW_ERR_INVALID, "weight: kept as %s; use float32, float16 or bfloat16",
+                       hw_dtype_name(dims->dtype));
+    bool ordered = dims->cuts[0] == 0 && dims->cuts[HW_N_CUTS] == dims->n_in;
+    for (int c = 0; c < HW_N_CUTS; c++) ordered &= dims->cuts[c] <= dims->cuts[c + 1];
+    if (!ordered)
+        return hw_fail(err, HW_ERR_INVALID, "weight: the cuts do not ascend from 0 to its %zu inputs",
+                       dims->n_in);
+    return HW_OK;
+}
+
+hw_status hw_weight_piece_check(const hw_weight_dims *dims, const hw_weight_piece *piece, hw_error *err)
+{
+    if (piece->dtype != HW_F32 && piece->dtype != HW_F16 && piece->dtype != HW_BF16)
+        return hw_fail(err, HW_ERR_INVALID, "weight: a piece of %s; use float32, float16 or bfloat16",
+                       hw_dtype_name(piece->dtype));
+    if (piece->first_out > dims->n_out || piece->n_out > dims->n_out - piece->first_out ||
+        piece->first_in > dims->n_in || piece->n_in > dims->n_in - piece->first_in)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "weight [%zu, %zu]: a piece of [%zu, %zu] at [%zu, %zu] reaches outside", dims->n_out,
+                       dims->n_in, piece->n_out, piece->n_in, piece->first_out, piece->first_in);
+    return HW_OK;
+}

@@ -1,0 +1,45 @@
+/* What the devices share behind kernels.h. Not for callers: include kernels.h. */
+#ifndef HW_KERNELS_DEVICE_H
+#define HW_KERNELS_DEVICE_H
+
+#include "kernels/kernels.h"
+
+/* Every device's own struct begins with this. */
+typedef struct hw_device_base {
+    hw_device device;
+    void (*destroy)(struct hw_device_base *base);
+    char description[64];
+} hw_device_base;
+
+/* Host memory, zeroed and 64-byte aligned; its pages are touched by whoever writes them first. NULL when there is none. */
+void *hw_host_alloc(size_t n_bytes);
+void hw_host_free(void *p); /* NULL is fine */
+
+/* The memory ops of every device that lives in host memory. */
+hw_status hw_host_op_alloc(hw_device *d, void **out, size_t n_bytes, hw_error *err);
+void hw_host_op_free(hw_device *d, void *p);
+hw_status hw_host_op_copy(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
+hw_status hw_host_op_synchronize(hw_device *d, hw_stream *s, hw_error *err);
+
+/* Errors: HW_ERR_INVALID, naming what does not fit. */
+hw_status hw_weight_dims_check(const hw_weight_dims *dims, hw_error *err);
+hw_status hw_weight_piece_check(const hw_weight_dims *dims, const hw_weight_piece *piece, hw_error *err);
+
+/* Local query heads [*begin, *end) that read local KV head `kv`: a group at either end of a rank may be a part of one. */
+static inline void hw_heads_of_kv(hw_heads heads, int kv, int *begin, int *end)
+{
+    int first = (heads.first_kv_head + kv) * heads.n_rep - heads.first_head;
+    *begin = first > 0 ? first : 0;
+    *end = first + heads.n_rep < heads.n_heads ? first + heads.n_rep : heads.n_heads;
+}
+
+/* Index of the first element of the key (or value) of token `pos` in one sequence's cache, see hw_kv_layer. */
+static inline size_t hw_kv_index(hw_heads heads, int block_tokens, const int32_t *block_table, int pos,
+                                 int is_value, int kv_head)
+{
+    size_t block = (size_t)block_table[pos / block_tokens], slot = (size_t)(pos % block_tokens);
+    size_t plane = (block * 2 + (size_t)is_value) * (size_t)heads.n_kv_heads + (size_t)kv_head;
+    return (plane * (size_t)block_tokens + slot) * (size_t)heads.head_dim;
+}
+
+#endif

@@ -1,0 +1,292 @@
+#include "tests/kernels/support.h"
+
+/* A matrix in host memory and what it is to be on a device. */
+typedef struct matrix {
+    hw_weight_dims dims;
+    float *values; /* [n_out, n_in], already rounded to the type that the device keeps */
+} matrix;
+
+static matrix make_matrix(size_t n_out, const size_t cut_sizes[HW_N_CUTS], hw_dtype dtype)
+{
+    matrix m = {.dims = {.n_out = n_out, .dtype = dtype}};
+    for (int c = 0; c < HW_N_CUTS; c++) m.dims.cuts[c + 1] = m.dims.cuts[c] + cut_sizes[c];
+    m.dims.n_in = m.dims.cuts[HW_N_CUTS];
+    m.values = noise_array(n_out * m.dims.n_in, n_out + m.dims.n_in);
+    for (size_t i = 0; i < n_out * m.dims.n_in; i++) {
+        uint32_t kept;
+        hw_convert(&kept, dtype, &m.values[i], HW_F32, 1);
+        hw_convert(&m.values[i], HW_F32, &kept, dtype, 1);
+    }
+    return m;
+}
+
+/* The whole matrix in one piece of `dtype`, transposed in memory or not. */
+static void put_whole(hw_device *d, hw_weight *w, const matrix *m, hw_dtype dtype, bool transposed)
+{
+    size_t n_out = m->dims.n_out, n_in = m->dims.n_in, size = hw_dtype_size(dtype);
+    char *src = malloc(n_out * n_in * size + 1), *odd_address = src + 1; /* sources need no alignment */
+    for (size_t o = 0; o < n_out; o++)
+        for (size_t i = 0; i < n_in; i++)
+            hw_convert(odd_address + (transposed ? i * n_out + o : o * n_in + i) * size, dtype,
+                       &m->values[o * n_in + i], HW_F32, 1);
+    hw_weight_piece piece = {.src = odd_address,
+                             .dtype = dtype,
+                             .n_out = n_out,
+                             .n_in = n_in,
+                             .stride_out = transposed ? 1 : n_in,
+                             .stride_in = transposed ? n_out : 1};
+    cr_assert_eq(d->k->weight_put(d, w, &piece, NULL), HW_OK);
+    free(src);
+}
+
+/* The matrix in rectangles of odd sizes, last ones first. */
+static void put_in_pieces(hw_device *d, hw_weight *w, const matrix *m)
+{
+    const size_t step_out = 13, step_in = 37;
+    size_t n_out = m->dims.n_out, n_in = m->dims.n_in;
+    for (size_t o = (n_out - 1) / step_out * step_out;; o -= step_out) {
+        for (size_t i = (n_in - 1) / step_in * step_in;; i -= step_in) {
+            hw_weight_piece piece = {.src = m->values + o * n_in + i,
+                                     .dtype = HW_F32,
+                                     .stride_out = n_in,
+                                     .stride_in = 1,
+                                     .first_out = o,
+                                     .first_in = i,
+                                     .n_out = n_out - o < step_out ? n_out - o : step_out,
+                                     .n_in = n_in - i < step_in ? n_in - i : step_in};
+            cr_assert_eq(d->k->weight_put(d, w, &piece, NULL), HW_OK);
+            if (!i) break;
+        }
+        if (!o) break;
+    }
+}
+
+static hw_weight *create(hw_device *d, const matrix *m)
+{
+    hw_weight *w;
+    hw_error err = {""};
+    cr_assert_eq(d->k->weight_create(d, &w, &m->dims, &err), HW_OK, "%s", err.message);
+    return w;
+}
+
+/* y = W x + b in double. */
+static void naive(float *out, float *size, const matrix *m, const float *x, const float *bias, size_t n)
+{
+    for (size_t r = 0; r < n; r++)
+        for (size_t o = 0; o < m->dims.n_out; o++) {
+            double sum = bias ? (double)bias[o] : 0, total = fabs(sum);
+            for (size_t i = 0; i < m->dims.n_in; i++) {
+                double product = (double)x[r * m->dims.n_in + i] * (double)m->values[o * m->dims.n_in + i];
+                sum += product, total += fabs(product);
+            }
+            out[r * m->dims.n_out + o] = (float)sum;
+            size[r * m->dims.n_out + o] = (float)total;
+        }
+}
+
+/* Uneven cuts, empty ones at either end and inside, tails of 1 and 31. */
+static const size_t cut_cases[][HW_N_CUTS] = {
+    {77},
+    {64, 64, 64, 64, 64, 64, 64, 64},
+    {0, 33, 0, 0, 31, 1, 64, 0},
+    {0, 0, 0, 40, 0, 0, 0, 0},
+    {5, 6, 7, 8, 9, 10, 11, 12},
+    {0, 0, 0, 0, 0, 96, 3, 2000},
+};
+static const hw_dtype dtypes[] = {HW_F32, HW_F16, HW_BF16};
+enum { N_CUT_CASES = sizeof cut_cases / sizeof *cut_cases, N_DTYPES = 3 };
+
+/* A sum of n float32 products in blocks is off by less than n / 4 half-ulps of the sum of their sizes; 2e-6 covers 2100 inputs
+ * generously, since errors do not all point one way. */
+Test(matmul, agrees_with_a_naive_loop_in_double)
+{
+    hw_device *reference = open_reference();
+    for (int c = 0; c < N_CUT_CASES; c++)
+        for (int t = 0; t < N_DTYPES; t++) {
+            const size_t n = 3, n_out = 37;
+            matrix m = make_matrix(n_out, cut_cases[c], dtypes[t]);
+            float *x = noise_array(n * m.dims.n_in, 5), *bias = noise_array(n_out, 6);
+            float got[3 * 37], want[3 * 37], size[3 * 37];
+            hw_weight *w = create(reference, &m);
+            put_whole(reference, w, &m, dtypes[t], false);
+            reference->k->matmul(reference, NULL, got, x, w, bias, (int)n);
+            naive(want, size, &m, x, bias, n);
+            for (size_t i = 0; i < n * n_out; i++)
+                cr_assert(fabsf(got[i] - want[i]) <= 2e-6f * size[i], "cuts %d type %d: [%zu] %g, want %g", c,
+                          t, i, (double)got[i], (double)want[i]);
+            reference->k->weight_destroy(reference, w);
+            free(x), free(bias), free(m.values);
+        }
+    hw_device_destroy(reference);
+}
+
+/* The reference follows the promised order to the letter, so this is equality, not closeness. */
+Test(matmul, has_the_promised_bits_on_every_instruction_set_and_number_of_threads_and_rows)
+{
+    static const int row_counts[] = {1, 2, 7, 8, 9, 64, 67};
+    hw_device *reference = open_reference();
+    devices all = open_devices();
+    for (int c = 0; c < N_CUT_CASES; c++)
+        for (int t = 0; t < N_DTYPES; t++) {
+            const size_t n_out = 83, most_rows = 67;
+            matrix m = make_matrix(n_out, cut_cases[c], dtypes[t]);
+            float *x = noise_array(most_rows * m.dims.n_in, 7), *bias = noise_array(n_out, 8);
+            float *want = malloc(most_rows * n_out * sizeof *want),
+                  *got = malloc(most_rows * n_out * sizeof *got);
+            hw_weight *w = create(reference, &m);
+            put_whole(reference, w, &m, dtypes[t], false);
+            reference->k->matmul(reference, NULL, want, x, w, bias, (int)most_rows);
+            reference->k->weight_destroy(reference, w);
+            for (int i = 0; i < all.n; i++) {
+                hw_device *d = all.at[i];
+                w = create(d, &m);
+                put_whole(d, w, &m, dtypes[t], false);
+                for (size_t n = 0; n < sizeof row_counts / sizeof *row_counts; n++) {
+                    memset(got, 0xff, most_rows * n_out * sizeof *got);
+                    d->k->matmul(d, NULL, got, x, w, bias, row_counts[n]);
+                    assert_same_bits(got, want, (size_t)row_counts[n] * n_out * sizeof *got,
+                                     hw_device_description(d));
+                }
+                d->k->weight_destroy(d, w);
+            }
+            free(want), free(got), free(x), free(bias), free(m.values);
+        }
+    close_devices(&all);
+    hw_device_destroy(reference);
+}
+
+/* Every way to fill a weight gives the same products: types converted on the way, transposed sources, odd pieces. */
+Test(weight_put, does_not_care_how_the_numbers_arrive)
+{
+    devices all = open_devices();
+    for (int c = 0; c < N_CUT_CASES; c++)
+        for (int t = 0; t < N_DTYPES; t++) {
+            const size_t n_out = 53;
+            matrix m = make_matrix(n_out, cut_cases[c], dtypes[t]);
+            float *x = noise_array(m.dims.n_in, 9), want[53], got[53];
+            hw_device *reference = open_reference(), *d = all.at[all.n - 1];
+            hw_weight *w = create(reference, &m);
+            put_whole(reference, w, &m, HW_F32, false);
+            reference->k->matmul(reference, NULL, want, x, w, NULL, 1);
+            reference->k->weight_destroy(reference, w);
+            for (int way = 0; way < 5; way++) {
+                w = create(d, &m);
+                if (way < 2) put_whole(d, w, &m, dtypes[t], way == 1);
+                else if (way < 4) put_whole(d, w, &m, HW_F32, way == 3);
+                else put_in_pieces(d, w, &m);
+                d->k->matmul(d, NULL, got, x, w, NULL, 1);
+                assert_same_bits(got, want, sizeof got, way < 4 ? "whole" : "pieces");
+                d->k->weight_destroy(d, w);
+            }
+            hw_device_destroy(reference);
+            free(x), free(m.values);
+        }
+    close_devices(&all);
+}
+
+/* float32 to each type rounds as hw_convert does, also when the source is float16 and the weight bfloat16. */
+Test(weight_put, rounds_to_the_nearest)
+{
+    const size_t cuts[HW_N_CUTS] = {35};
+    hw_device *d;
+    cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, NULL), HW_OK);
+    for (int from = 0; from < N_DTYPES; from++)
+        for (int to = 0; to < N_DTYPES; to++) {
+            matrix m = make_matrix(17, cuts, dtypes[from]); /* values of the source type */
+            m.dims.dtype = dtypes[to];
+            hw_weight *w = create(d, &m);
+            put_whole(d, w, &m, dtypes[from], false);
+            const int32_t id = 16;
+            float got[35], want[35];
+            d->k->gather(d, NULL, got, w, &id, 1, 0, false);
+            for (int i = 0; i < 35; i++) {
+                uint32_t rounded;
+                hw_convert(&rounded, dtypes[to], &m.values[16 * 35 + i], HW_F32, 1);
+                hw_convert(&want[i], HW_F32, &rounded, dtypes[to], 1);
+            }
+            assert_same_bits(got, want, sizeof got, "rounded");
+            d->k->weight_destroy(d, w);
+            free(m.values);
+        }
+    hw_device_destroy(d);
+}
+
+Test(weight, without_inputs_or_outputs_is_fine)
+{
+    devices all = open_devices();
+    hw_device *d = all.at[0];
+    const float bias[20] = {[19] = 3};
+    float out[40];
+    hw_weight *w;
+    hw_weight_dims none_in = {.n_out = 20, .dtype = HW_BF16}, none_out = {.dtype = HW_F32, .n_in = 5};
+    for (int c = 1; c <= HW_N_CUTS; c++) none_out.cuts[c] = 5;
+    cr_assert_eq(d->k->weight_create(d, &w, &none_in, NULL), HW_OK);
+    cr_assert_eq(d->k->weight_bytes(w), 0);
+    d->k->matmul(d, NULL, out, NULL, w, bias, 2);
+    for (int i = 0; i < 40; i++) cr_assert_eq(out[i], i % 20 == 19 ? 3.0f : 0.0f);
+    d->k->weight_destroy(d, w);
+    cr_assert_eq(d->k->weight_create(d, &w, &none_out, NULL), HW_OK);
+    d->k->matmul(d, NULL, out, bias, w, NULL, 2);
+    d->k->weight_destroy(d, w);
+    close_devices(&all);
+}
+
+Test(weight, refuses_what_does_not_fit)
+{
+    devices all = open_devices();
+    hw_device *d = all.at[0];
+    hw_error err = {""};
+    hw_weight *w = (hw_weight *)&err;
+    hw_weight_dims dims = {.n_out = 4, .n_in = 8, .dtype = HW_U64};
+    for (int c = 1; c <= HW_N_CUTS; c++) dims.cuts[c] = 8;
+    cr_assert_eq(d->k->weight_create(d, &w, &dims, &err), HW_ERR_INVALID);
+    cr_assert_null(w);
+    cr_assert(strstr(err.message, "uint64"), "%s", err.message);
+    dims.dtype = HW_F32, dims.cuts[3] = 9;
+    cr_assert_eq(d->k->weight_create(d, &w, &dims, &err), HW_ERR_INVALID);
+    dims.cuts[3] = 8, dims.n_out = SIZE_MAX / 4;
+    cr_assert_eq(d->k->weight_create(d, &w, &dims, &err), HW_ERR_NO_MEMORY);
+    dims.n_out = 4;
+    cr_assert_eq(d->k->weight_create(d, &w, &dims, &err), HW_OK);
+    const float x[8] = {0};
+    hw_weight_piece piece = {
+        .src = x, .dtype = HW_F32, .stride_out = 8, .stride_in = 1, .first_out = 3, .n_out = 2, .n_in = 8};
+    cr_assert_eq(d->k->weight_put(d, w, &piece, &err), HW_ERR_INVALID);
+    cr_assert(strstr(err.message, "[4, 8]"), "%s", err.message);
+    d->k->weight_destroy(d, w);
+    d->k->weight_destroy(d, NULL);
+    close_devices(&all);
+}
+
+/* Rows of other ranks are zeros; minus zero becomes plus zero; accumulating adds. */
+Test(gather, picks_rows_and_leaves_out_those_of_other_ranks)
+{
+    const size_t cuts[HW_N_CUTS] = {0, 33, 0, 7, 5};
+    const int32_t ids[4] = {107, 99, 122, 123};
+    hw_device *reference = open_reference();
+    devices all = open_devices();
+    for (int t = 0; t < N_DTYPES; t++) {
+        matrix m = make_matrix(23, cuts, dtypes[t]);
+        m.values[7 * 45 + 44] = -0.0f;
+        for (int i = -1; i < all.n; i++) {
+            hw_device *d = i < 0 ? reference : all.at[i];
+            hw_weight *w = create(d, &m);
+            put_whole(d, w, &m, dtypes[t], false);
+            float out[4][45];
+            d->k->gather(d, NULL, out, w, ids, 4, 100, false);
+            for (int k = 0; k < 45; k++) {
+                const float want[4] = {m.values[7 * 45 + k] + 0.0f, 0, m.values[22 * 45 + k] + 0.0f, 0};
+                for (int r = 0; r < 4; r++) assert_same_bits(&out[r][k], &want[r], 4, "gathered");
+            }
+            d->k->gather(d, NULL, out, w, ids, 4, 100, true);
+            for (int k = 0; k < 45; k++) {
+                cr_assert_eq(out[0][k], 2 * m.values[7 * 45 + k]);
+                cr_assert_eq(out[1][k], 0);
+            }
+            d->k->weight_destroy(d, w);
+        }
+        free(m.values);
+    }
+    close_devices(&all);
+    hw_device_destroy(reference);
+}
