@@ -30,6 +30,14 @@ int hw_comm_launched_ranks(void)
     return 1;
 }
 
+int hw_comm_launched_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i])) return env_int(names[i]);
+    return 0;
+}
+
 static const hw_comm_ops *find_backend(const char *name)
 {
     if (!strcmp(name, "auto")) return hw_comm_launched_ranks() > 1 ? &hw_comm_mpi_ops : &hw_comm_self_ops;

@@ -28,6 +28,10 @@ hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err);
 /* Collective. NULL is fine. */
 void hw_comm_destroy(hw_comm *c);
 
+/* Local, and before any communicator exists: what the launcher's environment says of this process. (1, 0) when there is no launcher. */
+int hw_comm_launched_ranks(void);
+int hw_comm_launched_rank(void);
+
 int hw_comm_rank(const hw_comm *c);
 int hw_comm_n_ranks(const hw_comm *c);
 int hw_comm_n_local_ranks(const hw_comm *c); /* ranks on this host, this one included */

@@ -22,7 +22,4 @@ typedef struct hw_comm_ops {
 
 extern const hw_comm_ops hw_comm_self_ops, hw_comm_mpi_ops;
 
-/* How many ranks the launcher says there are: 1 when there is no launcher. Read from its environment, without touching MPI. */
-int hw_comm_launched_ranks(void);
-
 #endif

@@ -259,6 +259,18 @@ void hw_engine_destroy(hw_engine *e)
     free(e);
 }
 
+static uint64_t step_weight_bytes(const hw_engine *e)
+{
+    const hw_kernels *k = e->device->k;
+    uint64_t n = k->weight_bytes(e->weights->head);
+    for (int i = 0; i < e->model.n_layers; i++) {
+        const hw_layer *l = &e->weights->layers[i];
+        n += k->weight_bytes(l->wqkv) + k->weight_bytes(l->wo) + k->weight_bytes(l->w_up) +
+             k->weight_bytes(l->w_down);
+    }
+    return n;
+}
+
 hw_engine_info hw_engine_info_get(const hw_engine *e)
 {
     const hw_model *m = &e->model;
@@ -286,6 +298,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .kv_dtype = e->options.kv_dtype,
                             .n_params = hw_model_n_params(m),
                             .weight_bytes = e->weights->n_bytes,
+                            .step_weight_bytes = step_weight_bytes(e),
                             .kv_bytes = hw_kv_bytes(hw_kv_cache_dims(e->kv)),
                             .buffer_bytes = e->buffers.n_bytes,
                             .checkpoint_bytes = e->checkpoint_bytes,

@@ -72,7 +72,9 @@ typedef struct hw_engine_info {
     hw_dtype dtype, kv_dtype;
     uint64_t n_params;
     uint64_t weight_bytes, kv_bytes, buffer_bytes; /* of this rank */
-    uint64_t checkpoint_bytes, bytes_read;         /* in all files; asked for by this rank */
+    uint64_t
+        step_weight_bytes; /* those of them that every decode step reads: all matrices but tables of which it reads a row */
+    uint64_t checkpoint_bytes, bytes_read; /* in all files; asked for by this rank */
     double load_seconds;
 } hw_engine_info;
 

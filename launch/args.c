@@ -1,0 +1,287 @@
+#include "launch/args.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "parallel/comm.h"
+
+enum { MAX_GROUPS = 8 };
+
+/* Options without a letter. */
+enum {
+    OPT_DEVICE = 256,
+    OPT_COMM,
+    OPT_DTYPE,
+    OPT_KV_CACHE,
+    OPT_KV_DTYPE,
+    OPT_BLOCK,
+    OPT_CONTEXT,
+    OPT_ROWS,
+    OPT_LOAD_FORMAT,
+    OPT_DUMMY_SEED,
+    OPT_TOKENS,
+    OPT_NO_SPECIAL,
+    OPT_CHUNK,
+    OPT_TEMPERATURE,
+    OPT_TOP_K,
+    OPT_TOP_P,
+    OPT_MIN_P,
+    OPT_PENALTY,
+    OPT_SEED,
+    OPT_STOP,
+    OPT_IGNORE_EOS,
+    OPT_JSON,
+    OPT_STATS,
+};
+
+hw_args hw_args_defaults(void)
+{
+    return (hw_args){
+        .comm = "auto", .load_format = "auto", .engine = hw_engine_defaults(), .repeats = 5, .ranks = 1};
+}
+
+long hw_args_int(const char *name, const char *text, long min, long max, struct argp_state *state)
+{
+    char *end;
+    errno = 0;
+    long n = strtol(text, &end, 10);
+    if (errno || end == text || *end || n < min || n > max)
+        argp_error(state, "%s is '%s', wanted a whole number of %ld to %ld", name, text, min, max);
+    return n;
+}
+
+static float to_float(const char *name, const char *text, double min, double max, struct argp_state *state)
+{
+    char *end;
+    double x = strtod(text, &end);
+    if (end == text || *end || !(x >= min && x <= max))
+        argp_error(state, "%s is '%s', wanted a number of %g to %g", name, text, min, max);
+    return (float)x;
+}
+
+static hw_dtype to_dtype(const char *name, const char *text, struct argp_state *state)
+{
+    int known;
+    hw_dtype type = hw_dtype_parse(text, &known);
+    if (!known) argp_error(state, "%s is '%s', wanted auto, float32, float16 or bfloat16", name, text);
+    return type;
+}
+
+static void one_prompt(const hw_args *a, struct argp_state *state)
+{
+    if (a->prompt || a->file || a->token_list || a->read_stdin)
+        argp_error(state, "more than one prompt: give one of -p, -f, --tokens and -");
+}
+
+static hw_kv_policy to_policy(const char *text, struct argp_state *state)
+{
+    if (!strcmp(text, "off")) return HW_KV_OFF;
+    if (strcmp(text, "paged")) argp_error(state, "--kv-cache is '%s', wanted paged or off", text);
+    return HW_KV_PAGED;
+}
+
+static error_t parse_model(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    if (key == ARGP_KEY_END && !a->model) argp_error(state, "which model? Give its folder with -m FOLDER");
+    if (key != 'm') return ARGP_ERR_UNKNOWN;
+    a->model = arg;
+    return 0;
+}
+
+static error_t parse_engine(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    hw_engine_options *o = &a->engine;
+    switch (key) {
+    case 't': o->n_threads = (int)hw_args_int("--threads", arg, 1, 1024, state); break;
+    case 'v': a->verbose = true; break;
+    case OPT_DEVICE: o->device = arg; break;
+    case OPT_COMM: a->comm = arg; break;
+    case OPT_DTYPE: o->dtype = to_dtype("--dtype", arg, state); break;
+    case OPT_KV_CACHE: o->kv_policy = to_policy(arg, state); break;
+    case OPT_KV_DTYPE: o->kv_dtype = to_dtype("--kv-cache-dtype", arg, state); break;
+    case OPT_BLOCK: o->block_tokens = (int)hw_args_int("--block-size", arg, 1, 1024, state); break;
+    case OPT_CONTEXT: o->max_seq_len = (int)hw_args_int("--max-model-len", arg, 1, INT_MAX, state); break;
+    case OPT_ROWS:
+        o->max_batch_rows = (int)hw_args_int("--max-num-batched-tokens", arg, 1, 1 << 20, state);
+        break;
+    case OPT_DUMMY_SEED:
+        o->dummy_seed = (uint64_t)hw_args_int("--dummy-seed", arg, 0, LONG_MAX, state);
+        break;
+    case OPT_LOAD_FORMAT:
+        if (strcmp(arg, "auto") && strcmp(arg, "safetensors") && strcmp(arg, "dummy"))
+            argp_error(state, "--load-format is '%s', wanted auto, safetensors or dummy", arg);
+        o->dummy = !strcmp(arg, "dummy");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static error_t parse_prompt(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    switch (key) {
+    case 'p': one_prompt(a, state), a->prompt = arg; break;
+    case 'f': one_prompt(a, state), a->file = arg; break;
+    case OPT_TOKENS: one_prompt(a, state), a->token_list = arg; break;
+    case OPT_NO_SPECIAL: a->no_special = true; break;
+    case OPT_CHUNK: a->prefill_chunk = (int)hw_args_int("--prefill-chunk", arg, 1, 1 << 20, state); break;
+    case ARGP_KEY_ARG:
+        if (strcmp(arg, "-")) return ARGP_ERR_UNKNOWN;
+        one_prompt(a, state), a->read_stdin = true;
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static error_t parse_sampling(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    hw_sampling *s = &a->sampling;
+    switch (key) {
+    case 'n': a->max_tokens = (int)hw_args_int("--max-tokens", arg, 1, INT_MAX, state); break;
+    case OPT_TEMPERATURE:
+        s->temperature = to_float("--temperature", arg, 0, 1e6, state), a->has_temperature = true;
+        break;
+    case OPT_TOP_K:
+        s->top_k = (int)hw_args_int("--top-k", arg, 0, INT_MAX, state), a->has_top_k = true;
+        break;
+    case OPT_TOP_P: s->top_p = to_float("--top-p", arg, 1e-6, 1, state), a->has_top_p = true; break;
+    case OPT_MIN_P: s->min_p = to_float("--min-p", arg, 0, 1, state), a->has_min_p = true; break;
+    case OPT_PENALTY:
+        s->repetition_penalty = to_float("--repetition-penalty", arg, 1e-3, 1e3, state),
+        a->has_penalty = true;
+        break;
+    case OPT_SEED: s->seed = (uint64_t)hw_args_int("--seed", arg, LONG_MIN, LONG_MAX, state); break;
+    case OPT_STOP:
+        if (a->n_stops == HW_MAX_STOPS) argp_error(state, "more than %d stop strings", HW_MAX_STOPS);
+        if (!*arg) argp_error(state, "a stop string is empty");
+        a->stops[a->n_stops++] = arg;
+        break;
+    case OPT_IGNORE_EOS: a->ignore_eos = true; break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static error_t parse_report(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    (void)arg;
+    if (key == OPT_JSON) a->json = true;
+    else if (key == OPT_STATS) a->stats = true;
+    else return ARGP_ERR_UNKNOWN;
+    return 0;
+}
+
+static const struct argp_option model_options[] = {
+    {"model", 'm', "FOLDER", 0, "Hugging Face folder: config.json, model.safetensors, tokenizer.json", 0},
+    {0}};
+
+static const struct argp_option engine_options[] = {
+    {0, 0, 0, 0, "Engine:", 2},
+    {"threads", 't', "N", 0, "Threads of each rank (1)", 0},
+    {"dtype", OPT_DTYPE, "TYPE", 0, "Keep weights as auto (as stored), float32, float16 or bfloat16", 0},
+    {"kv-cache", OPT_KV_CACHE, "POLICY", 0, "paged, or off: run the whole prefix at every step (paged)", 0},
+    {"kv-cache-dtype", OPT_KV_DTYPE, "TYPE", 0,
+     "Type of cached keys and values: auto (as the weights), float32, ...", 0},
+    {"block-size", OPT_BLOCK, "N", 0, "Tokens of a cache block (16)", 0},
+    {"max-model-len", OPT_CONTEXT, "N", 0,
+     "Longest sequence, prompt and output (what the model allows, at most 4096)", 0},
+    {"max-num-batched-tokens", OPT_ROWS, "N", 0, "Rows of one step: longer prompts are run in chunks (512)",
+     0},
+    {"device", OPT_DEVICE, "D", 0, "auto, cpu, or reference: plain loops to compare with (auto)", 0},
+    {"comm", OPT_COMM, "C", 0, "Collectives: auto, self (one rank) or mpi (auto)", 0},
+    {"load-format", OPT_LOAD_FORMAT, "F", 0,
+     "auto, safetensors, or dummy: random weights from config.json alone", 0},
+    {"dummy-seed", OPT_DUMMY_SEED, "N", 0, "Which random weights (0)", 0},
+    {"verbose", 'v', 0, 0, "Say what runs, on standard error", 0},
+    {0}};
+
+static const struct argp_option prompt_options[] = {
+    {0, 0, 0, 0, "Prompt (one of; - as an argument reads standard input):", 1},
+    {"prompt", 'p', "TEXT", 0, "The text itself", 0},
+    {"file", 'f', "FILE", 0, "The text in a file", 0},
+    {"tokens", OPT_TOKENS, "1,2,3", 0, "Token ids; needs no tokenizer", 0},
+    {"no-special", OPT_NO_SPECIAL, 0, 0, "Do not add the tokenizer's special tokens (BOS)", 0},
+    {"prefill-chunk", OPT_CHUNK, "N", 0, "Run the prompt N tokens at a time", 0},
+    {0}};
+
+static const struct argp_option sampling_options[] = {
+    {0, 0, 0, 0, "Sampling (defaults: the model's generation_config.json, else greedy):", 1},
+    {"max-tokens", 'n', "N", 0, "New tokens at most (until the context is full)", 0},
+    {"temperature", OPT_TEMPERATURE, "T", 0, "0 is greedy", 0},
+    {"top-k", OPT_TOP_K, "K", 0, "Only the K best tokens; 0: off", 0},
+    {"top-p", OPT_TOP_P, "P", 0, "Only the best tokens that together have probability P", 0},
+    {"min-p", OPT_MIN_P, "P", 0, "Only tokens of at least P times the best one's probability", 0},
+    {"repetition-penalty", OPT_PENALTY, "R", 0, "Divide the logits of tokens already there; 1: off", 0},
+    {"seed", OPT_SEED, "S", 0, "Same seed, same text, on any number of ranks (0)", 0},
+    {"stop", OPT_STOP, "TEXT", 0, "End before this text; may be repeated", 0},
+    {"ignore-eos", OPT_IGNORE_EOS, 0, 0, "Go on after the end-of-sequence token", 0},
+    {0}};
+
+static const struct argp_option report_options[] = {
+    {0, 0, 0, 0, "Reports:", 3},
+    {"json", OPT_JSON, 0, 0, "One JSON document on standard output instead of text", 0},
+    {"stats", OPT_STATS, 0, 0, "A short table of speed and traffic on standard error at the end", 0},
+    {0}};
+
+const struct argp hw_args_model = {.options = model_options, .parser = parse_model};
+const struct argp hw_args_engine = {.options = engine_options, .parser = parse_engine};
+const struct argp hw_args_prompt = {.options = prompt_options, .parser = parse_prompt};
+const struct argp hw_args_sampling = {.options = sampling_options, .parser = parse_sampling};
+const struct argp hw_args_report = {.options = report_options, .parser = parse_report};
+
+/* What a subcommand's own parser and the groups are given. */
+typedef struct parse_input {
+    hw_args *args;
+    const struct argp *own;
+    int n_groups;
+} parse_input;
+
+static error_t parse_top(int key, char *arg, struct argp_state *state)
+{
+    parse_input *in = state->input;
+    if (key == ARGP_KEY_INIT)
+        for (int i = 0; i < in->n_groups; i++) state->child_inputs[i] = in->args;
+    if (!in->own->parser) return ARGP_ERR_UNKNOWN;
+    state->input = in->args;
+    error_t e = in->own->parser(key, arg, state);
+    state->input = in;
+    return e;
+}
+
+void hw_args_parse(hw_args *out, const struct argp *own, const struct argp *const *groups, int argc,
+                   char **argv)
+{
+    struct argp_child children[MAX_GROUPS + 1] = {{0}};
+    parse_input in = {.args = out, .own = own};
+    for (; groups[in.n_groups]; in.n_groups++) children[in.n_groups].argp = groups[in.n_groups];
+    struct argp top = {.options = own->options,
+                       .parser = parse_top,
+                       .args_doc = own->args_doc,
+                       .doc = own->doc,
+                       .children = children};
+    char name[64];
+    snprintf(name, sizeof name, "headway %s", argv[0]);
+    argv[0] = name;
+    argp_err_exit_status = 2;
+    /* All ranks read the same arguments and come to the same end; one of them says so. */
+    int silenced = hw_comm_launched_rank() > 0, kept[2] = {-1, -1};
+    if (silenced) {
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        for (int fd = 1; fd <= 2; fd++) kept[fd - 1] = dup(fd), dup2(null, fd);
+        close(null);
+    }
+    argp_parse(&top, argc, argv, 0, NULL, &in);
+    if (silenced)
+        for (int fd = 1; fd <= 2; fd++) dup2(kept[fd - 1], fd), close(kept[fd - 1]);
+}

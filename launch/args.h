@@ -1,0 +1,58 @@
+/* Command-line arguments: one struct for all subcommands, and groups of options that a subcommand puts together. Names follow what users of
+ * Hugging Face, vLLM and llama.cpp type. */
+#ifndef HW_LAUNCH_ARGS_H
+#define HW_LAUNCH_ARGS_H
+
+#include <argp.h>
+#include <stdbool.h>
+
+#include "runtime/engine.h"
+
+enum { HW_MAX_STOPS = 16 };
+
+typedef struct hw_args {
+    /* model and engine */
+    const char *model, *comm, *load_format;
+    hw_engine_options engine;
+    /* prompt: at most one of them */
+    const char *prompt, *file, *token_list;
+    bool read_stdin; /* the argument "-" */
+    bool no_special; /* do not add the tokenizer's special tokens */
+    int prefill_chunk;
+    /* generation; the flags say which settings were given, the rest come from generation_config.json */
+    int max_tokens;
+    bool has_temperature, has_top_k, has_top_p, has_min_p, has_penalty;
+    hw_sampling sampling;
+    const char *stops[HW_MAX_STOPS];
+    int n_stops;
+    bool ignore_eos;
+    /* reports */
+    bool json, stats, verbose;
+    const char *output;
+    /* bench */
+    const char *pp, *tg;
+    int repeats;
+    bool anchors;
+    /* inspect */
+    int ranks;
+} hw_args;
+
+/* Groups for a subcommand's argp children. */
+extern const struct argp hw_args_model;    /* -m */
+extern const struct argp hw_args_engine;   /* device, types, cache, collectives */
+extern const struct argp hw_args_prompt;   /* -p, -f, --tokens, - */
+extern const struct argp hw_args_sampling; /* temperature and friends, -n, stops */
+extern const struct argp hw_args_report;   /* --json, --stats */
+
+/* Everything at its default. */
+hw_args hw_args_defaults(void);
+
+/* Parses argv, whose first element is the subcommand, into *out. `own` has the subcommand's own options and documentation; its children are the
+ * NULL-terminated `groups`. Ends the process for --help (0) and for a mistake (2); only rank 0 prints. */
+void hw_args_parse(hw_args *out, const struct argp *own, const struct argp *const *groups, int argc,
+                   char **argv);
+
+/* For parsers: reads an integer of [min, max] or ends with a usage message. */
+long hw_args_int(const char *name, const char *text, long min, long max, struct argp_state *state);
+
+#endif

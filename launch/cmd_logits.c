@@ -1,0 +1,193 @@
+/* headway logits and headway perplexity: every row's logits, gathered from all ranks. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/commands.h"
+#include "launch/output.h"
+#include "launch/session.h"
+
+enum { ROWS_AT_ONCE = 64 };
+
+static error_t parse_logits(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    if (key == ARGP_KEY_END && !a->output) argp_error(state, "where to? Name a .npy file with -o");
+    if (key != 'o') return ARGP_ERR_UNKNOWN;
+    a->output = arg;
+    return 0;
+}
+
+static const struct argp_option logits_options[] = {
+    {"output", 'o', "FILE.npy", 0, "Where to write [n_tokens, vocab_size]", 0}, {0}};
+static const struct argp logits_argp = {
+    .options = logits_options,
+    .parser = parse_logits,
+    .args_doc = "[-]",
+    .doc = "Writes the logits after every prompt token, float32 [n_tokens, vocab_size], for comparing "
+           "with a reference."};
+static const struct argp perplexity_argp = {
+    .args_doc = "[-]",
+    .doc = "Scores a text: exp of the mean negative log-likelihood per token. The text is cut into windows "
+           "of --max-model-len tokens; the first "
+           "token of a window is not predicted."};
+
+/* Told of each row of logits, on every rank. */
+typedef hw_status row_function(void *user, int i, const float *logits, int vocab_size, hw_error *err);
+
+/* Collective. Runs tokens [n] as one sequence, in chunks, and hands on every row of logits. */
+static hw_status each_row(hw_session *s, const int32_t *tokens, int n, int chunk, row_function *each,
+                          void *user, hw_error *err)
+{
+    const hw_engine_info info = hw_engine_info_get(s->engine);
+    hw_sequence *seq = NULL;
+    hw_batch *batch = NULL;
+    if (!chunk || chunk > info.max_batch_rows) chunk = info.max_batch_rows;
+    if (chunk > info.max_logit_rows) chunk = info.max_logit_rows;
+    float *logits = malloc((size_t)chunk * (size_t)info.vocab_size * sizeof *logits);
+    hw_status st = logits ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "no memory for %d rows of logits", chunk);
+    if (!st) st = hw_sequence_create(&seq, s->engine, n, err);
+    if (!st) st = hw_batch_create(&batch, s->engine, err);
+    st = hw_comm_agree(s->comm, st, err);
+    for (int i = 0; i < n && !st; i += chunk) {
+        int rows = n - i < chunk ? n - i : chunk;
+        hw_batch_clear(batch);
+        st = hw_batch_add(batch, seq, tokens + i, rows, HW_LOGITS_ALL, err);
+        if (!st) st = hw_engine_step(s->engine, batch, err);
+        if (!st) st = hw_engine_logits(s->engine, logits, err);
+        hw_session_end_if_alone(s, st, err);
+        hw_status said = HW_OK;
+        for (int j = 0; j < rows && !st && !said; j++)
+            said = each(user, i + j, logits + (size_t)j * (size_t)info.vocab_size, info.vocab_size, err);
+        if (!st) st = hw_comm_agree(s->comm, said, err);
+    }
+    hw_batch_destroy(batch);
+    hw_sequence_destroy(seq);
+    free(logits);
+    return st;
+}
+
+static hw_status open_session(hw_session *s, hw_args *a, hw_error *err)
+{
+    a->engine.max_logit_rows = ROWS_AT_ONCE;
+    hw_status st = hw_session_open_prompt(s, a, err);
+    if (!st && !s->prompt.n) st = hw_fail(err, HW_ERR_INVALID, "the prompt is empty");
+    return st ? st : hw_session_open_engine(s, a, err);
+}
+
+/* ---- logits */
+
+typedef struct npy {
+    FILE *file;
+    const char *path;
+} npy;
+
+/* numpy's format 1.0: magic, version, length of the header, a Python dict padded to 64 bytes (numpy.lib.format). */
+static hw_status open_npy(npy *out, const char *path, size_t rows, size_t columns, hw_error *err)
+{
+    char header[128];
+    memset(header, ' ', sizeof header);
+    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* 118 bytes follow, 128 in all */
+    int n = snprintf(header + 10, sizeof header - 10,
+                     "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", rows, columns);
+    header[10 + n] = ' ';
+    header[sizeof header - 1] = '\n';
+    out->path = path;
+    if (!(out->file = fopen(path, "wb")))
+        return hw_fail(err, HW_ERR_FAILED, "%s: cannot create: %s", path, strerror(errno));
+    return hw_write(out->file, path, header, sizeof header, err);
+}
+
+static hw_status write_row(void *user, int i, const float *logits, int vocab_size, hw_error *err)
+{
+    npy *out = user;
+    (void)i;
+    return out->file ? hw_write(out->file, out->path, logits, (size_t)vocab_size * sizeof *logits, err)
+                     : HW_OK;
+}
+
+hw_status hw_cmd_logits(int argc, char **argv, hw_error *err)
+{
+    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_engine, NULL};
+    hw_args a = hw_args_defaults();
+    hw_session s = {0};
+    npy out = {0};
+    hw_args_parse(&a, &logits_argp, groups, argc, argv);
+    hw_status st = open_session(&s, &a, err);
+    if (!st) {
+        if (s.rank == 0)
+            st = open_npy(&out, a.output, s.prompt.n, (size_t)hw_engine_info_get(s.engine).vocab_size, err);
+        st = hw_comm_agree(s.comm, st, err);
+    }
+    if (!st) st = each_row(&s, s.prompt.ids, (int)s.prompt.n, a.prefill_chunk, write_row, &out, err);
+    if (out.file && fclose(out.file) && !st)
+        st = hw_fail(err, HW_ERR_FAILED, "%s: cannot write: %s", a.output, strerror(errno));
+    hw_session_close(&s);
+    return st;
+}
+
+/* ---- perplexity */
+
+typedef struct score {
+    const int32_t *tokens; /* of the window */
+    int n;
+    double nll;
+    long n_predicted;
+} score;
+
+static hw_status add_score(void *user, int i, const float *logits, int vocab_size, hw_error *err)
+{
+    score *s = user;
+    (void)err;
+    if (i + 1 >= s->n) return HW_OK;
+    double sum = 0, max = (double)logits[0];
+    for (int v = 1; v < vocab_size; v++)
+        if ((double)logits[v] > max) max = (double)logits[v];
+    for (int v = 0; v < vocab_size; v++) sum += exp((double)logits[v] - max);
+    s->nll += max + log(sum) - (double)logits[s->tokens[i + 1]];
+    s->n_predicted++;
+    return HW_OK;
+}
+
+static hw_status print_score(const hw_args *a, const score *s, size_t n_tokens, int window, hw_error *err)
+{
+    double mean = s->nll / (double)s->n_predicted;
+    if (!a->json)
+        return hw_print(err,
+                        "perplexity %.6f (%ld of %zu tokens predicted, windows of %d, mean negative "
+                        "log-likelihood %.6f)\n",
+                        exp(mean), s->n_predicted, n_tokens, window, mean);
+    return hw_print_json(json_pack("{s:f, s:f, s:I, s:I, s:i}", "perplexity", exp(mean), "mean_nll", mean,
+                                   "predicted_tokens", (json_int_t)s->n_predicted, "tokens",
+                                   (json_int_t)n_tokens, "window", window),
+                         err);
+}
+
+hw_status hw_cmd_perplexity(int argc, char **argv, hw_error *err)
+{
+    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_engine,
+                                                &hw_args_report, NULL};
+    hw_args a = hw_args_defaults();
+    hw_session s = {0};
+    score sum = {0};
+    hw_args_parse(&a, &perplexity_argp, groups, argc, argv);
+    hw_status st = open_session(&s, &a, err);
+    int window = st ? 0 : hw_engine_info_get(s.engine).max_seq_len, n = (int)s.prompt.n;
+    if (!st && n < 2)
+        st = hw_fail(err, HW_ERR_INVALID, "a text of %d token has nothing to predict; give at least 2", n);
+    for (int i = 0; i < n && !st; i += window) {
+        sum.tokens = s.prompt.ids + i;
+        sum.n = n - i < window ? n - i : window;
+        st = each_row(&s, sum.tokens, sum.n, a.prefill_chunk, add_score, &sum, err);
+    }
+    if (!st && !sum.n_predicted)
+        st = hw_fail(err, HW_ERR_INVALID,
+                     "windows of one token have nothing to predict; raise --max-model-len");
+    if (!st) {
+        if (s.rank == 0) st = print_score(&a, &sum, s.prompt.n, window, err);
+        st = hw_comm_agree(s.comm, st, err);
+    }
+    hw_session_close(&s);
+    return st;
+}

@@ -1,0 +1,88 @@
+/* headway tokenize and headway detokenize: one process, no ranks. */
+#include <stdlib.h>
+
+#include "launch/commands.h"
+#include "launch/output.h"
+#include "launch/session.h"
+
+static const struct argp tokenize_argp = {
+    .args_doc = "[-]", .doc = "Prints the token ids of a text, with commas, as --tokens takes them."};
+static const struct argp detokenize_argp = {
+    .args_doc = "[-]",
+    .doc = "Prints the text of token ids: --tokens 1,2,3, or such a list in a file or on "
+           "standard input."};
+
+static hw_status print_ids(const hw_tokens *t, hw_error *err)
+{
+    hw_status st = HW_OK;
+    for (size_t i = 0; i < t->n && !st; i++) st = hw_print(err, i ? ",%d" : "%d", t->ids[i]);
+    return st ? st : hw_print(err, "\n");
+}
+
+static hw_status print_ids_json(const hw_tokenizer *tokenizer, const hw_tokens *t, hw_error *err)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < t->n; i++) {
+        size_t n = 0;
+        const char *piece = hw_tokenizer_content(tokenizer, t->ids[i], &n);
+        json_array_append_new(
+            list, json_pack("{s:i, s:o}", "id", t->ids[i], "token", json_stringn(piece ? piece : "", n)));
+    }
+    return hw_print_json(json_pack("{s:I, s:o}", "count", (json_int_t)t->n, "tokens", list), err);
+}
+
+static bool silent(void) { return hw_comm_launched_rank() > 0; }
+
+hw_status hw_cmd_tokenize(int argc, char **argv, hw_error *err)
+{
+    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_report, NULL};
+    hw_args a = hw_args_defaults();
+    hw_tokenizer *tokenizer = NULL;
+    hw_tokens tokens = {0};
+    char *text = NULL;
+    size_t n = 0;
+    hw_args_parse(&a, &tokenize_argp, groups, argc, argv);
+    if (silent()) return HW_OK;
+    if (a.token_list) return hw_fail(err, HW_ERR_INVALID, "--tokens is for detokenize; give tokenize a text");
+    hw_status st = hw_tokenizer_open(&tokenizer, a.model, err);
+    if (!st) st = hw_read_prompt_text(&a, &text, &n, err);
+    if (!st) st = hw_tokenizer_encode(tokenizer, text, n, !a.no_special, &tokens, err);
+    if (!st) st = a.json ? print_ids_json(tokenizer, &tokens, err) : print_ids(&tokens, err);
+    free(text);
+    hw_tokens_free(&tokens);
+    hw_tokenizer_destroy(tokenizer);
+    return st;
+}
+
+static hw_status read_ids(const hw_args *a, hw_tokens *tokens, hw_error *err)
+{
+    char *text = NULL;
+    size_t n;
+    if (a->token_list) return hw_parse_token_list(tokens, a->token_list, err);
+    hw_status st = hw_read_prompt_text(a, &text, &n, err);
+    while (!st && n && (text[n - 1] == '\n' || text[n - 1] == '\r')) text[--n] = '\0';
+    if (!st) st = hw_parse_token_list(tokens, text, err);
+    free(text);
+    return st;
+}
+
+hw_status hw_cmd_detokenize(int argc, char **argv, hw_error *err)
+{
+    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_report, NULL};
+    hw_args a = hw_args_defaults();
+    hw_tokenizer *tokenizer = NULL;
+    hw_tokens tokens = {0};
+    char *text = NULL;
+    size_t n = 0;
+    hw_args_parse(&a, &detokenize_argp, groups, argc, argv);
+    if (silent()) return HW_OK;
+    hw_status st = hw_tokenizer_open(&tokenizer, a.model, err);
+    if (!st) st = read_ids(&a, &tokens, err);
+    if (!st) st = hw_tokenizer_decode(tokenizer, tokens.ids, tokens.n, false, &text, &n, err);
+    if (!st && a.json) st = hw_print_json(json_pack("{s:o}", "text", json_stringn(text, n)), err);
+    else if (!st && !(st = hw_write(stdout, "standard output", text, n, err))) st = hw_print(err, "\n");
+    free(text);
+    hw_tokens_free(&tokens);
+    hw_tokenizer_destroy(tokenizer);
+    return st;
+}

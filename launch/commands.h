@@ -1,0 +1,13 @@
+/* The subcommands. Each takes its own argv (argv[0] is its name), returns a status and writes the message; main.c prints it once and turns
+ * it into the exit code. Collective: every rank runs the same one. */
+#ifndef HW_LAUNCH_COMMANDS_H
+#define HW_LAUNCH_COMMANDS_H
+
+#include "runtime/base/status.h"
+
+typedef hw_status hw_command(int argc, char **argv, hw_error *err);
+
+hw_command hw_cmd_generate, hw_cmd_logits, hw_cmd_perplexity, hw_cmd_tokenize, hw_cmd_detokenize,
+    hw_cmd_inspect, hw_cmd_bench;
+
+#endif

@@ -1,0 +1,60 @@
+/* The program `headway`: finds the subcommand, runs it, says what went wrong. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "launch/commands.h"
+#include "launch/version.h"
+#include "parallel/comm.h"
+
+static const struct {
+    const char *name;
+    hw_command *run;
+    const char *what;
+} commands[] = {
+    {"generate", hw_cmd_generate, "continue a prompt"},
+    {"logits", hw_cmd_logits, "write the logits of every prompt token to a .npy file"},
+    {"perplexity", hw_cmd_perplexity, "how well the model predicts a text"},
+    {"tokenize", hw_cmd_tokenize, "text to token ids"},
+    {"detokenize", hw_cmd_detokenize, "token ids to text"},
+    {"inspect", hw_cmd_inspect, "what is in a model folder, and what Headway makes of it"},
+    {"bench", hw_cmd_bench, "speed of prefill and decode, beside what the machine allows"},
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_usage(FILE *f)
+{
+    fprintf(f, "Usage: headway SUBCOMMAND [OPTION...]\n"
+               "       mpirun -np N headway SUBCOMMAND [OPTION...]\n\n"
+               "Runs decoder-only language models split over MPI ranks.\n\n");
+    for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].what);
+    fprintf(f, "\n'headway SUBCOMMAND --help' explains its options.\n"
+               "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 model files, 4 not enough memory, "
+               "5 a rank died,\n"
+               "6 device or collective library.\n");
+}
+
+int main(int argc, char **argv)
+{
+    /* Ranks that fail together hold the same message: one of them prints it. */
+    const int prints = hw_comm_launched_rank() == 0;
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of the write */
+    if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))) {
+        if (prints) print_usage(stdout);
+        return 0;
+    }
+    if (argc > 1 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
+        if (prints) printf("headway %s\n", HW_VERSION);
+        return 0;
+    }
+    for (int i = 0; argc > 1 && i < N_COMMANDS; i++) {
+        if (strcmp(argv[1], commands[i].name)) continue;
+        hw_error err = {{0}};
+        hw_status st = commands[i].run(argc - 1, argv + 1, &err);
+        if (st && prints) fprintf(stderr, "headway: %s\n", err.message);
+        return hw_exit_code(st);
+    }
+    if (prints && argc > 1) fprintf(stderr, "headway: there is no subcommand '%s'\n\n", argv[1]);
+    if (prints) print_usage(stderr);
+    return 2;
+}

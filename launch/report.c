@@ -1,0 +1,80 @@
+#include "launch/report.h"
+
+#include "launch/output.h"
+#include "runtime/memory.h"
+
+uint64_t hw_predicted_payload(const hw_engine_info *info, hw_site site)
+{
+    uint64_t row = (uint64_t)info->dim * sizeof(float);
+    if (info->n_ranks == 1) return 0;
+    switch (site) {
+    case HW_SITE_EMBED: return row;
+    case HW_SITE_ATTN:
+    case HW_SITE_MLP: return row * (uint64_t)info->n_layers;
+    default: return 0;
+    }
+}
+
+static double per_second(int n, double seconds) { return seconds > 0 ? n / seconds : 0; }
+
+void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
+{
+    const hw_engine_info info = hw_engine_info_get(e);
+    const hw_meter *meter = hw_comm_meter(hw_engine_comm(e));
+    uint64_t payload = 0, sent = 0, predicted = 0;
+    char text[2][16];
+    for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
+        hw_traffic t = hw_meter_site(meter, (hw_site)site, HW_DECODE);
+        payload += t.payload_bytes;
+        sent += t.sent_bytes;
+        if (site < HW_SITE_SAMPLE) predicted += hw_predicted_payload(&info, (hw_site)site);
+    }
+    fprintf(f, "\n%-22s %10s %12s %12s\n", "", "tokens", "tokens/s", "ms per token");
+    fprintf(f, "%-22s %10d %12.1f %12.2f\n", "prefill", r->n_prompt,
+            per_second(r->n_prompt, r->prefill_seconds), 1e3 * r->prefill_seconds / r->n_prompt);
+    if (r->n_steps)
+        fprintf(f, "%-22s %10d %12.1f %12.2f\n", "decode", r->n_steps,
+                per_second(r->n_steps, r->decode_seconds), 1e3 * r->decode_seconds / r->n_steps);
+    if (r->n_steps && info.n_ranks > 1) {
+        hw_traffic sample = hw_meter_site(meter, HW_SITE_SAMPLE, HW_DECODE);
+        uint64_t reduced = payload - sample.payload_bytes;
+        fprintf(f,
+                "payload per token      %.0f B between %d ranks: activations %.0f B (theory: %llu B), "
+                "sampling %.0f B\n",
+                (double)payload / r->n_steps, info.n_ranks, (double)reduced / r->n_steps,
+                (unsigned long long)predicted, (double)sample.payload_bytes / r->n_steps);
+        fprintf(f, "sent by rank 0         %s in all decode steps\n", hw_format_bytes(text[0], (double)sent));
+    }
+    /* The meter stands before every message; no site carries keys or values, so what it holds is all that crossed. */
+    fprintf(f, "K and V that crossed   0 B (%s of cache stay on each rank)\n",
+            hw_format_bytes(text[0], (double)info.kv_bytes));
+    fprintf(f, "rank 0                 weights %s, peak resident %s\n",
+            hw_format_bytes(text[0], (double)info.weight_bytes),
+            hw_format_bytes(text[1], (double)hw_memory_peak()));
+}
+
+json_t *hw_report_traffic_json(hw_engine *e)
+{
+    const hw_meter *meter = hw_comm_meter(hw_engine_comm(e));
+    json_t *sites = json_object();
+    for (int site = 0; site < HW_N_SITES; site++) {
+        json_t *phases = json_object();
+        for (int phase = 0; phase < HW_N_PHASES; phase++) {
+            hw_traffic t = hw_meter_site(meter, (hw_site)site, (hw_phase)phase);
+            json_object_set_new(phases, hw_phase_name((hw_phase)phase),
+                                json_pack("{s:I, s:I, s:I}", "calls", (json_int_t)t.calls, "payload_bytes",
+                                          (json_int_t)t.payload_bytes, "sent_bytes",
+                                          (json_int_t)t.sent_bytes));
+        }
+        json_object_set_new(sites, hw_site_name((hw_site)site), phases);
+    }
+    return sites;
+}
+
+json_t *hw_report_timing_json(const hw_generate_result *r)
+{
+    return json_pack("{s:f, s:f, s:f, s:f}", "prefill_seconds", r->prefill_seconds, "decode_seconds",
+                     r->decode_seconds, "prefill_tokens_per_second",
+                     per_second(r->n_prompt, r->prefill_seconds), "decode_tokens_per_second",
+                     per_second(r->n_steps, r->decode_seconds));
+}

@@ -1,0 +1,21 @@
+/* What a run tells about its speed and its traffic. All functions are Local. */
+#ifndef HW_LAUNCH_REPORT_H
+#define HW_LAUNCH_REPORT_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "runtime/generate.h"
+
+/* Payload of one decode row that theory wants at a site: dim float32 per all-reduce, over one embedding, n_layers attentions and as many
+ * MLPs; 0 with one rank. */
+uint64_t hw_predicted_payload(const hw_engine_info *info, hw_site site);
+
+/* The short table under a generation. */
+void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r);
+
+/* {"rank":..,"site":{"prefill":{calls, payload_bytes, sent_bytes}, "decode":..}} of this rank; NULL is "no memory". */
+json_t *hw_report_traffic_json(hw_engine *e);
+json_t *hw_report_timing_json(const hw_generate_result *r);
+
+#endif

@@ -1,0 +1,162 @@
+#include "launch/session.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launch/output.h"
+#include "runtime/base/json.h"
+
+enum { MAX_PROMPT_BYTES = 1 << 30 };
+
+hw_status hw_parse_token_list(hw_tokens *out, const char *text, hw_error *err)
+{
+    const char *p = text;
+    while (*p) {
+        char *end;
+        errno = 0;
+        long id = strtol(p, &end, 10);
+        if (end == p || errno || id < 0 || id > INT32_MAX || (*end && *end != ','))
+            return hw_fail(err, HW_ERR_INVALID,
+                           "--tokens: '%.20s' is not a token id; wanted ids with commas, as in 1,2,3", p);
+        hw_status st = hw_tokens_push(out, (int32_t)id, err);
+        if (st) return st;
+        p = *end ? end + 1 : end;
+        if (*end && !*p) return hw_fail(err, HW_ERR_INVALID, "--tokens: the list ends with a comma");
+    }
+    return HW_OK;
+}
+
+static hw_status read_stdin(char **text, size_t *n_bytes, hw_error *err)
+{
+    size_t capacity = 1 << 16, n = 0;
+    char *buffer = malloc(capacity + 1);
+    while (buffer) {
+        size_t got = fread(buffer + n, 1, capacity - n, stdin);
+        n += got;
+        if (n > MAX_PROMPT_BYTES || ferror(stdin)) {
+            free(buffer);
+            return hw_fail(err, HW_ERR_INVALID, "standard input: cannot read it, or it is larger than 1 GiB");
+        }
+        if (!got) break;
+        if (n < capacity) continue;
+        char *more = realloc(buffer, (capacity *= 2) + 1);
+        if (!more) free(buffer);
+        buffer = more;
+    }
+    if (!buffer) return hw_fail(err, HW_ERR_NO_MEMORY, "standard input: no memory for %zu bytes", capacity);
+    buffer[n] = '\0';
+    *text = buffer;
+    *n_bytes = n;
+    return HW_OK;
+}
+
+hw_status hw_read_prompt_text(const hw_args *a, char **text, size_t *n_bytes, hw_error *err)
+{
+    *text = NULL;
+    *n_bytes = 0;
+    if (a->read_stdin || (a->file && !strcmp(a->file, "-"))) return read_stdin(text, n_bytes, err);
+    if (a->file) return hw_file_read(text, n_bytes, a->file, MAX_PROMPT_BYTES, HW_ERR_INVALID, err);
+    if (!a->prompt)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "no prompt: give one with -p TEXT, -f FILE, --tokens 1,2,3, or - for standard input");
+    *n_bytes = strlen(a->prompt);
+    *text = strdup(a->prompt);
+    return *text ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "prompt: no memory");
+}
+
+/* On rank 0 alone: the other hosts need not have the file, and there is one standard input. */
+static hw_status read_prompt(hw_session *s, const hw_args *a, hw_error *err)
+{
+    char *text = NULL;
+    size_t n;
+    if (a->token_list) return hw_parse_token_list(&s->prompt, a->token_list, err);
+    hw_status st = hw_read_prompt_text(a, &text, &n, err);
+    if (!st) st = hw_tokenizer_encode(s->tokenizer, text, n, !a->no_special, &s->prompt, err);
+    free(text);
+    return st ? hw_context(err, st, "prompt") : HW_OK;
+}
+
+static hw_status share_prompt(hw_session *s, hw_error *err)
+{
+    hw_tag tag = {.site = HW_SITE_LOAD};
+    uint64_t n = s->prompt.n;
+    hw_status st = hw_comm_broadcast(s->comm, tag, &n, sizeof n, 0, err);
+    while (!st && s->rank && s->prompt.n < n) st = hw_tokens_push(&s->prompt, 0, err);
+    st = hw_comm_agree(s->comm, st, err);
+    return st ? st
+              : hw_comm_broadcast(s->comm, tag, s->prompt.ids, (size_t)n * sizeof *s->prompt.ids, 0, err);
+}
+
+static bool has_tokenizer(const char *folder)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    return !access(path, F_OK);
+}
+
+hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err)
+{
+    hw_status st = hw_comm_create(&s->comm, a->comm, err);
+    if (st) return st;
+    s->rank = hw_comm_rank(s->comm);
+    if (!a->token_list || has_tokenizer(a->model)) st = hw_tokenizer_open(&s->tokenizer, a->model, err);
+    if (!st) st = hw_generation_config_open(&s->generation, a->model, err);
+    if (!st && s->rank == 0) st = read_prompt(s, a, err);
+    st = hw_comm_agree(s->comm, st, err);
+    return st ? st : share_prompt(s, err);
+}
+
+hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
+{
+    hw_load_progress progress = hw_load_progress_start(s->rank);
+    hw_engine_options o = a->engine;
+    o.progress = hw_load_progress_show;
+    o.progress_user = &progress;
+    hw_status st = hw_engine_create(&s->engine, s->comm, a->model, &o, err);
+    hw_load_progress_end(&progress);
+    if (st || s->rank || !a->verbose) return st;
+    hw_engine_info i = hw_engine_info_get(s->engine);
+    char params[16], weights[16], kv[16];
+    fprintf(
+        stderr,
+        "%s, %s parameters as %s; %d rank%s (%s), %s; per rank: weights %s, KV cache %s (%s, %d positions)\n",
+        i.architecture, hw_format_count(params, (double)i.n_params), hw_dtype_name(i.dtype), i.n_ranks,
+        i.n_ranks > 1 ? "s" : "", i.comm, i.device, hw_format_bytes(weights, (double)i.weight_bytes),
+        hw_format_bytes(kv, (double)i.kv_bytes), i.kv_policy == HW_KV_OFF ? "off" : "paged", i.max_seq_len);
+    return HW_OK;
+}
+
+void hw_session_close(hw_session *s)
+{
+    hw_engine_destroy(s->engine);
+    hw_tokenizer_destroy(s->tokenizer);
+    hw_tokens_free(&s->prompt);
+    hw_comm_destroy(s->comm);
+}
+
+hw_status hw_session_sampling(const hw_session *s, const hw_args *a, hw_sampling *out, hw_error *err)
+{
+    *out = s->generation.sampling;
+    out->seed = a->sampling.seed;
+    if (a->has_temperature) out->temperature = a->sampling.temperature;
+    if (a->has_top_k) out->top_k = a->sampling.top_k;
+    if (a->has_top_p) out->top_p = a->sampling.top_p;
+    if (a->has_min_p) out->min_p = a->sampling.min_p;
+    if (a->has_penalty) out->repetition_penalty = a->sampling.repetition_penalty;
+    if (out->temperature == 0 && (a->has_top_k || a->has_top_p || a->has_min_p))
+        return hw_fail(err, HW_ERR_INVALID,
+                       "--top-k, --top-p and --min-p do nothing to greedy decoding; add --temperature above "
+                       "0, or leave them out");
+    return hw_sampling_check(out, err);
+}
+
+void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err)
+{
+    if (st != HW_ERR_DEVICE && st != HW_ERR_RANK && st != HW_ERR_NO_MEMORY) return;
+    if (hw_comm_n_ranks(s->comm) == 1) return;
+    fprintf(stderr, "headway: rank %d: %s\n", s->rank, err->message);
+    hw_comm_abort(s->comm, hw_exit_code(st));
+}

@@ -1,0 +1,41 @@
+/* What most subcommands begin with: ranks, tokenizer, prompt, engine. */
+#ifndef HW_LAUNCH_SESSION_H
+#define HW_LAUNCH_SESSION_H
+
+#include "launch/args.h"
+#include "runtime/generate.h"
+#include "runtime/generation_config.h"
+#include "runtime/tokenizer.h"
+
+typedef struct hw_session {
+    hw_comm *comm;
+    int rank;
+    hw_tokenizer *tokenizer; /* NULL when the folder has none and ids were given */
+    hw_engine *engine;
+    hw_generation_config generation;
+    hw_tokens prompt;
+} hw_session;
+
+/* Collective. `text_needed`: whether to refuse a folder without a tokenizer even when the prompt is ids. After an error every rank has the same
+ * status and message. hw_session_close in any case. */
+hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err);
+
+/* Collective. The engine, with a line on how far loading is. */
+hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err);
+
+void hw_session_close(hw_session *s);
+
+/* Local. Reads "1,2,3". Errors: HW_ERR_INVALID. */
+hw_status hw_parse_token_list(hw_tokens *out, const char *text, hw_error *err);
+
+/* Local. The text of -p, -f or -, in memory; the caller frees *text. */
+hw_status hw_read_prompt_text(const hw_args *a, char **text, size_t *n_bytes, hw_error *err);
+
+/* Local. The settings of a generation: what was given, over what generation_config.json recommends. */
+hw_status hw_session_sampling(const hw_session *s, const hw_args *a, hw_sampling *out, hw_error *err);
+
+/* Ends the job when an error came up that the other ranks cannot know of (a device, MPI or memory failing in the middle of a step); they
+ * would wait for ever. Returns when all ranks know. */
+void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err);
+
+#endif

@@ -1,0 +1,231 @@
+/* Compares logits and greedy continuations with golden ones from transformers, on any number of ranks.
+ *
+ *   mpirun -np N golden_worker FOLDER...
+ *
+ * Every folder of tests/vectors/ is run in all the ways in which the same logits must come out: prompt in one step, in chunks, token by token, with
+ * two threads, with the cache off, in a batch among other sequences. Rank 0 prints one line each:
+ *
+ *   case variant max-error hash-of-the-logits
+ *
+ * where the error is relative to the largest logit. Exit code 0 when all are within TOLERANCE, a second run gives the same bits, and greedy tokens are
+ * equal wherever the reference's two best logits are further apart than the tolerance. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/json.h"
+#include "runtime/engine.h"
+#include "tests/support/npy.h"
+
+/* float32 on both sides, sums of a few hundred terms in another order: the reference's own distance from float64 is up to 4e-6 (reference_error in
+ * golden.json). */
+static const double TOLERANCE = 2e-5;
+
+enum { OTHERS = 2 }; /* sequences that share the batch */
+
+typedef struct golden {
+    const char *folder, *name;
+    json_t *json;
+    int n_prompt, n_greedy;
+    int32_t *prompt, *greedy;
+    double *margins;
+    hw_npy logits;
+} golden;
+
+typedef struct variant {
+    const char *name;
+    int n_threads, chunk; /* 0: all at once */
+    hw_kv_policy policy;
+    bool batch, greedy, reference;
+} variant;
+
+static const variant variants[] = {
+    {.name = "whole", .n_threads = 1, .greedy = true},
+    {.name = "again", .n_threads = 1},
+    {.name = "threads", .n_threads = 2, .greedy = true},
+    {.name = "chunks-7", .n_threads = 1, .chunk = 7},
+    {.name = "one-by-one", .n_threads = 2, .chunk = 1},
+    {.name = "off", .n_threads = 1, .policy = HW_KV_OFF, .greedy = true},
+    {.name = "off-chunks", .n_threads = 1, .chunk = 33, .policy = HW_KV_OFF},
+    {.name = "batch", .n_threads = 2, .chunk = 5, .batch = true},
+    {.name = "reference", .n_threads = 1, .reference = true},
+};
+
+static hw_comm *comm;
+
+static void must(hw_status st, const hw_error *err)
+{
+    if (!st) return;
+    fprintf(stderr, "golden_worker: rank %d: %s\n", hw_comm_rank(comm), err->message);
+    hw_comm_abort(comm, 3);
+    exit(3);
+}
+
+static int32_t *int_list(const json_t *list, int *n)
+{
+    *n = (int)json_array_size(list);
+    int32_t *out = calloc((size_t)*n + 1, sizeof *out);
+    for (int i = 0; i < *n; i++) out[i] = (int32_t)json_integer_value(json_array_get(list, (size_t)i));
+    return out;
+}
+
+static golden open_golden(const char *folder)
+{
+    golden g = {.folder = folder, .name = strrchr(folder, '/') ? strrchr(folder, '/') + 1 : folder};
+    hw_error err;
+    char path[4096];
+    int n;
+    snprintf(path, sizeof path, "%s/golden.json", folder);
+    must(hw_json_load(&g.json, path, 1 << 20, HW_ERR_FAILED, &err), &err);
+    g.prompt = int_list(json_object_get(g.json, "tokens"), &g.n_prompt);
+    g.greedy = int_list(json_object_get(g.json, "greedy"), &g.n_greedy);
+    const json_t *margins = json_object_get(g.json, "margins");
+    n = (int)json_array_size(margins);
+    g.margins = calloc((size_t)n + 1, sizeof *g.margins);
+    for (int i = 0; i < n; i++) g.margins[i] = json_number_value(json_array_get(margins, (size_t)i));
+    snprintf(path, sizeof path, "%s/logits.npy", folder);
+    must(hw_npy_read(&g.logits, path, &err), &err);
+    return g;
+}
+
+static void close_golden(golden *g)
+{
+    json_decref(g->json);
+    free(g->prompt);
+    free(g->greedy);
+    free(g->margins);
+    hw_npy_free(&g->logits);
+}
+
+static hw_engine *open_engine(const golden *g, const variant *v)
+{
+    hw_engine_options o = hw_engine_defaults();
+    hw_engine *e;
+    hw_error err;
+    o.device = v->reference ? "reference" : "cpu";
+    o.n_threads = v->n_threads;
+    o.kv_policy = v->policy;
+    o.kv_dtype = HW_F32; /* what the reference computes with */
+    o.block_tokens = v->batch ? 5 : 16;
+    o.max_seqs = 1 + OTHERS;
+    o.max_seq_len = g->n_prompt + g->n_greedy;
+    o.max_logit_rows = g->n_prompt;
+    o.max_batch_rows = (1 + OTHERS) * o.max_seq_len;
+    must(hw_engine_create(&e, comm, g->folder, &o, &err), &err);
+    return e;
+}
+
+/* The prompt's logits [n_prompt, vocab], run as the variant says. The other sequences of a batch are older, longer and different. */
+static hw_sequence *run_prompt(hw_engine *e, const golden *g, const variant *v, float *logits)
+{
+    hw_sequence *seq, *others[OTHERS] = {0};
+    hw_batch *batch;
+    hw_error err;
+    size_t vocab = g->logits.n_cols;
+    int chunk = v->chunk ? v->chunk : g->n_prompt;
+    must(hw_batch_create(&batch, e, &err), &err);
+    must(hw_sequence_create(&seq, e, 0, &err), &err);
+    for (int i = 0; i < OTHERS && v->batch; i++) must(hw_sequence_create(&others[i], e, 0, &err), &err);
+    for (int i = 0; i < g->n_prompt; i += chunk) {
+        int n = g->n_prompt - i < chunk ? g->n_prompt - i : chunk;
+        hw_batch_clear(batch);
+        for (int j = 0; j < OTHERS && v->batch; j++) {
+            int32_t tokens[3];
+            for (int k = 0; k <= j + 1; k++) tokens[k] = g->prompt[(i * 7 + j * 13 + k * 5) % g->n_prompt];
+            if (j == 0) must(hw_batch_add(batch, others[j], tokens, j + 2, HW_LOGITS_NONE, &err), &err);
+            if (j == 0) must(hw_batch_add(batch, seq, g->prompt + i, n, HW_LOGITS_ALL, &err), &err);
+            if (j > 0) must(hw_batch_add(batch, others[j], tokens, j + 2, HW_LOGITS_NONE, &err), &err);
+        }
+        if (!v->batch) must(hw_batch_add(batch, seq, g->prompt + i, n, HW_LOGITS_ALL, &err), &err);
+        must(hw_engine_step(e, batch, &err), &err);
+        must(hw_engine_logits(e, logits + (size_t)i * vocab, &err), &err);
+    }
+    hw_batch_destroy(batch);
+    for (int i = 0; i < OTHERS; i++) hw_sequence_destroy(others[i]);
+    return seq;
+}
+
+static double largest_error(const golden *g, const float *logits)
+{
+    double error = 0, largest = 0;
+    for (size_t i = 0; i < g->logits.n_rows * g->logits.n_cols; i++) {
+        double d = fabs((double)logits[i] - (double)g->logits.data[i]);
+        if (!(d <= error)) error = d; /* a NaN sticks */
+        if (fabs((double)g->logits.data[i]) > largest) largest = fabs((double)g->logits.data[i]);
+    }
+    return error / largest;
+}
+
+/* Greedy tokens after the prompt: equal to the reference's up to the first step whose margin is within the tolerance. */
+static bool greedy_matches(hw_engine *e, const golden *g, hw_sequence *seq)
+{
+    const hw_sampling greedy = {0};
+    hw_batch *batch;
+    hw_error err;
+    int32_t token = g->prompt[g->n_prompt - 1];
+    bool equal = true;
+    must(hw_batch_create(&batch, e, &err), &err);
+    /* The prompt's last step asked for logits of several rows; run one more token from the golden list to get into step. */
+    token = g->greedy[0];
+    for (int i = 1; i < g->n_greedy; i++) {
+        hw_batch_clear(batch);
+        must(hw_batch_add(batch, seq, &token, 1, HW_LOGITS_LAST, &err), &err);
+        must(hw_engine_step(e, batch, &err), &err);
+        must(hw_engine_sample(e, &greedy, 0, &token, &err), &err);
+        if (token == g->greedy[i]) continue;
+        equal = g->margins[i] <= TOLERANCE;
+        if (!equal && hw_comm_rank(comm) == 0)
+            fprintf(stderr, "%s: greedy token %d is %d, wanted %d (margin %.2g)\n", g->name, i, token,
+                    g->greedy[i], g->margins[i]);
+        break;
+    }
+    hw_batch_destroy(batch);
+    return equal;
+}
+
+/* FNV-1a, so that bits can be compared between runs. */
+static uint64_t hash(const float *x, size_t n)
+{
+    uint64_t h = 14695981039346656037u;
+    const unsigned char *p = (const unsigned char *)x;
+    for (size_t i = 0; i < n * sizeof *x; i++) h = (h ^ p[i]) * 1099511628211u;
+    return h;
+}
+
+static bool run_variant(const golden *g, const variant *v, uint64_t *bits)
+{
+    size_t n = g->logits.n_rows * g->logits.n_cols;
+    float *logits = calloc(n, sizeof *logits);
+    hw_engine *e = open_engine(g, v);
+    hw_sequence *seq = run_prompt(e, g, v, logits);
+    double error = largest_error(g, logits);
+    bool good = error <= TOLERANCE;
+    if (v->greedy && !greedy_matches(e, g, seq)) good = false;
+    *bits = hash(logits, n);
+    if (hw_comm_rank(comm) == 0)
+        printf("%-24s %-12s %.2e %016llx%s\n", g->name, v->name, error, (unsigned long long)*bits,
+               good ? "" : "  WRONG");
+    hw_sequence_destroy(seq);
+    hw_engine_destroy(e);
+    free(logits);
+    return good;
+}
+
+int main(int argc, char **argv)
+{
+    hw_error err;
+    bool good = argc > 1;
+    if (hw_comm_create(&comm, "auto", &err)) return fprintf(stderr, "golden_worker: %s\n", err.message), 3;
+    for (int i = 1; i < argc; i++) {
+        golden g = open_golden(argv[i]);
+        uint64_t bits[sizeof variants / sizeof *variants];
+        for (size_t v = 0; v < sizeof variants / sizeof *variants; v++)
+            if (!run_variant(&g, &variants[v], &bits[v])) good = false;
+        if (bits[0] != bits[1]) good = false; /* run twice: the same bits */
+        close_golden(&g);
+    }
+    hw_status st = hw_comm_agree(comm, good ? HW_OK : HW_ERR_FAILED, NULL);
+    hw_comm_destroy(comm);
+    return st ? 1 : 0;
+}
