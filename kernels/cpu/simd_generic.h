@@ -1,4 +1,4 @@
-/* simd.h in plain C, for processors that the other two do not know. */
+/* simd.h in plain C, for processors that the other two do not know. Where there is no fused multiply-add, fmaf is a call: right, but slow. */
 #ifndef HW_KERNELS_CPU_SIMD_GENERIC_H
 #define HW_KERNELS_CPU_SIMD_GENERIC_H
 
@@ -7,49 +7,53 @@
 #define HW_SIMD_NAME generic
 #define HW_TILE_ROWS 4
 
-typedef struct v16 {
-    float lane[HW_LANES];
-} v16;
+/* The compilers' vector type: it becomes whatever registers there are, and arithmetic on it is lane by lane. */
+typedef float v16 __attribute__((vector_size(64)));
+typedef int32_t v16_int __attribute__((vector_size(64)));
+typedef uint32_t v16_bits __attribute__((vector_size(64)));
 
 #define V16_LANES(expression)                                                                                \
     v16 r;                                                                                                   \
-    for (int i = 0; i < HW_LANES; i++) r.lane[i] = (expression);                                             \
+    for (int i = 0; i < HW_LANES; i++) r[i] = (expression);                                                  \
     return r
 
-HW_INLINE v16 v16_set1(float f) { V16_LANES(f); }
-HW_INLINE v16 v16_load(const float *p) { V16_LANES(p[i]); }
-HW_INLINE void v16_store(float *p, v16 v) { memcpy(p, v.lane, sizeof v.lane); }
-HW_INLINE v16 v16_load_n(const float *p, int n) { V16_LANES(i < n ? p[i] : 0.0f); }
-HW_INLINE void v16_store_n(float *p, v16 v, int n) { memcpy(p, v.lane, (size_t)n * sizeof *p); }
-HW_INLINE v16 v16_keep_n(v16 v, int n) { V16_LANES(i < n ? v.lane[i] : 0.0f); }
-
-HW_INLINE v16 v16_add(v16 a, v16 b) { V16_LANES(a.lane[i] + b.lane[i]); }
-HW_INLINE v16 v16_sub(v16 a, v16 b) { V16_LANES(a.lane[i] - b.lane[i]); }
-HW_INLINE v16 v16_mul(v16 a, v16 b) { V16_LANES(a.lane[i] * b.lane[i]); }
-HW_INLINE v16 v16_div(v16 a, v16 b) { V16_LANES(a.lane[i] / b.lane[i]); }
-HW_INLINE v16 v16_sqrt(v16 a) { V16_LANES(sqrtf(a.lane[i])); }
-HW_INLINE v16 v16_fma(v16 a, v16 b, v16 c) { V16_LANES(fmaf(a.lane[i], b.lane[i], c.lane[i])); }
-HW_INLINE v16 v16_min(v16 a, v16 b) { V16_LANES(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
-HW_INLINE v16 v16_max(v16 a, v16 b) { V16_LANES(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
-HW_INLINE v16 v16_abs(v16 a) { V16_LANES(fabsf(a.lane[i])); }
-HW_INLINE v16 v16_pick_lt(v16 a, v16 b, v16 x, v16 y)
+HW_INLINE v16 v16_set1(float f) { return f - (v16){0}; }
+HW_INLINE v16 v16_load_n(const float *p, int n)
 {
-    V16_LANES(a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i]);
+    v16 r = {0};
+    memcpy(&r, p, (size_t)n * sizeof *p);
+    return r;
 }
+HW_INLINE void v16_store_n(float *p, v16 v, int n) { memcpy(p, &v, (size_t)n * sizeof *p); }
+HW_INLINE v16 v16_load(const float *p) { return v16_load_n(p, HW_LANES); }
+HW_INLINE void v16_store(float *p, v16 v) { v16_store_n(p, v, HW_LANES); }
+HW_INLINE v16 v16_keep_n(v16 v, int n) { V16_LANES(i < n ? v[i] : 0.0f); }
+
+/* x where the mask's lanes are all ones, y where they are 0. */
+HW_INLINE v16 v16_pick(v16_int mask, v16 x, v16 y)
+{
+    return (v16)((mask & (v16_int)x) | (~mask & (v16_int)y));
+}
+HW_INLINE v16 v16_add(v16 a, v16 b) { return a + b; }
+HW_INLINE v16 v16_sub(v16 a, v16 b) { return a - b; }
+HW_INLINE v16 v16_mul(v16 a, v16 b) { return a * b; }
+HW_INLINE v16 v16_div(v16 a, v16 b) { return a / b; }
+HW_INLINE v16 v16_sqrt(v16 a) { V16_LANES(sqrtf(a[i])); }
+HW_INLINE v16 v16_fma(v16 a, v16 b, v16 c) { V16_LANES(fmaf(a[i], b[i], c[i])); }
+HW_INLINE v16 v16_min(v16 a, v16 b) { return v16_pick(a < b, a, b); }
+HW_INLINE v16 v16_max(v16 a, v16 b) { return v16_pick(a > b, a, b); }
+HW_INLINE v16 v16_abs(v16 a) { return (v16)((v16_int)a & 0x7fffffff); }
+HW_INLINE v16 v16_pick_lt(v16 a, v16 b, v16 x, v16 y) { return v16_pick(a < b, x, y); }
 /* NaN has no exponent to give; what multiplies the result is NaN already. */
 HW_INLINE v16 v16_pow2(v16 n)
 {
-    v16 r;
-    for (int i = 0; i < HW_LANES; i++) {
-        uint32_t u = n.lane[i] == n.lane[i] ? (uint32_t)((int32_t)n.lane[i] + 127) << 23 : 0;
-        memcpy(&r.lane[i], &u, sizeof u);
-    }
-    return r;
+    n = v16_pick(n == n, n, (v16){0});
+    return (v16)(((v16_bits) __builtin_convertvector(n, v16_int) + 127u) << 23);
 }
 HW_INLINE unsigned v16_any_not_less(v16 a, v16 limit)
 {
     unsigned mask = 0;
-    for (int i = 0; i < HW_LANES; i++) mask |= (unsigned)!(a.lane[i] < limit.lane[i]) << i;
+    for (int i = 0; i < HW_LANES; i++) mask |= (unsigned)!(a[i] < limit[i]) << i;
     return mask;
 }
 
@@ -76,13 +80,13 @@ HW_INLINE v16 v16_load_f16(const void *p) { return v16_load_f16_n(p, HW_LANES); 
 HW_INLINE void v16_store_bf16_n(void *p, v16 v, int n)
 {
     uint16_t h[HW_LANES];
-    for (int i = 0; i < n; i++) h[i] = hw_f32_to_bf16(v.lane[i]);
+    for (int i = 0; i < n; i++) h[i] = hw_f32_to_bf16(v[i]);
     memcpy(p, h, (size_t)n * sizeof *h);
 }
 HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
 {
     uint16_t h[HW_LANES];
-    for (int i = 0; i < n; i++) h[i] = hw_f32_to_f16(v.lane[i]);
+    for (int i = 0; i < n; i++) h[i] = hw_f32_to_f16(v[i]);
     memcpy(p, h, (size_t)n * sizeof *h);
 }
 
