@@ -11,7 +11,7 @@ enum {
     ITEM_OUTS = ITEM_GROUPS * HW_GROUP,
     PANEL_BLOCKS =
         32, /* blocks of inputs that a tile takes before the next: x 8 rows x 4 KB, weights 32 KB a group */
-    PREFETCH_BYTES = 2048 /* how far ahead weights are asked for */
+    PREFETCH_BYTES = 4096 /* how far ahead weights are asked for */
 };
 
 typedef struct matmul_job {
@@ -193,11 +193,14 @@ hw_status HW_CPU_FN(matmul)(hw_device *d, hw_stream *s, void *out, const void *x
 {
     (void)s;
     matmul_job job = {.out = out, .x = x, .bias = bias, .w = w, .n_rows = (size_t)n};
-    /* Narrow matrices are cut finer, so that every thread gets some of them. */
-    size_t per_thread = w->n_groups / ((size_t)d->n_threads * 4);
-    job.item_groups = per_thread < 1 ? 1 : per_thread > ITEM_GROUPS ? ITEM_GROUPS : per_thread;
+    /* With one tile of rows nothing is used twice: one group at a time, so that a thread reads straight through memory. Narrow matrices are
+     * cut finer, so that every thread gets some of them. */
+    bool stream = job.n_rows <= HW_TILE_ROWS;
+    size_t share = w->n_groups / ((size_t)d->n_threads * 4);
+    share = share < 1 ? 1 : share > ITEM_GROUPS ? ITEM_GROUPS : share;
+    job.item_groups = stream ? 1 : share;
     job.n_group_items = (w->n_groups + job.item_groups - 1) / job.item_groups;
     size_t n_row_items = (job.n_rows + ITEM_ROWS - 1) / ITEM_ROWS;
-    hw_pool_for(hw_cpu_pool(d), job.n_group_items * n_row_items, 1, matmul_items, &job);
+    hw_pool_for(hw_cpu_pool(d), job.n_group_items * n_row_items, stream ? share : 1, matmul_items, &job);
     return HW_OK;
 }

@@ -84,18 +84,35 @@ static void convert_tile(void *to, hw_dtype to_type, const void *from, hw_dtype 
         for (int i = 0; i < N; i++) narrow[i] = hw_f32_to_f16(f[i]);
 }
 
-/* A whole block of the weight's own type, unit stride: a transposition of 16 rows of 4-byte things, a cache line at a time, since 16 rows
- * that lie a power of two apart do not fit a cache set together. */
+typedef uint32_t quad __attribute__((vector_size(16)));
+
+/* Four rows of four 4-byte things, turned into four columns 64 bytes apart. */
+static inline void turn_quads(char *to, const char *from, size_t stride)
+{
+    quad row[4];
+    for (size_t i = 0; i < 4; i++) memcpy(&row[i], from + i * stride, sizeof row[i]);
+    quad a = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
+    quad b = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+    quad c = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
+    quad d = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+    const quad column[4] = {
+        __builtin_shufflevector(a, b, 0, 1, 4, 5),
+        __builtin_shufflevector(a, b, 2, 3, 6, 7),
+        __builtin_shufflevector(c, d, 0, 1, 4, 5),
+        __builtin_shufflevector(c, d, 2, 3, 6, 7),
+    };
+    for (size_t i = 0; i < 4; i++) memcpy(to + i * 64, &column[i], sizeof column[i]);
+}
+
+/* A whole block of the weight's own type, unit stride: a transposition of 16 rows of 4-byte things (a float32, or a pair). It goes a
+ * cache line of each row at a time, since 16 rows that lie a power of two apart do not fit a cache set together. */
 static void put_whole(const meeting *m, size_t row_bytes)
 {
     size_t stride = m->piece->stride_out * hw_dtype_size(m->piece->dtype);
     for (size_t part = 0; part < row_bytes; part += 64)
-        for (size_t o = 0; o < HW_GROUP; o++) {
-            uint32_t quad[16];
-            memcpy(quad, m->src + o * stride + part, sizeof quad);
-            char *to = m->block + part / 4 * 64 + o * 4;
-            for (int i = 0; i < 16; i++) memcpy(to + i * 64, &quad[i], sizeof *quad);
-        }
+        for (size_t o = 0; o < HW_GROUP; o += 4)
+            for (size_t at = part; at < part + 64; at += 16)
+                turn_quads(m->block + at / 4 * 64 + o * 4, m->src + o * stride + at, stride);
 }
 
 static void put_meeting(const hw_weight *w, const meeting *m)
