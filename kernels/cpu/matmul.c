@@ -18,7 +18,7 @@ typedef struct matmul_job {
     float *out;
     const float *x, *bias;
     const hw_weight *w;
-    size_t n_rows, item_groups, n_group_items;
+    size_t n_rows, item_groups, n_row_items;
 } matmul_job;
 
 /* Sums of an item's rows and outputs. */
@@ -178,8 +178,8 @@ static void matmul_items(void *arg, size_t begin, size_t end)
     const matmul_job *job = arg;
     _Alignas(64) item_sums sums[4]; /* one a level of the tree */
     for (size_t item = begin; item < end; item++) {
-        size_t group = item % job->n_group_items * job->item_groups, n_groups = job->w->n_groups - group;
-        size_t row = item / job->n_group_items * ITEM_ROWS, n_rows = job->n_rows - row;
+        size_t group = item / job->n_row_items * job->item_groups, n_groups = job->w->n_groups - group;
+        size_t row = item % job->n_row_items * ITEM_ROWS, n_rows = job->n_rows - row;
         if (n_groups > job->item_groups) n_groups = job->item_groups;
         if (n_rows > ITEM_ROWS) n_rows = ITEM_ROWS;
         if (!sum_tree(sums, job, 0, HW_N_CUTS, group, n_groups, row, n_rows))
@@ -199,8 +199,8 @@ hw_status HW_CPU_FN(matmul)(hw_device *d, hw_stream *s, void *out, const void *x
     size_t share = w->n_groups / ((size_t)d->n_threads * 4);
     share = share < 1 ? 1 : share > ITEM_GROUPS ? ITEM_GROUPS : share;
     job.item_groups = stream ? 1 : share;
-    job.n_group_items = (w->n_groups + job.item_groups - 1) / job.item_groups;
-    size_t n_row_items = (job.n_rows + ITEM_ROWS - 1) / ITEM_ROWS;
-    hw_pool_for(hw_cpu_pool(d), job.n_group_items * n_row_items, stream ? share : 1, matmul_items, &job);
+    size_t n_group_items = (w->n_groups + job.item_groups - 1) / job.item_groups;
+    job.n_row_items = (job.n_rows + ITEM_ROWS - 1) / ITEM_ROWS;
+    hw_pool_for(hw_cpu_pool(d), n_group_items * job.n_row_items, stream ? share : 1, matmul_items, &job);
     return HW_OK;
 }
