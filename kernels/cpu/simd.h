@@ -26,6 +26,7 @@ enum { HW_LANES = 16, HW_LINE_BYTES = 64 };
  *   v16_pick_lt(a, b, x, y)               a < b ? x : y, lane by lane
  *   v16_abs
  *   v16_pow2(n)                           2^n for whole n in -126 .. 127
+ *   v16_sum                               lanes added as a tree of fixed shape: i with i + 8, then + 4, + 2, + 1
  *   v16_any_not_less(a, limit)            bit i set: a[i] >= limit, or a[i] is NaN
  *   v16_bf16_even v16_bf16_odd            of a line of sixteen pairs; also v16_f16_even v16_f16_odd
  *   v16_load_bf16 v16_load_f16            sixteen neighbours; with _n the first n
@@ -46,16 +47,6 @@ enum { HW_LANES = 16, HW_LINE_BYTES = 64 };
 #define HW_CPU_FN(name)          HW_CPU_PASTE(HW_SIMD_NAME, name)
 
 HW_INLINE v16 v16_zero(void) { return v16_set1(0.0f); }
-
-/* Lanes are added as a tree of fixed shape: i with i + 8, then + 4, + 2, + 1. */
-HW_INLINE float v16_sum(v16 v)
-{
-    float lane[HW_LANES];
-    v16_store(lane, v);
-    for (int half = HW_LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] = lane[i] + lane[i + half];
-    return lane[0];
-}
 
 HW_INLINE float v16_max_lane(v16 v)
 {

@@ -155,6 +155,15 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
     memcpy(p, lane, (size_t)n * sizeof(uint16_t));
 }
 
+/* See v16_sum in simd.h: lanes i and i + 8 are added already. */
+HW_INLINE float v16_sum8(__m256 v)
+{
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+HW_INLINE float v16_sum(v16 v) { return v16_sum8(_mm256_add_ps(v.lo, v.hi)); }
+
 #undef V16_2
 #undef V16_3
 

@@ -90,6 +90,13 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
     memcpy(p, h, (size_t)n * sizeof *h);
 }
 
+HW_INLINE float v16_sum(v16 v)
+{
+    for (int half = HW_LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) v[i] = v[i] + v[i + half];
+    return v[0];
+}
+
 #undef V16_LANES
 
 #endif
