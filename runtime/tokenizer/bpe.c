@@ -127,6 +127,7 @@ static hw_status symbols_of_chars(const hw_bpe *bpe, const hw_vocab *vocab, hw_b
 
 static hw_status push_ids(hw_tokens *out, const int32_t *ids, size_t n, hw_error *err)
 {
+    if (!n) return HW_OK;
     if (n <= out->capacity - out->n) {
         memcpy(out->ids + out->n, ids, n * sizeof *ids);
         out->n += n;

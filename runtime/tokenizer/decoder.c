@@ -76,6 +76,7 @@ static hw_status pass_characters(hw_decoding *d, size_t i, bool at_end, hw_error
     hw_bytes *raw = &d->steps[i].held, *work = &d->steps[i].work;
     hw_status st = HW_OK;
     size_t done = 0;
+    if (!raw->n) return HW_OK;
     work->n = 0;
     while (done < raw->n && !st) {
         size_t valid = hw_utf8_valid_prefix(raw->data + done, raw->n - done);

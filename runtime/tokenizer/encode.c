@@ -51,6 +51,7 @@ static hw_status encode_raw(encoding *e, const char *text, size_t n, bool first,
 hw_status hw_tokenizer_encode(const hw_tokenizer *t, const char *text, size_t n_bytes, bool add_special,
                               hw_tokens *out, hw_error *err)
 {
+    if (!n_bytes) text = ""; /* NULL is fine then */
     if (n_bytes > HW_BYTES_MAX / 4)
         return hw_fail(err, HW_ERR_INVALID, "text of %zu bytes, at most %d can be encoded at once", n_bytes,
                        HW_BYTES_MAX / 4);
