@@ -24,6 +24,8 @@ int main(int argc, char **argv)
     if (!strcmp(what, "stall") && rank == n_ranks - 1)
         for (;;) pause();
     if (!strcmp(what, "abort") && rank == n_ranks - 1) MPI_Abort(MPI_COMM_WORLD, 5);
+    /* The others must not be on their way out when it happens, or how they end may be what mpirun reports. */
+    if (!strcmp(what, "abort")) MPI_Barrier(MPI_COMM_WORLD);
     if (!strcmp(what, "leak")) {
         void *volatile lost = malloc(4321);
         lost = NULL;

@@ -29,7 +29,7 @@ ParameterizedTest(int *n, mpi_test, all_ranks_take_part)
 Test(mpi_test, code_of_an_abort_comes_back)
 {
     hw_run_result r = hw_mpirun(2, (const char *const[]){WORKER, "abort", NULL}, NULL, 60);
-    cr_assert_eq(r.exit_code, 5);
+    cr_assert_eq(r.exit_code, 5, "exit code %d: %s", r.exit_code, r.err);
     hw_run_free(&r);
 }
 
