@@ -212,3 +212,75 @@ Test(tokenizer, takes_merges_from_a_list_with_repeats_and_a_version_line)
     hw_tokens_free(&ids);
     hw_tokenizer_destroy(t);
 }
+
+/* Vocabulary a b c ab bc abc aa aaaa abab; the merges by rank. */
+static const int32_t naive_merges[][3] = {{0, 1, 3}, {1, 2, 4}, {0, 0, 6}, {3, 2, 5},
+                                          {6, 6, 7}, {3, 3, 8}, {0, 4, 5}};
+
+/* The definition of BPE, in quadratic time: of all pairs the one of lowest rank, leftmost first, until there is none. */
+static size_t merge_naively(int32_t *ids, size_t n)
+{
+    for (;;) {
+        size_t best = 99, at = 0;
+        for (size_t i = 0; i + 1 < n; i++)
+            for (size_t r = 0; r < best && r < 7; r++)
+                if (ids[i] == naive_merges[r][0] && ids[i + 1] == naive_merges[r][1]) best = r, at = i;
+        if (best == 99) return n;
+        ids[at] = naive_merges[best][2];
+        memmove(ids + at + 1, ids + at + 2, (n - at - 2) * sizeof *ids);
+        n--;
+    }
+}
+
+Test(tokenizer, merges_as_the_definition_says_at_any_length)
+{
+    hw_error err;
+    hw_tokenizer *t;
+    hw_tokens ids = {0};
+    uint32_t random = 7;
+    cr_assert_eq(create(&t, "",
+                        "\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, \"c\": 2, \"ab\": 3, \"bc\": 4, "
+                        "\"abc\": 5, \"aa\": 6, "
+                        "\"aaaa\": 7, \"abab\": 8}, \"merges\": [\"a b\", \"b c\", \"a a\", \"ab c\", \"aa "
+                        "aa\", \"ab ab\", \"a bc\"]",
+                        &err),
+                 HW_OK, "%s", err.message);
+    for (size_t n = 1; n < 3000; n += n < 100 ? 1 : 457) {
+        char text[3000];
+        int32_t want[3000];
+        for (size_t i = 0; i < n; i++) {
+            random = random * 1664525u + 1013904223u;
+            want[i] = (int32_t)((random >> 24) % 3);
+            text[i] = (char)('a' + want[i]);
+        }
+        size_t n_want = merge_naively(want, n);
+        ids.n = 0;
+        cr_assert_eq(hw_tokenizer_encode(t, text, n, false, &ids, &err), HW_OK);
+        cr_assert(ids.n == n_want && !memcmp(ids.ids, want, n_want * sizeof *want), "%zu letters", n);
+    }
+    hw_tokens_free(&ids);
+    hw_tokenizer_destroy(t);
+}
+
+/* Quadratic time would take minutes here, and the test's own time limit would end it. */
+Test(tokenizer, takes_a_word_of_four_mebibytes)
+{
+    hw_error err;
+    hw_tokenizer *t;
+    hw_tokens ids = {0};
+    size_t n = 4u << 20;
+    char *text = malloc(n);
+    cr_assert(text);
+    memset(text, 'a', n);
+    cr_assert_eq(create(&t, "",
+                        "\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"aa\": 1, \"aaaa\": 2}, \"merges\": [\"a "
+                        "a\", \"aa aa\"]",
+                        &err),
+                 HW_OK, "%s", err.message);
+    cr_assert_eq(hw_tokenizer_encode(t, text, n, false, &ids, &err), HW_OK);
+    cr_assert_eq(ids.n, n / 4);
+    for (size_t i = 0; i < ids.n; i++) cr_assert_eq(ids.ids[i], 2);
+    hw_tokens_free(&ids);
+    hw_tokenizer_destroy(t);
+    free(text);
+}
