@@ -7,8 +7,13 @@
 #ifndef HW_RUNTIME_HEADWAY_H
 #define HW_RUNTIME_HEADWAY_H
 
+#include "parallel/comm.h"
+#include "parallel/meter.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
+#include "runtime/engine.h"
+#include "runtime/generate.h"
+#include "runtime/generation_config.h"
 #include "runtime/tokenizer.h"
 
 #endif
