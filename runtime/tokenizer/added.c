@@ -1,7 +1,8 @@
 #include "runtime/tokenizer/added.h"
 
-/* The longest token that stands at the beginning of the text, or NULL. The candidates are a stretch of the sorted list, which every
- * further byte narrows; the one that is exactly as long as what was compared comes first in it. */
+/* The longest token that stands at the beginning of the text, or NULL. The candidates are a stretch of the
+ * sorted list, which every further byte narrows; the one that is exactly as long as what was compared
+ * comes first in it. */
 static const hw_added_token *longest_at(const hw_added_set *set, const char *text, size_t n)
 {
     size_t low = set->first[(unsigned char)*text], high = set->first[(unsigned char)*text + 1];

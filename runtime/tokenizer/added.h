@@ -1,7 +1,8 @@
-/* Added tokens: strings that are found in a text before anything else happens to it and become one token each.
+/* Added tokens: strings that are found in a text before anything else happens to it and become one token
+ * each.
  *
- * They are looked for twice: those that are not `normalized` in the text as it came, the others in what the normalizer made of the text
- * between the first ones. At each place the longest one wins. */
+ * They are looked for twice: those that are not `normalized` in the text as it came, the others in what
+ * the normalizer made of the text between the first ones. At each place the longest one wins. */
 #ifndef HW_RUNTIME_TOKENIZER_ADDED_H
 #define HW_RUNTIME_TOKENIZER_ADDED_H
 
@@ -41,8 +42,9 @@ typedef struct hw_added_search {
     size_t done; /* text before it belongs to what was found */
 } hw_added_search;
 
-/* Local. The next token: the text from *between to *start stands before it (nothing if they are equal), and what it
- * covers ends at search->done. NULL when there is none; then the rest of the text begins at search->done. */
+/* Local. The next token: the text from *between to *start stands before it (nothing if they are equal),
+ * and what it covers ends at search->done. NULL when there is none; then the rest of the text begins at
+ * search->done. */
 const hw_added_token *hw_added_next(hw_added_search *search, size_t *between, size_t *start);
 
 #endif

@@ -14,8 +14,9 @@ static hw_status no_memory(const hw_node *node)
     return hw_fail(node->at.err, HW_ERR_NO_MEMORY, "%s: no memory for the added tokens", node->name);
 }
 
-/* The id that Hugging Face's reader gives a token: the model's if it has the content, else the next free one. It does not
- * look at the "id" in the file, so a file where the two differ is read differently by different programs, and refused. */
+/* The id that Hugging Face's reader gives a token: the model's if it has the content, else the next free
+ * one. It does not look at the "id" in the file, so a file where the two differ is read differently by
+ * different programs, and refused. */
 static hw_status check_id(const hw_vocab *vocab, const char *content, size_t n, int64_t id, int64_t next_id,
                           const hw_node *node)
 {
@@ -88,8 +89,9 @@ static hw_status read_token(hw_added *out, hw_vocab *vocab, const hw_normalizer 
     return normalize_content(&out->tokens[out->n++], vocab, normalizer, content, n, node);
 }
 
-/* A decoder is asked for tokens by what it shows, and so is the list of those to hide: a special token that looks different
- * when it is normalised is not hidden, and a token that comes to look like a special one is. */
+/* A decoder is asked for tokens by what it shows, and so is the list of those to hide: a special token
+ * that looks different when it is normalised is not hidden, and a token that comes to look like a special
+ * one is. */
 static void mark_hidden(const hw_added *a, hw_vocab *vocab)
 {
     for (size_t i = 0; i < a->n; i++) {

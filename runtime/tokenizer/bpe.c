@@ -3,7 +3,8 @@
 #include "runtime/tokenizer/byte_level.h"
 #include "runtime/tokenizer/unicode.h"
 
-/* A piece that was encoded before, in the same text. One cache line; a newer piece takes the place of an older one. */
+/* A piece that was encoded before, in the same text. One cache line; a newer piece takes the place of an
+ * older one. */
 enum { PIECE_BYTES = 22, PIECE_IDS = 10, CACHE_MIN_TEXT = 512, CACHE_MAX = 16384 };
 typedef struct hw_piece {
     uint8_t n_bytes, n_ids; /* n_bytes 0: free */
@@ -47,7 +48,8 @@ static hw_status reserve_symbols(hw_bpe_scratch *s, size_t n, hw_error *err)
     return HW_OK;
 }
 
-/* An unknown character waits in *pending for what follows, because with fuse_unk its unknown neighbours join it. */
+/* An unknown character waits in *pending for what follows, because with fuse_unk its unknown neighbours
+ * join it. */
 static void flush_unknown(const hw_bpe *bpe, hw_bpe_scratch *s, bool *pending)
 {
     if (*pending) s->ids[s->n++] = bpe->unk_id;
@@ -61,7 +63,8 @@ static hw_status add_unknown(const hw_bpe *bpe, hw_bpe_scratch *s, bool *pending
         size_t known = 0;
         while (known < n && bpe->fallback[(unsigned char)text[known]] >= 0) known++;
         if (known == n) {
-            /* A pending unknown is not flushed here: it comes after the bytes, as in Hugging Face's encoder. */
+            /* A pending unknown is not flushed here: it comes after the bytes, as in Hugging Face's
+             * encoder. */
             for (size_t i = 0; i < n; i++) s->ids[s->n++] = bpe->fallback[(unsigned char)text[i]];
             return HW_OK;
         }

@@ -1,4 +1,5 @@
-/* Byte-pair encoding: one piece of text to token ids, by merging neighbours in the order of the merge list. */
+/* Byte-pair encoding: one piece of text to token ids, by merging neighbours in the order of the merge
+ * list. */
 #ifndef HW_RUNTIME_TOKENIZER_BPE_H
 #define HW_RUNTIME_TOKENIZER_BPE_H
 
@@ -28,8 +29,8 @@ typedef struct hw_bpe {
     int32_t unk_id;  /* -1 when the vocabulary lacks it */
 } hw_bpe;
 
-/* Local. Reads "model" into *bpe and its vocabulary into *vocab (created here). `of_bytes` says that the last pre-tokenizer is
- * ByteLevel. Errors: HW_ERR_MODEL, HW_ERR_NO_MEMORY. */
+/* Local. Reads "model" into *bpe and its vocabulary into *vocab (created here). `of_bytes` says that the
+ * last pre-tokenizer is ByteLevel. Errors: HW_ERR_MODEL, HW_ERR_NO_MEMORY. */
 hw_status hw_bpe_load(hw_bpe *bpe, hw_vocab *vocab, const hw_node *model, bool of_bytes);
 void hw_bpe_free(hw_bpe *bpe);
 
@@ -54,8 +55,8 @@ void hw_bpe_scratch_free(hw_bpe_scratch *s);
 hw_status hw_bpe_encode(const hw_bpe *bpe, const hw_vocab *vocab, hw_bpe_scratch *s, const char *piece,
                         size_t n, hw_tokens *out, hw_error *err);
 
-/* Local. Merges s->ids[0..s->n) until no pair of neighbours is in the list: lowest rank first, leftmost among equals. Takes
- * time n log n. */
+/* Local. Merges s->ids[0..s->n) until no pair of neighbours is in the list: lowest rank first, leftmost
+ * among equals. Takes time n log n. */
 hw_status hw_bpe_merge(const hw_bpe *bpe, hw_bpe_scratch *s, hw_error *err);
 
 /* Local. The rank of a pair, or HW_NO_RANK. */

@@ -49,7 +49,8 @@ typedef struct text_pair {
     size_t n_left, n_right;
 } text_pair;
 
-/* A merge is "left right" in older files, ["left", "right"] in newer ones. A file is written in one of the two ways. */
+/* A merge is "left right" in older files, ["left", "right"] in newer ones. A file is written in one of the
+ * two ways. */
 static hw_status read_pair(text_pair *out, const json_t *merge, bool as_list, const hw_node *model,
                            size_t line)
 {
@@ -160,8 +161,8 @@ static void fill_byte_ids(hw_bpe *bpe, const hw_vocab *vocab)
     }
 }
 
-/* With ignore_merges a piece is first looked up whole; the piece is raw bytes, so the table is one of raw bytes. Tokens with a character
- * outside the alphabet match no piece. */
+/* With ignore_merges a piece is first looked up whole; the piece is raw bytes, so the table is one of raw
+ * bytes. Tokens with a character outside the alphabet match no piece. */
 static hw_status fill_whole(hw_bpe *bpe, const hw_vocab *vocab, hw_error *err)
 {
     hw_bytes raw = {0};
@@ -255,7 +256,8 @@ hw_status hw_bpe_load(hw_bpe *bpe, hw_vocab *vocab, const hw_node *model, bool o
     if (!st) st = read_merges(bpe, vocab, model);
     if (st) return st;
     fill_byte_ids(bpe, vocab);
-    /* Cutting at words is only sound when the mark itself is a symbol and a piece is not first looked up whole. */
+    /* Cutting at words is only sound when the mark itself is a symbol and a piece is not first looked up
+     * whole. */
     if (hw_vocab_find(vocab, HW_WORD_MARK, 3) < 0 || bpe->ignore_merges) bpe->cut_words = false;
     if (!of_bytes) return fill_char_ids(bpe, vocab, model->at.err);
     return bpe->ignore_merges ? fill_whole(bpe, vocab, model->at.err) : HW_OK;

@@ -1,5 +1,6 @@
-/* The byte-level alphabet of GPT-2: every byte has a printable character, so that any text can be written in a vocabulary of strings. Printable
- * Latin-1 characters stand for themselves, the other 68 bytes for U+0100 onwards. */
+/* The byte-level alphabet of GPT-2: every byte has a printable character, so that any text can be written
+ * in a vocabulary of strings. Printable Latin-1 characters stand for themselves, the other 68 bytes for
+ * U+0100 onwards. */
 #ifndef HW_RUNTIME_TOKENIZER_BYTE_LEVEL_H
 #define HW_RUNTIME_TOKENIZER_BYTE_LEVEL_H
 

@@ -117,7 +117,8 @@ static hw_status metaspace(hw_decoding *d, size_t i, const char *text, size_t n,
     return st ? st : take(d, i + 1, state->work.data, state->work.n, err);
 }
 
-/* ---- Strip: up to so many of a character at the start and at the end of each token, or of the whole text once fused */
+/* ---- Strip: up to so many of a character at the start and at the end of each token, or of the whole text
+ * once fused */
 
 static bool begins_with(const char *text, size_t n, const hw_bytes *with)
 {
@@ -208,7 +209,8 @@ hw_status hw_decoding_token(hw_decoding *d, const char *text, size_t n, hw_error
     return take(d, 0, text, n, err);
 }
 
-/* From the first step to the last: what an early step lets go may be held by a later one. Trailing characters of Strip are dropped. */
+/* From the first step to the last: what an early step lets go may be held by a later one. Trailing
+ * characters of Strip are dropped. */
 hw_status hw_decoding_finish(hw_decoding *d, hw_error *err)
 {
     hw_status st = HW_OK;

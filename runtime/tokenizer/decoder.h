@@ -1,8 +1,9 @@
-/* The "decoder" of tokenizer.json: Replace, ByteFallback, Fuse, Strip, Metaspace, ByteLevel and Sequences of them, as a chain that
- * tokens run through one by one.
+/* The "decoder" of tokenizer.json: Replace, ByteFallback, Fuse, Strip, Metaspace, ByteLevel and Sequences
+ * of them, as a chain that tokens run through one by one.
  *
- * Hugging Face's decoders take the whole list of tokens; these keep the little that they must know of the past, and hold back text while a later
- * token could still change it. So a stream costs the same per token however long it is, and decoding a list is a stream that nobody watches. */
+ * Hugging Face's decoders take the whole list of tokens; these keep the little that they must know of the
+ * past, and hold back text while a later token could still change it. So a stream costs the same per token
+ * however long it is, and decoding a list is a stream that nobody watches. */
 #ifndef HW_RUNTIME_TOKENIZER_DECODER_H
 #define HW_RUNTIME_TOKENIZER_DECODER_H
 
@@ -35,7 +36,8 @@ typedef struct hw_decoder {
 hw_status hw_decoder_load(hw_decoder *out, const hw_node *parent, const json_t *value);
 void hw_decoder_free(hw_decoder *d);
 
-/* One text on its way through the chain; belongs to one thread. Zero but for the first two and free with hw_decoding_free. */
+/* One text on its way through the chain; belongs to one thread. Zero but for the first two and free with
+ * hw_decoding_free. */
 typedef struct hw_decoding {
     const hw_decoder *decoder;
     pcre2_match_data *scratch;

@@ -10,7 +10,8 @@
 #include "runtime/tokenizer/pretokenizer.h"
 #include "runtime/tokenizer/template.h"
 
-/* Text goes through: added (raw), normalizer, added (normalized), pretokenizer, bpe, template. Tokens go through: vocab, decoder. */
+/* Text goes through: added (raw), normalizer, added (normalized), pretokenizer, bpe, template. Tokens go
+ * through: vocab, decoder. */
 struct hw_tokenizer {
     hw_vocab vocab;
     hw_bpe bpe;

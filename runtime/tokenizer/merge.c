@@ -1,5 +1,6 @@
-/* The merge loop. Short pieces, which nearly all are, are scanned for the best pair; in long ones, where that would take quadratic time, the
- * symbols are linked and a heap holds the candidates. Both merge in the same order. */
+/* The merge loop. Short pieces, which nearly all are, are scanned for the best pair; in long ones, where
+ * that would take quadratic time, the symbols are linked and a heap holds the candidates. Both merge in
+ * the same order. */
 #include "runtime/tokenizer/bpe.h"
 
 enum { SCAN_LIMIT = 48, NONE = -1 };

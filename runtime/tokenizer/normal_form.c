@@ -1,11 +1,12 @@
-/* Normal forms over utf8proc's tables. Its one-call functions are not used because they sort combining marks by insertion:
- * a long run of them, which anybody can send, would take quadratic time. */
+/* Normal forms over utf8proc's tables. Its one-call functions are not used because they sort combining
+ * marks by insertion: a long run of them, which anybody can send, would take quadratic time. */
 #include <utf8proc.h>
 
 #include "runtime/tokenizer/unicode.h"
 
-/* True for a character that is itself in the form, begins a new cluster and never combines with what stands before it: a text
- * may be normalised piece by piece when every cut is in front of one. A range that is missing here only costs time. */
+/* True for a character that is itself in the form, begins a new cluster and never combines with what
+ * stands before it: a text may be normalised piece by piece when every cut is in front of one. A range
+ * that is missing here only costs time. */
 static bool is_settled(uint32_t cp, hw_normal_form form)
 {
     if (cp < 0x80) return true;
@@ -28,7 +29,8 @@ static unsigned combining_class(utf8proc_int32_t cp)
     return (unsigned)utf8proc_get_property(cp)->combining_class;
 }
 
-/* Sorts one run of marks (no character of class 0 among them) by class; equal classes keep their order. `spare` [n]. */
+/* Sorts one run of marks (no character of class 0 among them) by class; equal classes keep their order.
+ * `spare` [n]. */
 static void sort_marks(utf8proc_int32_t *marks, utf8proc_int32_t *spare, size_t n)
 {
     size_t at[257] = {0};

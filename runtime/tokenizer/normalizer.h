@@ -24,7 +24,8 @@ typedef struct hw_normalizer {
 hw_status hw_normalizer_load(hw_normalizer *out, const hw_node *parent, const json_t *value);
 void hw_normalizer_free(hw_normalizer *n);
 
-/* Local. *result points to the text itself when there is nothing to do, else into buffers[0] or buffers[1]. */
+/* Local. *result points to the text itself when there is nothing to do, else into buffers[0] or
+ * buffers[1]. */
 hw_status hw_normalizer_run(const hw_normalizer *n, hw_bytes buffers[2], pcre2_match_data *scratch,
                             const char *text, size_t n_text, const char **result, size_t *n_result,
                             hw_error *err);

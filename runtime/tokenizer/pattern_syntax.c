@@ -1,7 +1,8 @@
 /* From Oniguruma's Ruby dialect to PCRE2's. */
 #include "runtime/tokenizer/pattern.h"
 
-/* PCRE2's own \s has one code point more than Unicode's White_Space (U+180E), so \s is spelled out, inside a class and outside. */
+/* PCRE2's own \s has one code point more than Unicode's White_Space (U+180E), so \s is spelled out, inside
+ * a class and outside. */
 #define SPACES                                                                                               \
     "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{"     \
     "3000}"

@@ -8,8 +8,8 @@ void hw_pretokenizer_run_free(hw_pretokenizer_run *run)
 static hw_status take(hw_pretokenizer_run *run, size_t step, const char *text, size_t n, bool first,
                       hw_error *err);
 
-/* A text on its way through one Split: stretches that match and stretches between them arrive in order, and leave joined as the
- * behaviour says. */
+/* A text on its way through one Split: stretches that match and stretches between them arrive in order,
+ * and leave joined as the behaviour says. */
 typedef struct splitter {
     hw_pretokenizer_run *run;
     const hw_pretokenizer_step *step;

@@ -1,5 +1,5 @@
-/* The "pre_tokenizer" of tokenizer.json: ByteLevel, Split, Digits, Metaspace and Sequences of them, flattened into a list of steps that each
- * change a piece of text or cut it into smaller ones. */
+/* The "pre_tokenizer" of tokenizer.json: ByteLevel, Split, Digits, Metaspace and Sequences of them,
+ * flattened into a list of steps that each change a piece of text or cut it into smaller ones. */
 #ifndef HW_RUNTIME_TOKENIZER_PRETOKENIZER_H
 #define HW_RUNTIME_TOKENIZER_PRETOKENIZER_H
 
@@ -39,10 +39,12 @@ typedef struct hw_pretokenizer {
 hw_status hw_pretokenizer_load(hw_pretokenizer *out, const hw_node *parent, const json_t *value);
 void hw_pretokenizer_free(hw_pretokenizer *p);
 
-/* Local. The fields of a Metaspace node, which is a pre-tokenizer and a decoder. *split keeps its value when the key is missing. */
+/* Local. The fields of a Metaspace node, which is a pre-tokenizer and a decoder. *split keeps its value
+ * when the key is missing. */
 hw_status hw_metaspace_read(const hw_node *node, hw_bytes *mark, hw_prepend_scheme *scheme, bool *split);
 
-/* One run over one text; belongs to one thread. `piece` is called for every piece in order, none of them empty. */
+/* One run over one text; belongs to one thread. `piece` is called for every piece in order, none of them
+ * empty. */
 typedef struct hw_pretokenizer_run {
     const hw_pretokenizer *pretokenizer;
     pcre2_match_data *scratch;

@@ -50,7 +50,8 @@ static hw_status load_piece(hw_template *out, bool *seen, const hw_vocab *vocab,
     if (!st) st = hw_json_need(inner.at, "id");
     if (!st) st = hw_json_string(inner.at, "id", &id);
     if (st) return st;
-    if (!strcmp(kind, "SpecialToken")) return add_special(*seen ? &out->after : &out->before, vocab, specials, id);
+    if (!strcmp(kind, "SpecialToken"))
+        return add_special(*seen ? &out->after : &out->before, vocab, specials, id);
     if (strcmp(id, "A") != 0 || *seen)
         return hw_fail(inner.at.err, inner.at.failure, "%s: wanted sequence A, once", inner.name);
     *seen = true;
@@ -63,7 +64,8 @@ static hw_status load_template(hw_template *out, const hw_vocab *vocab, const hw
     const json_t *single;
     bool seen = false;
     if (out->loaded)
-        return hw_fail(node->at.err, node->at.failure, "%s: a second TemplateProcessing is not supported", node->name);
+        return hw_fail(node->at.err, node->at.failure, "%s: a second TemplateProcessing is not supported",
+                       node->name);
     out->loaded = true;
     hw_status st = hw_node_only(node, "type single pair special_tokens");
     if (!st) st = hw_node_list(node, "single", &single);

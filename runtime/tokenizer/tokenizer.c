@@ -8,7 +8,8 @@ enum { MAX_FILE = 256 << 20 };
 static const char TOP_KEYS[] =
     "version truncation padding added_tokens normalizer pre_tokenizer post_processor decoder model";
 
-/* Cutting to a length and filling up to one belong to batches of training data; a prompt is taken whole or refused. */
+/* Cutting to a length and filling up to one belong to batches of training data; a prompt is taken whole or
+ * refused. */
 static hw_status check_top(const hw_node *top)
 {
     static const char *const unused[] = {"truncation", "padding"};

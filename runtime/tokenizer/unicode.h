@@ -11,8 +11,9 @@
 #define HW_UTF8_REPLACEMENT "\xEF\xBF\xBD" /* U+FFFD */
 #define HW_WORD_MARK        "\xE2\x96\x81" /* U+2581, SentencePiece's "a word begins here" */
 
-/* Local. Looks at the first character of s[0..n), n > 0. Returns its length and sets *cp; or, when it is not UTF-8, minus the
- * length of the maximal subpart that Unicode says to replace by one U+FFFD; or 0 when s ends before the character does. */
+/* Local. Looks at the first character of s[0..n), n > 0. Returns its length and sets *cp; or, when it is
+ * not UTF-8, minus the length of the maximal subpart that Unicode says to replace by one U+FFFD; or 0 when
+ * s ends before the character does. */
 int hw_utf8_step(const char *s, size_t n, uint32_t *cp);
 
 /* Local. How many leading bytes of s are valid UTF-8: n when all are. */
@@ -28,7 +29,8 @@ static inline size_t hw_utf8_length(char lead)
     return c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
 }
 
-/* Local. The character that begins at s, and its length; and the one that ends at s + n. The text is valid and not empty. */
+/* Local. The character that begins at s, and its length; and the one that ends at s + n. The text is valid
+ * and not empty. */
 size_t hw_utf8_first(const char *s, uint32_t *cp);
 size_t hw_utf8_last(const char *s, size_t n, uint32_t *cp);
 
@@ -37,7 +39,9 @@ bool hw_is_word(uint32_t cp);  /* \w of Unicode regular expressions: Alphabetic,
 
 typedef enum hw_normal_form { HW_NFC, HW_NFD, HW_NFKC, HW_NFKD } hw_normal_form;
 
-/* Local. Appends the normal form of a valid text to *out. Takes time linear in n. Errors: HW_ERR_NO_MEMORY. */
+/* Local. Appends the normal form of a valid text to *out. Takes time linear in n. Combining marks that are
+ * younger than Unicode 9 are put in order here and not by Hugging Face, whose tables are older. Errors:
+ * HW_ERR_NO_MEMORY. */
 hw_status hw_normalize(hw_bytes *out, const char *text, size_t n, hw_normal_form form, hw_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 #include "runtime/tokenizer/vocab.h"
 
-/* Eight bytes a step, multiplied and folded. It only has to spread: the tables do not outlive a hostile file. */
+/* Eight bytes a step, multiplied and folded. It only has to spread: the tables do not outlive a hostile
+ * file. */
 uint32_t hw_hash_bytes(const char *text, size_t n)
 {
     const uint64_t mix = 0x9E3779B97F4A7C15u;

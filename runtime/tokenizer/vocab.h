@@ -1,4 +1,5 @@
-/* The token table: id to content and content to id. Contents are byte strings with a length; they may hold zeros. */
+/* The token table: id to content and content to id. Contents are byte strings with a length; they may hold
+ * zeros. */
 #ifndef HW_RUNTIME_TOKENIZER_VOCAB_H
 #define HW_RUNTIME_TOKENIZER_VOCAB_H
 
@@ -36,7 +37,8 @@ typedef struct hw_vocab {
 hw_status hw_vocab_create(hw_vocab *v, size_t n_tokens, hw_error *err);
 void hw_vocab_free(hw_vocab *v);
 
-/* Local. Adds a token. Errors: HW_ERR_MODEL when the id is out of range or taken, or the content is there already; HW_ERR_NO_MEMORY. */
+/* Local. Adds a token. Errors: HW_ERR_MODEL when the id is out of range or taken, or the content is there
+ * already; HW_ERR_NO_MEMORY. */
 hw_status hw_vocab_add(hw_vocab *v, int64_t id, const char *text, size_t n, uint32_t flags, hw_error *err);
 
 /* Local. The id of a content, or -1. */

@@ -1,6 +1,6 @@
-/* Any file as a tokenizer.json, and any text with a tokenizer. An input is a file, one zero byte and a text; when the file is a single
- * letter, it names one of the tokenizers in tests/vectors. Beyond not crashing: what is encoded has ids that exist, and decodes as a
- * stream to what it decodes to as a list. */
+/* Any file as a tokenizer.json, and any text with a tokenizer. An input is a file, one zero byte and a
+ * text; when the file is a single letter, it names one of the tokenizers in tests/vectors. Beyond not
+ * crashing: what is encoded has ids that exist, and decodes as a stream to what it decodes to as a list. */
 #include <string.h>
 
 #include "runtime/tokenizer.h"

@@ -217,7 +217,8 @@ Test(tokenizer, takes_merges_from_a_list_with_repeats_and_a_version_line)
 static const int32_t naive_merges[][3] = {{0, 1, 3}, {1, 2, 4}, {0, 0, 6}, {3, 2, 5},
                                           {6, 6, 7}, {3, 3, 8}, {0, 4, 5}};
 
-/* The definition of BPE, in quadratic time: of all pairs the one of lowest rank, leftmost first, until there is none. */
+/* The definition of BPE, in quadratic time: of all pairs the one of lowest rank, leftmost first, until
+ * there is none. */
 static size_t merge_naively(int32_t *ids, size_t n)
 {
     for (;;) {

@@ -1,4 +1,5 @@
-/* Equal to Hugging Face's `tokenizers`, token for token and byte for byte; see tests/vectors/tokenizers/README.md. */
+/* Equal to Hugging Face's `tokenizers`, token for token and byte for byte; see
+ * tests/vectors/tokenizers/README.md. */
 #include "tests/runtime/tokenizer/vectors.h"
 
 static void check_folder(const char *folder, const char *cases_of)
@@ -24,7 +25,8 @@ Test(tokenizer_vectors, demo_model_equals_hugging_face)
     check_folder(HW_SOURCE_DIR "/models/tales", "tales");
 }
 
-/* Every split behaviour, normal form, Metaspace scheme, kind of added token and decoder, each in a tokenizer of its own. */
+/* Every split behaviour, normal form, Metaspace scheme, kind of added token and decoder, each in a
+ * tokenizer of its own. */
 Test(tokenizer_vectors, small_tokenizers_equal_hugging_face)
 {
     hw_error err = {""};
