@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "parallel/comm_ops.h"
+#include "runtime/base/clock.h"
 
 struct hw_comm {
     const hw_comm_ops *ops;
     void *state;
     int rank, n_ranks, n_local_ranks;
+    int *host_of; /* [n_ranks] the lowest rank on each rank's host */
     hw_meter *meter;
 };
 
@@ -55,8 +57,16 @@ hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err)
                        "collectives \"%s\" are not known to this build; it has auto, self and mpi", backend);
     hw_comm *c = calloc(1, sizeof *c);
     if (!c) return hw_fail(err, HW_ERR_NO_MEMORY, "communicator: no memory");
-    hw_status st = hw_meter_create(&c->meter, err);
-    if (!st && !(st = ops->create(&c->state, &c->rank, &c->n_ranks, &c->n_local_ranks, err))) c->ops = ops;
+    hw_ranks ranks = {0};
+    hw_status st = ops->create(&c->state, &ranks, err);
+    if (!st) {
+        c->ops = ops;
+        c->rank = ranks.rank;
+        c->n_ranks = ranks.n_ranks;
+        c->host_of = ranks.host_of;
+        for (int r = 0; r < c->n_ranks; r++) c->n_local_ranks += c->host_of[r] == c->host_of[c->rank];
+        st = hw_meter_create(&c->meter, c->n_ranks, err);
+    }
     if (st) {
         hw_comm_destroy(c);
         return st;
@@ -70,42 +80,73 @@ void hw_comm_destroy(hw_comm *c)
     if (!c) return;
     if (c->ops) c->ops->destroy(c->state);
     hw_meter_destroy(c->meter);
+    free(c->host_of);
     free(c);
 }
 
 int hw_comm_rank(const hw_comm *c) { return c->rank; }
 int hw_comm_n_ranks(const hw_comm *c) { return c->n_ranks; }
 int hw_comm_n_local_ranks(const hw_comm *c) { return c->n_local_ranks; }
+int hw_comm_host_of(const hw_comm *c, int rank) { return c->host_of[rank]; }
 const char *hw_comm_backend(const hw_comm *c) { return c->ops->name; }
 hw_meter *hw_comm_meter(hw_comm *c) { return c->meter; }
+
+/* What one collective adds to the meter: everything between `start` and now. */
+typedef struct measure {
+    uint64_t start_ns, bytes, messages;
+} measure;
+
+static measure begin(const hw_comm *c)
+{
+    return (measure){.start_ns = hw_clock_ns(),
+                     .bytes = hw_meter_sent_bytes(c->meter, HW_ALL_RANKS),
+                     .messages = hw_meter_sent_messages(c->meter, HW_ALL_RANKS)};
+}
+
+/* `share`: the ideal, as a part of the payload. */
+static void end(hw_comm *c, hw_tag tag, measure before, size_t payload, double share)
+{
+    measure now = begin(c);
+    hw_meter_record(c->meter, tag,
+                    (hw_traffic){.calls = 1,
+                                 .messages = now.messages - before.messages,
+                                 .payload_bytes = payload,
+                                 .sent_bytes = now.bytes - before.bytes,
+                                 .ideal_bytes = share * (double)payload,
+                                 .time_ns = now.start_ns - before.start_ns});
+}
+
+static double one_way(const hw_comm *c) { return (double)(c->n_ranks - 1) / c->n_ranks; }
 
 hw_status hw_comm_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type, hw_reduce op,
                              hw_error *err)
 {
-    uint64_t sent = 0;
-    hw_status st = HW_OK;
-    if (c->n_ranks > 1 && count) st = c->ops->all_reduce(c->state, buffer, count, type, op, &sent, err);
-    if (!st && c->n_ranks > 1) hw_meter_record(c->meter, tag, count * hw_dtype_size(type), sent);
+    if (c->n_ranks == 1) return HW_OK;
+    measure before = begin(c);
+    hw_status st = count ? c->ops->all_reduce(c->state, c->meter, buffer, count, type, op, err) : HW_OK;
+    if (!st) end(c, tag, before, count * hw_dtype_size(type), 2 * one_way(c));
     return st;
 }
 
 hw_status hw_comm_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_bytes, void *recv,
                              hw_error *err)
 {
-    uint64_t sent = 0;
-    hw_status st = HW_OK;
-    if (c->n_ranks == 1) memcpy(recv, send, n_bytes);
-    else if (n_bytes) st = c->ops->all_gather(c->state, send, n_bytes, recv, &sent, err);
-    if (!st && c->n_ranks > 1) hw_meter_record(c->meter, tag, n_bytes * (size_t)c->n_ranks, sent);
+    if (c->n_ranks == 1) {
+        if (n_bytes) memcpy(recv, send, n_bytes);
+        return HW_OK;
+    }
+    measure before = begin(c);
+    hw_status st = n_bytes ? c->ops->all_gather(c->state, c->meter, send, n_bytes, recv, err) : HW_OK;
+    if (!st) end(c, tag, before, n_bytes * (size_t)c->n_ranks, one_way(c));
     return st;
 }
 
 hw_status hw_comm_broadcast(hw_comm *c, hw_tag tag, void *buffer, size_t n_bytes, int root, hw_error *err)
 {
-    uint64_t sent = 0;
-    hw_status st = HW_OK;
-    if (c->n_ranks > 1 && n_bytes) st = c->ops->broadcast(c->state, buffer, n_bytes, root, &sent, err);
-    if (!st && c->n_ranks > 1) hw_meter_record(c->meter, tag, n_bytes, sent);
+    if (c->n_ranks == 1) return HW_OK;
+    measure before = begin(c);
+    hw_status st = n_bytes ? c->ops->broadcast(c->state, c->meter, buffer, n_bytes, root, err) : HW_OK;
+    if (!st) end(c, tag, before, n_bytes, one_way(c));
     return st;
 }
 

@@ -34,6 +34,7 @@ typedef struct mpi_state {
     void *scratch; /* incoming vectors; grows to the largest message and stays */
     size_t scratch_bytes;
     MPI_Request *requests; /* [2 * n_ranks] */
+    hw_meter *meter;       /* of the collective that is running */
 } mpi_state;
 
 static hw_status check(int code, const char *what, hw_error *err)
@@ -57,27 +58,32 @@ static void destroy(void *state)
     if (must_finalize) MPI_Finalize();
 }
 
-/* Ranks that share this host's memory. Collective. */
-static hw_status count_local(const mpi_state *m, int *n, hw_error *err)
+/* The lowest rank that shares memory with each rank. Collective. */
+static hw_status find_hosts(const mpi_state *m, int *host_of, hw_error *err)
 {
     MPI_Comm host;
+    int lowest = m->rank;
     hw_status st = check(MPI_Comm_split_type(m->comm, MPI_COMM_TYPE_SHARED, m->rank, MPI_INFO_NULL, &host),
                          "ranks of a host", err);
     if (st) return st;
-    MPI_Comm_size(host, n);
+    st = check(MPI_Bcast(&lowest, 1, MPI_INT, 0, host), "ranks of a host", err);
     MPI_Comm_free(&host);
-    return HW_OK;
+    return st ? st
+              : check(MPI_Allgather(&lowest, 1, MPI_INT, host_of, 1, MPI_INT, m->comm), "ranks of a host",
+                      err);
 }
 
-static hw_status create(void **state, int *rank, int *n_ranks, int *n_local_ranks, hw_error *err)
+static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
 {
-    int initialized = 0, level;
+    int initialized = 0, level, *host_of = NULL;
     *state = NULL;
     mpi_state *m = calloc(1, sizeof *m);
     if (!m) return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory");
     m->comm = MPI_COMM_NULL;
     MPI_Initialized(&initialized);
     hw_status st = HW_OK;
+    /* hwloc looks for X displays, and where "localhost" has no address that waits for a name server. */
+    setenv("HWLOC_COMPONENTS", "-gl", 0);
     if (!initialized &&
         !(st = check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), "MPI_Init", err)))
         m->must_finalize = 1;
@@ -87,16 +93,18 @@ static hw_status create(void **state, int *rank, int *n_ranks, int *n_local_rank
         MPI_Comm_rank(m->comm, &m->rank);
         MPI_Comm_size(m->comm, &m->n_ranks);
         m->requests = calloc(2 * (size_t)m->n_ranks, sizeof *m->requests);
-        if (!m->requests) st = hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
+        host_of = calloc((size_t)m->n_ranks, sizeof *host_of);
+        if (!m->requests || !host_of)
+            st = hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
     }
-    if (!st) st = count_local(m, n_local_ranks, err);
+    if (!st) st = find_hosts(m, host_of, err);
     if (st) {
+        free(host_of);
         destroy(m);
         return st;
     }
     *state = m;
-    *rank = m->rank;
-    *n_ranks = m->n_ranks;
+    *ranks = (hw_ranks){.rank = m->rank, .n_ranks = m->n_ranks, .host_of = host_of};
     return HW_OK;
 }
 
@@ -113,11 +121,10 @@ static hw_status reserve(mpi_state *m, size_t n_bytes, hw_error *err)
 
 /* Both directions at once, in pieces that an int can count. Either size may be 0. */
 static hw_status exchange(mpi_state *m, const void *out, size_t out_bytes, int to, void *in, size_t in_bytes,
-                          int from, int tag, uint64_t *sent, hw_error *err)
+                          int from, int tag, hw_error *err)
 {
     const char *o = out;
     char *i = in;
-    *sent += out_bytes;
     while (out_bytes || in_bytes) {
         size_t no = out_bytes < PIECE_BYTES ? out_bytes : PIECE_BYTES;
         size_t ni = in_bytes < PIECE_BYTES ? in_bytes : PIECE_BYTES;
@@ -126,6 +133,7 @@ static hw_status exchange(mpi_state *m, const void *out, size_t out_bytes, int t
                                ni ? from : MPI_PROC_NULL, tag, m->comm, MPI_STATUS_IGNORE),
                   "exchange with another rank", err);
         if (st) return st;
+        if (no) hw_meter_send(m->meter, to, no);
         o += no, i += ni, out_bytes -= no, in_bytes -= ni;
     }
     return HW_OK;
@@ -167,12 +175,12 @@ static nodes fold_ranks(const mpi_state *m)
 static int node_rank(nodes t, int node) { return node < t.extra ? 2 * node : node + t.extra; }
 
 static hw_status reduce_short(mpi_state *m, nodes t, char *buffer, size_t count, hw_dtype type, hw_reduce op,
-                              uint64_t *sent, hw_error *err)
+                              hw_error *err)
 {
     size_t n_bytes = count * hw_dtype_size(type);
     for (int distance = 1; distance < t.n; distance *= 2) {
         int peer = node_rank(t, t.mine ^ distance);
-        hw_status st = exchange(m, buffer, n_bytes, peer, m->scratch, n_bytes, peer, TAG_REDUCE, sent, err);
+        hw_status st = exchange(m, buffer, n_bytes, peer, m->scratch, n_bytes, peer, TAG_REDUCE, err);
         if (st) return st;
         combine(buffer, m->scratch, count, type, op);
     }
@@ -180,7 +188,7 @@ static hw_status reduce_short(mpi_state *m, nodes t, char *buffer, size_t count,
 }
 
 static hw_status reduce_long(mpi_state *m, nodes t, char *buffer, size_t count, hw_dtype type, hw_reduce op,
-                             uint64_t *sent, hw_error *err)
+                             hw_error *err)
 {
     size_t size = hw_dtype_size(type), begin[MAX_STEPS + 1] = {0}, end[MAX_STEPS + 1] = {count};
     int step = 0;
@@ -191,7 +199,7 @@ static hw_status reduce_long(mpi_state *m, nodes t, char *buffer, size_t count, 
         size_t keep[2] = {upper ? middle : begin[step], upper ? end[step] : middle};
         size_t give[2] = {upper ? begin[step] : middle, upper ? middle : end[step]};
         if ((st = exchange(m, buffer + give[0] * size, (give[1] - give[0]) * size, peer, m->scratch,
-                           (keep[1] - keep[0]) * size, peer, TAG_REDUCE, sent, err)))
+                           (keep[1] - keep[0]) * size, peer, TAG_REDUCE, err)))
             return st;
         combine(buffer + keep[0] * size, m->scratch, keep[1] - keep[0], type, op);
         begin[step + 1] = keep[0];
@@ -201,38 +209,39 @@ static hw_status reduce_long(mpi_state *m, nodes t, char *buffer, size_t count, 
         int peer = node_rank(t, t.mine ^ distance), upper = (t.mine & distance) != 0;
         size_t get[2] = {upper ? begin[step - 1] : end[step], upper ? begin[step] : end[step - 1]};
         if ((st = exchange(m, buffer + begin[step] * size, (end[step] - begin[step]) * size, peer,
-                           buffer + get[0] * size, (get[1] - get[0]) * size, peer, TAG_REDUCE, sent, err)))
+                           buffer + get[0] * size, (get[1] - get[0]) * size, peer, TAG_REDUCE, err)))
             return st;
     }
     return HW_OK;
 }
 
-static hw_status all_reduce(void *state, void *buffer, size_t count, hw_dtype type, hw_reduce op,
-                            uint64_t *sent, hw_error *err)
+static hw_status all_reduce(void *state, hw_meter *meter, void *buffer, size_t count, hw_dtype type,
+                            hw_reduce op, hw_error *err)
 {
     mpi_state *m = state;
+    m->meter = meter;
     size_t n_bytes = count * hw_dtype_size(type);
     nodes t = fold_ranks(m);
     hw_status st = reserve(m, n_bytes, err);
     if (st) return st;
     if (t.mine < 0) { /* folded into the rank below: give, then wait for the sum */
-        st = exchange(m, buffer, n_bytes, m->rank - 1, NULL, 0, 0, TAG_REDUCE, sent, err);
-        return st ? st : exchange(m, NULL, 0, 0, buffer, n_bytes, m->rank - 1, TAG_REDUCE, sent, err);
+        st = exchange(m, buffer, n_bytes, m->rank - 1, NULL, 0, 0, TAG_REDUCE, err);
+        return st ? st : exchange(m, NULL, 0, 0, buffer, n_bytes, m->rank - 1, TAG_REDUCE, err);
     }
     if (t.mine < t.extra) {
-        if ((st = exchange(m, NULL, 0, 0, m->scratch, n_bytes, m->rank + 1, TAG_REDUCE, sent, err)))
-            return st;
+        if ((st = exchange(m, NULL, 0, 0, m->scratch, n_bytes, m->rank + 1, TAG_REDUCE, err))) return st;
         combine(buffer, m->scratch, count, type, op);
     }
-    st = (n_bytes < LONG_BYTES ? reduce_short : reduce_long)(m, t, buffer, count, type, op, sent, err);
+    st = (n_bytes < LONG_BYTES ? reduce_short : reduce_long)(m, t, buffer, count, type, op, err);
     if (st || t.mine >= t.extra) return st;
-    return exchange(m, buffer, n_bytes, m->rank + 1, NULL, 0, 0, TAG_REDUCE, sent, err);
+    return exchange(m, buffer, n_bytes, m->rank + 1, NULL, 0, 0, TAG_REDUCE, err);
 }
 
-static hw_status all_gather(void *state, const void *send, size_t n_bytes, void *recv, uint64_t *sent,
+static hw_status all_gather(void *state, hw_meter *meter, const void *send, size_t n_bytes, void *recv,
                             hw_error *err)
 {
     mpi_state *m = state;
+    m->meter = meter;
     int n = 0;
     hw_status st = HW_OK;
     if (n_bytes > PIECE_BYTES)
@@ -249,23 +258,25 @@ static hw_status all_gather(void *state, const void *send, size_t n_bytes, void 
         st = check(MPI_Isend(send, (int)n_bytes, MPI_BYTE, (m->rank + i) % m->n_ranks, TAG_GATHER, m->comm,
                              &m->requests[n++]),
                    "send", err);
-        *sent += n_bytes;
+        hw_meter_send(m->meter, (m->rank + i) % m->n_ranks, n_bytes);
     }
     return st ? st : check(MPI_Waitall(n, m->requests, MPI_STATUSES_IGNORE), "all-gather", err);
 }
 
 /* Binomial tree: in round k, the ranks that have the data (numbered from the root) pass it on to the rank 2^k further. */
-static hw_status broadcast(void *state, void *buffer, size_t n_bytes, int root, uint64_t *sent, hw_error *err)
+static hw_status broadcast(void *state, hw_meter *meter, void *buffer, size_t n_bytes, int root,
+                           hw_error *err)
 {
     mpi_state *m = state;
+    m->meter = meter;
     int me = (m->rank - root + m->n_ranks) % m->n_ranks;
     for (int distance = 1; distance < m->n_ranks; distance *= 2) {
         hw_status st = HW_OK;
         int to = (me + distance + root) % m->n_ranks, from = (me - distance + root + m->n_ranks) % m->n_ranks;
         if (me < distance && me + distance < m->n_ranks)
-            st = exchange(m, buffer, n_bytes, to, NULL, 0, 0, TAG_BROADCAST, sent, err);
+            st = exchange(m, buffer, n_bytes, to, NULL, 0, 0, TAG_BROADCAST, err);
         else if (me >= distance && me < 2 * distance)
-            st = exchange(m, NULL, 0, 0, buffer, n_bytes, from, TAG_BROADCAST, sent, err);
+            st = exchange(m, NULL, 0, 0, buffer, n_bytes, from, TAG_BROADCAST, err);
         if (st) return st;
     }
     return HW_OK;

@@ -2,20 +2,24 @@
 #ifndef HW_PARALLEL_COMM_OPS_H
 #define HW_PARALLEL_COMM_OPS_H
 
-#include <stdint.h>
-
 #include "parallel/comm.h"
 
-/* Each adds the bytes that it sends to other ranks to *sent. Only called with more than one rank and more than zero bytes. */
+/* What a backend finds out about the ranks when it is created. */
+typedef struct hw_ranks {
+    int rank, n_ranks;
+    int *host_of; /* [n_ranks] the lowest rank on each rank's host; from malloc, the communicator frees it */
+} hw_ranks;
+
+/* Only called with more than one rank and more than zero bytes. Every message to another rank is told to the meter (hw_meter_send). */
 typedef struct hw_comm_ops {
     const char *name;
-    hw_status (*create)(void **state, int *rank, int *n_ranks, int *n_local_ranks, hw_error *err);
+    hw_status (*create)(void **state, hw_ranks *ranks, hw_error *err);
     void (*destroy)(void *state);
-    hw_status (*all_reduce)(void *state, void *buffer, size_t count, hw_dtype type, hw_reduce op,
-                            uint64_t *sent, hw_error *err);
-    hw_status (*all_gather)(void *state, const void *send, size_t n_bytes, void *recv, uint64_t *sent,
+    hw_status (*all_reduce)(void *state, hw_meter *meter, void *buffer, size_t count, hw_dtype type,
+                            hw_reduce op, hw_error *err);
+    hw_status (*all_gather)(void *state, hw_meter *meter, const void *send, size_t n_bytes, void *recv,
                             hw_error *err);
-    hw_status (*broadcast)(void *state, void *buffer, size_t n_bytes, int root, uint64_t *sent,
+    hw_status (*broadcast)(void *state, hw_meter *meter, void *buffer, size_t n_bytes, int root,
                            hw_error *err);
     void (*abort)(void *state, int exit_code);
 } hw_comm_ops;

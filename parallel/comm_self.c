@@ -1,18 +1,19 @@
 /* One rank: nothing crosses. comm.c does not call the operations of a single rank. */
+#include <stdlib.h>
+
 #include "parallel/comm_ops.h"
 
-static hw_status create(void **state, int *rank, int *n_ranks, int *n_local_ranks, hw_error *err)
+static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
 {
     int launched = hw_comm_launched_ranks();
     *state = NULL;
-    *rank = 0;
-    *n_ranks = *n_local_ranks = 1;
     if (launched > 1)
         return hw_fail(
             err, HW_ERR_INVALID,
             "collectives \"self\" is for one rank, but %d were started; use \"mpi\", or run without mpirun",
             launched);
-    return HW_OK;
+    *ranks = (hw_ranks){.rank = 0, .n_ranks = 1, .host_of = calloc(1, sizeof(int))};
+    return ranks->host_of ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "communicator: no memory");
 }
 
 static void destroy(void *state) { (void)state; }

@@ -6,19 +6,27 @@
 typedef hw_traffic layer_traffic[HW_N_SITES][HW_N_PHASES];
 
 struct hw_meter {
-    int n_layers;
-    layer_traffic *layers;
+    int n_layers, n_ranks;
+    layer_traffic *layers;                /* [n_layers] */
+    uint64_t *sent_bytes, *sent_messages; /* [n_ranks + 1], the last for all together */
+    uint64_t n_calls;
+    hw_ring_entry ring[HW_METER_RING];
 };
 
-hw_status hw_meter_create(hw_meter **out, hw_error *err)
+hw_status hw_meter_create(hw_meter **out, int n_ranks, hw_error *err)
 {
-    *out = calloc(1, sizeof **out);
-    if (!*out) return hw_fail(err, HW_ERR_NO_MEMORY, "meter: no memory");
-    hw_status st = hw_meter_set_layers(*out, 1, err);
-    if (st) {
-        free(*out);
-        *out = NULL;
+    *out = NULL;
+    hw_meter *m = calloc(1, sizeof *m);
+    if (m) {
+        m->n_ranks = n_ranks;
+        m->sent_bytes = calloc((size_t)n_ranks + 1, sizeof *m->sent_bytes);
+        m->sent_messages = calloc((size_t)n_ranks + 1, sizeof *m->sent_messages);
     }
+    hw_status st = m && m->sent_bytes && m->sent_messages
+                       ? hw_meter_set_layers(m, 1, err)
+                       : hw_fail(err, HW_ERR_NO_MEMORY, "meter: no memory");
+    if (st) hw_meter_destroy(m);
+    else *out = m;
     return st;
 }
 
@@ -26,6 +34,8 @@ void hw_meter_destroy(hw_meter *m)
 {
     if (!m) return;
     free(m->layers);
+    free(m->sent_bytes);
+    free(m->sent_messages);
     free(m);
 }
 
@@ -40,26 +50,58 @@ hw_status hw_meter_set_layers(hw_meter *m, int n_layers, hw_error *err)
     return HW_OK;
 }
 
-static void add(hw_traffic *t, uint64_t calls, uint64_t payload, uint64_t sent)
+void hw_traffic_add(hw_traffic *sum, hw_traffic t)
 {
-    t->calls += calls;
-    t->payload_bytes += payload;
-    t->sent_bytes += sent;
+    sum->calls += t.calls;
+    sum->messages += t.messages;
+    sum->payload_bytes += t.payload_bytes;
+    sum->sent_bytes += t.sent_bytes;
+    sum->ideal_bytes += t.ideal_bytes;
+    sum->time_ns += t.time_ns;
 }
 
-void hw_meter_record(hw_meter *m, hw_tag tag, uint64_t payload_bytes, uint64_t sent_bytes)
+/* The decode rows' part of a collective. Its call stays with the prefill rows. */
+static hw_traffic decode_share(hw_traffic t, uint64_t decode, uint64_t rows)
+{
+    return (hw_traffic){.messages = t.messages * decode / rows,
+                        .payload_bytes = t.payload_bytes * decode / rows,
+                        .sent_bytes = t.sent_bytes * decode / rows,
+                        .ideal_bytes = t.ideal_bytes * (double)decode / (double)rows,
+                        .time_ns = t.time_ns * decode / rows};
+}
+
+void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what)
 {
     int layer = tag.layer < m->n_layers ? tag.layer : m->n_layers - 1;
     hw_traffic *t = m->layers[layer][tag.site];
-    uint64_t rows = (uint64_t)tag.prefill_rows + (uint64_t)tag.decode_rows;
-    uint64_t decode_payload = rows ? payload_bytes * (uint64_t)tag.decode_rows / rows : 0;
-    uint64_t decode_sent = rows ? sent_bytes * (uint64_t)tag.decode_rows / rows : 0;
-    hw_phase phase = rows && !tag.prefill_rows ? HW_DECODE : HW_PREFILL;
-    add(&t[HW_PREFILL], phase == HW_PREFILL, payload_bytes - decode_payload, sent_bytes - decode_sent);
-    add(&t[HW_DECODE], phase == HW_DECODE, decode_payload, decode_sent);
+    hw_phase phase = tag.decode_rows && !tag.prefill_rows ? HW_DECODE : HW_PREFILL;
+    hw_ring_entry *entry = &m->ring[m->n_calls % HW_METER_RING];
+    *entry =
+        (hw_ring_entry){m->n_calls++, what.payload_bytes, (uint16_t)tag.site, (uint16_t)phase, tag.layer};
+    if (tag.prefill_rows && tag.decode_rows) {
+        uint64_t decode_rows = (uint64_t)tag.decode_rows, rows = decode_rows + (uint64_t)tag.prefill_rows;
+        hw_traffic decode = decode_share(what, decode_rows, rows);
+        hw_traffic_add(&t[HW_DECODE], decode);
+        what.messages -= decode.messages;
+        what.payload_bytes -= decode.payload_bytes;
+        what.sent_bytes -= decode.sent_bytes;
+        what.ideal_bytes -= decode.ideal_bytes;
+        what.time_ns -= decode.time_ns;
+    }
+    hw_traffic_add(&t[phase], what);
+}
+
+void hw_meter_send(hw_meter *m, int to, size_t n_bytes)
+{
+    m->sent_bytes[to] += n_bytes;
+    m->sent_messages[to]++;
+    m->sent_bytes[m->n_ranks] += n_bytes;
+    m->sent_messages[m->n_ranks]++;
 }
 
 void hw_meter_reset(hw_meter *m) { memset(m->layers, 0, (size_t)m->n_layers * sizeof *m->layers); }
+
+int hw_meter_n_layers(const hw_meter *m) { return m->n_layers; }
 
 hw_traffic hw_meter_layer(const hw_meter *m, hw_site site, int layer, hw_phase phase)
 {
@@ -69,11 +111,23 @@ hw_traffic hw_meter_layer(const hw_meter *m, hw_site site, int layer, hw_phase p
 hw_traffic hw_meter_site(const hw_meter *m, hw_site site, hw_phase phase)
 {
     hw_traffic sum = {0};
-    for (int i = 0; i < m->n_layers; i++) {
-        hw_traffic t = m->layers[i][site][phase];
-        add(&sum, t.calls, t.payload_bytes, t.sent_bytes);
-    }
+    for (int i = 0; i < m->n_layers; i++) hw_traffic_add(&sum, m->layers[i][site][phase]);
     return sum;
+}
+
+uint64_t hw_meter_sent_bytes(const hw_meter *m, int to) { return m->sent_bytes[to < 0 ? m->n_ranks : to]; }
+uint64_t hw_meter_sent_messages(const hw_meter *m, int to)
+{
+    return m->sent_messages[to < 0 ? m->n_ranks : to];
+}
+
+uint64_t hw_meter_n_calls(const hw_meter *m) { return m->n_calls; }
+
+int hw_meter_last(const hw_meter *m, uint64_t back, hw_ring_entry *out)
+{
+    if (back >= m->n_calls || back >= HW_METER_RING) return 0;
+    *out = m->ring[(m->n_calls - 1 - back) % HW_METER_RING];
+    return 1;
 }
 
 const char *hw_site_name(hw_site site)

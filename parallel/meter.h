@@ -3,6 +3,7 @@
 #ifndef HW_PARALLEL_METER_H
 #define HW_PARALLEL_METER_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/base/status.h"
@@ -24,32 +25,69 @@ typedef enum hw_site {
 
 typedef enum hw_phase { HW_PREFILL, HW_DECODE, HW_N_PHASES } hw_phase;
 
-/* What every collective call says about itself. Bytes of a step that mixes phases are divided by rows; its call is counted as
- * prefill. With no rows at all (control, load) it is prefill. */
+/* What every collective call says about itself. Bytes, messages and time of a step that mixes phases are divided by rows; its call is
+ * counted as prefill. With no rows at all (control, load) it is prefill. */
 typedef struct hw_tag {
     hw_site site;
     int layer; /* 0 where there is none */
     int prefill_rows, decode_rows;
 } hw_tag;
 
-/* payload: the buffer handed to the collective (for an all-gather: all parts together).
- * sent: what this rank sent to other ranks for it, exact for `self` and `mpi`. */
+/* Three numbers go by the name "bytes communicated":
+ *   payload  the buffer handed to the collective (for an all-gather: all parts together); the same for any algorithm
+ *   sent     what this rank sent to other ranks for it, in `messages` messages; exact for `self` and `mpi`
+ *   ideal    the least that a rank must send on average: all-reduce 2 (n - 1) / n, all-gather (n - 1) / n of the payload; a broadcast
+ *            (n - 1) / n (every rank but one receives it once)
+ * time: from the call to its return on this rank, waiting for the others included. */
 typedef struct hw_traffic {
-    uint64_t calls, payload_bytes, sent_bytes;
+    uint64_t calls, messages;
+    uint64_t payload_bytes, sent_bytes;
+    double ideal_bytes;
+    uint64_t time_ns;
 } hw_traffic;
 
 typedef struct hw_meter hw_meter;
 
-hw_status hw_meter_create(hw_meter **out, hw_error *err); /* HW_ERR_NO_MEMORY */
-void hw_meter_destroy(hw_meter *m);                       /* NULL is fine */
+hw_status hw_meter_create(hw_meter **out, int n_ranks, hw_error *err); /* HW_ERR_NO_MEMORY */
+void hw_meter_destroy(hw_meter *m);                                    /* NULL is fine */
 
 /* Makes room for layers 0 .. n_layers - 1; higher ones are counted under the last. HW_ERR_NO_MEMORY. */
 hw_status hw_meter_set_layers(hw_meter *m, int n_layers, hw_error *err);
-void hw_meter_record(hw_meter *m, hw_tag tag, uint64_t payload_bytes, uint64_t sent_bytes);
+
+/* One collective: `what` with calls = 1. */
+void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what);
+
+/* One message of n_bytes to a rank. Backends call it as they send. */
+void hw_meter_send(hw_meter *m, int to, size_t n_bytes);
+
+/* Forgets what was counted per site; what was sent to each rank, and the ring, go on, since they are compared with counters that go on. */
 void hw_meter_reset(hw_meter *m);
 
+int hw_meter_n_layers(const hw_meter *m);
 hw_traffic hw_meter_layer(const hw_meter *m, hw_site site, int layer, hw_phase phase);
 hw_traffic hw_meter_site(const hw_meter *m, hw_site site, hw_phase phase); /* all layers */
+void hw_traffic_add(hw_traffic *sum, hw_traffic t);
+
+/* Everything that this rank ever sent to rank `to`, or to all others (HW_ALL_RANKS). */
+enum { HW_ALL_RANKS = -1 };
+uint64_t hw_meter_sent_bytes(const hw_meter *m, int to);
+uint64_t hw_meter_sent_messages(const hw_meter *m, int to);
+
+/* ---- the last collectives in order, so that ranks that went different ways can be lined up */
+
+enum { HW_METER_RING = 4096 };
+
+typedef struct hw_ring_entry {
+    uint64_t number; /* of this collective, from 0 */
+    uint64_t payload_bytes;
+    uint16_t site, phase;
+    int32_t layer;
+} hw_ring_entry;
+
+/* How many collectives there were, and the `back`-th last of them (0: the last). False when it is no longer there. */
+uint64_t hw_meter_n_calls(const hw_meter *m);
+int hw_meter_last(const hw_meter *m, uint64_t back, hw_ring_entry *out);
+
 const char *hw_site_name(hw_site site);
 const char *hw_phase_name(hw_phase phase);
 
