@@ -10,18 +10,18 @@
  *             short: whole vectors (recursive doubling, log2 p messages of S bytes)
  *             long:  halves of the vector (reduce-scatter by recursive halving and all-gather on the way back,
  *                    2 log2 p messages, 2 (p - 1) / p S bytes: Rabenseifner 2004 with the distances in ascending order)
- *   unfold    rank 2i gives the sum to rank 2i + 1 */
+ *   unfold    rank 2i gives the sum to rank 2i + 1
+ * volume.c has the same in closed form: what each rank sends for it. Change both together. */
 #include <limits.h>
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "parallel/comm_ops.h"
+#include "parallel/volume.h"
 
 enum {
-    MAX_STEPS = 32,          /* log2 of the number of ranks */
-    LONG_BYTES = 32 << 10,   /* halves instead of whole vectors from here on */
-    PIECE_BYTES = 256 << 20, /* MPI counts are int */
+    MAX_STEPS = 32, /* log2 of the number of ranks */
     TAG_REDUCE = 1,
     TAG_GATHER,
     TAG_BROADCAST,
@@ -126,8 +126,8 @@ static hw_status exchange(mpi_state *m, const void *out, size_t out_bytes, int t
     const char *o = out;
     char *i = in;
     while (out_bytes || in_bytes) {
-        size_t no = out_bytes < PIECE_BYTES ? out_bytes : PIECE_BYTES;
-        size_t ni = in_bytes < PIECE_BYTES ? in_bytes : PIECE_BYTES;
+        size_t no = out_bytes < HW_PIECE_BYTES ? out_bytes : HW_PIECE_BYTES;
+        size_t ni = in_bytes < HW_PIECE_BYTES ? in_bytes : HW_PIECE_BYTES;
         hw_status st =
             check(MPI_Sendrecv(o, (int)no, MPI_BYTE, no ? to : MPI_PROC_NULL, tag, i, (int)ni, MPI_BYTE,
                                ni ? from : MPI_PROC_NULL, tag, m->comm, MPI_STATUS_IGNORE),
@@ -232,7 +232,7 @@ static hw_status all_reduce(void *state, hw_meter *meter, void *buffer, size_t c
         if ((st = exchange(m, NULL, 0, 0, m->scratch, n_bytes, m->rank + 1, TAG_REDUCE, err))) return st;
         combine(buffer, m->scratch, count, type, op);
     }
-    st = (n_bytes < LONG_BYTES ? reduce_short : reduce_long)(m, t, buffer, count, type, op, err);
+    st = (n_bytes < HW_LONG_BYTES ? reduce_short : reduce_long)(m, t, buffer, count, type, op, err);
     if (st || t.mine >= t.extra) return st;
     return exchange(m, buffer, n_bytes, m->rank + 1, NULL, 0, 0, TAG_REDUCE, err);
 }
@@ -244,9 +244,9 @@ static hw_status all_gather(void *state, hw_meter *meter, const void *send, size
     m->meter = meter;
     int n = 0;
     hw_status st = HW_OK;
-    if (n_bytes > PIECE_BYTES)
+    if (n_bytes > HW_PIECE_BYTES)
         return hw_fail(err, HW_ERR_INVALID, "all-gather of %zu bytes per rank, at most %d are sent at once",
-                       n_bytes, (int)PIECE_BYTES);
+                       n_bytes, (int)HW_PIECE_BYTES);
     memcpy((char *)recv + (size_t)m->rank * n_bytes, send, n_bytes);
     for (int i = 1; i < m->n_ranks && !st; i++) {
         int from = (m->rank + m->n_ranks - i) % m->n_ranks;

@@ -79,7 +79,9 @@ typedef struct hw_engine_info {
 } hw_engine_info;
 
 hw_engine_info hw_engine_info_get(const hw_engine *e);
-hw_comm *hw_engine_comm(hw_engine *e); /* borrowed */
+hw_comm *hw_engine_comm(hw_engine *e);                      /* borrowed */
+const struct hw_model *hw_engine_model(const hw_engine *e); /* borrowed */
+const struct hw_part *hw_engine_part(const hw_engine *e);   /* borrowed: what this rank holds */
 
 /* ---- sequences */
 

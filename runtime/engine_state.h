@@ -66,6 +66,9 @@ struct hw_batch {
 /* Collective. The forward pass, see forward.c. */
 hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err);
 
+/* Best candidates of each rank that top-p gathers at first; four times as many when they do not hold enough mass. */
+enum { HW_FIRST_CANDIDATES = 64 };
+
 /* Local. Buffers of the sampler: keys and candidates of up to max_logit_rows rows. */
 hw_status hw_sampler_create(struct hw_sampler **out, int max_rows, int n_ranks, int n_local_vocab,
                             int vocab_size, hw_error *err);

@@ -15,10 +15,6 @@
 /* Outranks every logit and yields to HW_KEY_NAN: a rank that was cancelled says so with it. */
 #define KEY_CANCEL (UINT64_MAX - 1)
 
-enum {
-    FIRST_CANDIDATES = 64
-}; /* of each rank, for top-p; four times as many when they do not hold enough mass */
-
 typedef struct hw_sampler {
     uint64_t *keys;       /* [max_rows] one per row */
     uint64_t *candidates; /* [n_ranks, capacity] and as many again for this rank's own */
@@ -40,7 +36,7 @@ hw_status hw_sampler_create(hw_sampler **out, int max_rows, int n_ranks, int n_l
     s->keys = calloc((size_t)max_rows, sizeof *s->keys);
     s->distinct = calloc((size_t)vocab_size, sizeof *s->distinct);
     s->seen = calloc((size_t)vocab_size, 1);
-    s->capacity = FIRST_CANDIDATES;
+    s->capacity = HW_FIRST_CANDIDATES;
     s->candidates = calloc((size_t)(n_ranks + 1) * s->capacity, sizeof *s->candidates);
     if (!s->keys || !s->distinct || !s->seen || !s->candidates) {
         hw_sampler_destroy(s);
@@ -210,7 +206,7 @@ static hw_status keep_top_p(row *r, float max, int *n)
     hw_status st = d->k->row_mass(d, NULL, &total, r->logits, r->n_local, r->first_id, r->n_valid, max,
                                   r->set->temperature);
     if (!st) st = hw_comm_all_reduce(r->e->comm, r->tag, &total, 1, HW_U64, HW_SUM, r->err);
-    for (int k = FIRST_CANDIDATES; !st; k = k > INT_MAX / 4 ? INT_MAX : 4 * k) {
+    for (int k = HW_FIRST_CANDIDATES; !st; k = k > INT_MAX / 4 ? INT_MAX : 4 * k) {
         if (k > r->e->sampler->vocab_size) k = r->e->sampler->vocab_size;
         if ((st = gather_best(r, k, n, &certain))) break;
         int kept = nucleus(r, certain, total);

@@ -1,0 +1,57 @@
+/* What a model would take and send, by arithmetic on its sizes, before anything is loaded and for any number of ranks.
+ * All functions are Local and pure. */
+#ifndef HW_RUNTIME_PLAN_H
+#define HW_RUNTIME_PLAN_H
+
+#include <stdbool.h>
+
+#include "parallel/meter.h"
+#include "runtime/engine.h"
+#include "runtime/model.h"
+#include "runtime/weights.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- traffic of a step */
+
+/* The rows of one step as the engine runs them (hw_batch), and how many of them have logits of which a token is sampled. */
+typedef struct hw_step_rows {
+    int prefill_rows, decode_rows;
+    int n_sampled; /* 0: the step is not followed by hw_engine_sample (all chunks of a prompt but the last) */
+} hw_step_rows;
+
+/* What the meter of one rank will count, by site (embed, attn, mlp, sample; control and load stay 0) and phase, a step that mixes phases
+ * divided as the meter does it. calls and payload are the same for any backend and any rank; sent and messages are those of the
+ * `mpi` backend; time stays 0. Everything is 0 with one rank. */
+typedef struct hw_step_traffic {
+    hw_traffic site[HW_N_SITES][HW_N_PHASES];
+    bool sample_is_bound; /* the figures of `sample` are an upper bound: some row is drawn with top-p */
+} hw_step_traffic;
+
+/* Adds the traffic of one step to *total, which starts as {0}. Rank and number of ranks are those of `part`; `act` is the type of what
+ * crosses (the device's activations, HW_F32 on the CPU). `sampling` says how each of the n_sampled tokens is chosen; NULL is greedy.
+ * embed, attn and mlp are exact to the byte and so is sample, but for top-p without top-k: there the exchange of candidates is widened
+ * until it holds enough mass, and the bound assumes that every widening is needed. */
+void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
+                          hw_step_rows rows, const hw_sampling *sampling);
+
+/* One sequence from its prompt to its last token, as hw_generate runs it: the prompt `chunk` tokens at a time (0: at once), then
+ * `n_steps` decode steps. Without a cache every step runs the sequence's whole prefix. */
+typedef struct hw_generation_shape {
+    int n_prompt, chunk, n_steps;
+    bool cache_off;
+} hw_generation_shape;
+
+/* Adds the traffic of all its steps to *total. */
+void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
+                                hw_generation_shape shape, const hw_sampling *sampling);
+
+/* Both phases of a site together. */
+hw_traffic hw_step_traffic_site(const hw_step_traffic *t, hw_site site);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,116 @@
+/* What a step sends, from the shapes that forward.c and sampler.c hand to the communicator. */
+#include <limits.h>
+
+#include "parallel/volume.h"
+#include "runtime/engine_state.h"
+#include "runtime/plan.h"
+
+/* One collective call of this rank, as the meter would record it. */
+static hw_traffic all_reduce(const hw_part *p, size_t count, hw_dtype type)
+{
+    size_t size = hw_dtype_size(type);
+    hw_volume sent = hw_volume_all_reduce(count, size, p->rank, p->n_ranks);
+    return (hw_traffic){.calls = 1,
+                        .payload_bytes = count * size,
+                        .sent_bytes = sent.bytes,
+                        .messages = sent.messages,
+                        .ideal_bytes = hw_ideal_all_reduce((double)(count * size), p->n_ranks)};
+}
+
+static hw_traffic all_gather(const hw_part *p, size_t n_bytes)
+{
+    uint64_t payload = (uint64_t)n_bytes * (uint64_t)p->n_ranks;
+    hw_volume sent = hw_volume_all_gather(n_bytes, p->n_ranks);
+    return (hw_traffic){.calls = 1,
+                        .payload_bytes = payload,
+                        .sent_bytes = sent.bytes,
+                        .messages = sent.messages,
+                        .ideal_bytes = hw_ideal_all_gather((double)payload, p->n_ranks)};
+}
+
+static void add_times(hw_traffic *sum, hw_traffic t, uint64_t n)
+{
+    hw_traffic_add(sum, (hw_traffic){.calls = n * t.calls,
+                                     .payload_bytes = n * t.payload_bytes,
+                                     .sent_bytes = n * t.sent_bytes,
+                                     .messages = n * t.messages,
+                                     .ideal_bytes = (double)n * t.ideal_bytes});
+}
+
+/* `n` equal calls. As in hw_meter_record, each is divided by rows, and rounded down for decode, on its own. */
+static void count(hw_step_traffic *t, hw_site site, hw_step_rows r, uint64_t n, hw_traffic one)
+{
+    const uint64_t decode = (uint64_t)r.decode_rows, rows = (uint64_t)r.prefill_rows + decode;
+    hw_traffic *to = t->site[site];
+    if (r.prefill_rows && r.decode_rows) {
+        hw_traffic share = {.payload_bytes = one.payload_bytes * decode / rows,
+                            .sent_bytes = one.sent_bytes * decode / rows,
+                            .messages = one.messages * decode / rows,
+                            .ideal_bytes = one.ideal_bytes * (double)decode / (double)rows};
+        one.payload_bytes -= share.payload_bytes;
+        one.sent_bytes -= share.sent_bytes;
+        one.messages -= share.messages;
+        one.ideal_bytes -= share.ideal_bytes;
+        add_times(&to[HW_DECODE], share, n);
+    }
+    add_times(&to[r.prefill_rows ? HW_PREFILL : HW_DECODE], one, n);
+}
+
+/* What sampler.c exchanges after the all-reduce of one key per row, for each row that is neither greedy nor drawn at once. */
+static void count_filters(hw_step_traffic *t, const hw_model *m, const hw_part *p, hw_step_rows r,
+                          const hw_sampling *s)
+{
+    const uint64_t n = (uint64_t)r.n_sampled;
+    const bool top_p = s->top_p > 0 && s->top_p < 1;
+    if (s->temperature == 0) return;
+    if (s->top_k > 0) {
+        size_t k = (size_t)(s->top_k < m->vocab_size ? s->top_k : m->vocab_size);
+        count(t, HW_SITE_SAMPLE, r, n, all_gather(p, k * sizeof(uint64_t)));
+    } else if (top_p) {
+        count(t, HW_SITE_SAMPLE, r, n, all_reduce(p, 1, HW_U64)); /* the mass of all tokens */
+        for (int k = HW_FIRST_CANDIDATES;; k = k > INT_MAX / 4 ? INT_MAX : 4 * k) {
+            if (k > m->vocab_size) k = m->vocab_size;
+            count(t, HW_SITE_SAMPLE, r, n, all_gather(p, (size_t)k * sizeof(uint64_t)));
+            if (k == m->vocab_size) break;
+        }
+        t->sample_is_bound = true;
+    } else if (s->min_p > 0) count(t, HW_SITE_SAMPLE, r, n, all_reduce(p, 1, HW_U64)); /* the draw */
+}
+
+void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
+                          hw_step_rows rows, const hw_sampling *sampling)
+{
+    size_t n_rows = (size_t)rows.prefill_rows + (size_t)rows.decode_rows;
+    if (part->n_ranks == 1 || !n_rows) return;
+    const uint64_t n_layers = (uint64_t)m->n_layers;
+    const size_t width = n_rows * (size_t)m->dim;
+    count(total, HW_SITE_EMBED, rows, 1, all_reduce(part, width, act));
+    count(total, HW_SITE_ATTN, rows, n_layers, all_reduce(part, width, act));
+    count(total, HW_SITE_MLP, rows, n_layers, all_reduce(part, width, act));
+    if (!rows.n_sampled) return;
+    count(total, HW_SITE_SAMPLE, rows, 1, all_reduce(part, (size_t)rows.n_sampled, HW_U64));
+    if (sampling) count_filters(total, m, part, rows, sampling);
+}
+
+void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
+                                hw_generation_shape shape, const hw_sampling *sampling)
+{
+    int chunk = shape.chunk > 0 && shape.chunk < shape.n_prompt ? shape.chunk : shape.n_prompt;
+    int end = shape.n_prompt + shape.n_steps;
+    for (int done = 0, n; done < end; done += n) {
+        n = done >= shape.n_prompt ? 1 : done + chunk > shape.n_prompt ? shape.n_prompt - done : chunk;
+        int n_rows = shape.cache_off ? done + n : n;
+        bool decode = done > 0 && n == 1; /* as hw_batch_add tells them apart */
+        hw_step_rows rows = {.prefill_rows = decode ? 0 : n_rows,
+                             .decode_rows = decode ? n_rows : 0,
+                             .n_sampled = done + n >= shape.n_prompt};
+        hw_plan_step_traffic(total, m, part, act, rows, sampling);
+    }
+}
+
+hw_traffic hw_step_traffic_site(const hw_step_traffic *t, hw_site site)
+{
+    hw_traffic sum = t->site[site][HW_PREFILL];
+    hw_traffic_add(&sum, t->site[site][HW_DECODE]);
+    return sum;
+}

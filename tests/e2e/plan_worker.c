@@ -1,0 +1,184 @@
+/* What the meter counts on real ranks against the closed forms: collectives of many sizes, then generations of the model folders named
+ * as arguments. Exit code 1 and a line on standard error for the first difference. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "parallel/volume.h"
+#include "runtime/generate.h"
+#include "runtime/plan.h"
+
+static hw_comm *comm;
+static bool good = true;
+
+static void must(hw_status st, const hw_error *err)
+{
+    if (!st) return;
+    fprintf(stderr, "plan_worker: rank %d: %s\n", hw_comm_rank(comm), err->message);
+    hw_comm_abort(comm, 3);
+    exit(3);
+}
+
+static void expect_equal(const char *what, const char *where, uint64_t found, uint64_t wanted)
+{
+    if (found == wanted) return;
+    if (good)
+        fprintf(stderr, "rank %d of %d, %s: %s is %llu, predicted %llu\n", hw_comm_rank(comm),
+                hw_comm_n_ranks(comm), where, what, (unsigned long long)found, (unsigned long long)wanted);
+    good = false;
+}
+
+/* Sizes around the change from whole vectors to halves, odd ones among them. */
+static void check_collectives(void)
+{
+    static const size_t counts[] = {1, 2, 7, 768, 4095, 4096, 8191, 8192, 8193, 8197, 10007, 100003};
+    const hw_tag tag = {.site = HW_SITE_EMBED, .decode_rows = 1};
+    const int rank = hw_comm_rank(comm), n_ranks = hw_comm_n_ranks(comm);
+    float *buffer = calloc(100003, sizeof *buffer), *all = calloc(100003 * (size_t)n_ranks, sizeof *all);
+    hw_error err;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        char where[64];
+        hw_meter_reset(hw_comm_meter(comm));
+        must(hw_comm_all_reduce(comm, tag, buffer, counts[i], HW_F32, HW_SUM, &err), &err);
+        hw_traffic t = hw_meter_site(hw_comm_meter(comm), HW_SITE_EMBED, HW_DECODE);
+        snprintf(where, sizeof where, "all-reduce of %zu float32", counts[i]);
+        hw_volume v = hw_volume_all_reduce(counts[i], 4, rank, n_ranks);
+        expect_equal("sent", where, t.sent_bytes, v.bytes);
+        expect_equal("messages", where, t.messages, v.messages);
+        hw_meter_reset(hw_comm_meter(comm));
+        must(hw_comm_all_gather(comm, tag, buffer, counts[i] * 4, all, &err), &err);
+        t = hw_meter_site(hw_comm_meter(comm), HW_SITE_EMBED, HW_DECODE);
+        snprintf(where, sizeof where, "all-gather of %zu float32", counts[i]);
+        expect_equal("sent", where, t.sent_bytes,
+                     n_ranks > 1 ? hw_volume_all_gather(counts[i] * 4, n_ranks).bytes : 0);
+    }
+    free(buffer);
+    free(all);
+}
+
+typedef struct variant {
+    const char *name;
+    hw_kv_policy policy;
+    int n_prompt, chunk, n_new;
+    hw_sampling sampling;
+} variant;
+
+static const variant variants[] = {
+    {.name = "greedy", .n_prompt = 23, .n_new = 9},
+    {.name = "chunks", .n_prompt = 23, .chunk = 7, .n_new = 3},
+    {.name = "off", .policy = HW_KV_OFF, .n_prompt = 5, .n_new = 9},
+    {.name = "off-chunks", .policy = HW_KV_OFF, .n_prompt = 23, .chunk = 11, .n_new = 3},
+    {.name = "temperature", .n_prompt = 1, .n_new = 5, .sampling = {.temperature = 0.9f}},
+    {.name = "min-p", .n_prompt = 4, .n_new = 5, .sampling = {.temperature = 0.9f, .min_p = 0.02f}},
+    {.name = "top-k", .n_prompt = 4, .n_new = 5, .sampling = {.temperature = 0.9f, .top_k = 11}},
+    {.name = "top-k-p",
+     .n_prompt = 4,
+     .n_new = 5,
+     .sampling = {.temperature = 0.9f, .top_k = 1 << 20, .top_p = 0.5f}},
+    {.name = "top-p", .n_prompt = 4, .n_new = 5, .sampling = {.temperature = 0.9f, .top_p = 0.9f}},
+};
+
+static void compare_phase(const char *where, hw_traffic found, hw_traffic wanted, bool is_bound)
+{
+    if (is_bound) {
+        bool within = found.calls <= wanted.calls && found.payload_bytes <= wanted.payload_bytes &&
+                      found.sent_bytes <= wanted.sent_bytes && found.messages <= wanted.messages;
+        expect_equal("within the bound", where, within, true);
+        return;
+    }
+    expect_equal("calls", where, found.calls, wanted.calls);
+    expect_equal("payload", where, found.payload_bytes, wanted.payload_bytes);
+    expect_equal("sent", where, found.sent_bytes, wanted.sent_bytes);
+    expect_equal("messages", where, found.messages, wanted.messages);
+    /* Sums of at most a few hundred fractions in double. */
+    expect_equal("ideal is close", where,
+                 fabs(found.ideal_bytes - wanted.ideal_bytes) <= 1e-12 * wanted.ideal_bytes, true);
+}
+
+static void compare(const char *folder, const char *name, const hw_step_traffic *wanted)
+{
+    for (int site = 0; site <= HW_SITE_SAMPLE; site++)
+        for (int phase = 0; phase < HW_N_PHASES; phase++) {
+            char where[4200];
+            snprintf(where, sizeof where, "%s, %s, %s in %s", folder, name, hw_site_name((hw_site)site),
+                     hw_phase_name((hw_phase)phase));
+            compare_phase(where, hw_meter_site(hw_comm_meter(comm), (hw_site)site, (hw_phase)phase),
+                          wanted->site[site][phase], site == HW_SITE_SAMPLE && wanted->sample_is_bound);
+        }
+}
+
+static void check_generation(const char *folder, const variant *v)
+{
+    hw_engine_options o = hw_engine_defaults();
+    hw_generate_options g = {.max_new_tokens = v->n_new, .sampling = v->sampling, .prefill_chunk = v->chunk};
+    hw_generate_result r = {.n_prompt = 0};
+    hw_step_traffic wanted = {.sample_is_bound = false};
+    hw_engine *e;
+    hw_error err;
+    int32_t prompt[64];
+    o.kv_policy = v->policy;
+    o.max_seq_len = 48;
+    for (int i = 0; i < v->n_prompt; i++) prompt[i] = 3 * i % 17;
+    must(hw_engine_create(&e, comm, folder, &o, &err), &err);
+    hw_meter_reset(hw_comm_meter(comm));
+    must(hw_generate(e, NULL, prompt, v->n_prompt, &g, &r, &err), &err);
+    hw_plan_generation_traffic(&wanted, hw_engine_model(e), hw_engine_part(e), HW_F32,
+                               (hw_generation_shape){.n_prompt = v->n_prompt,
+                                                     .chunk = v->chunk,
+                                                     .n_steps = r.n_steps,
+                                                     .cache_off = v->policy == HW_KV_OFF},
+                               &v->sampling);
+    compare(folder, v->name, &wanted);
+    hw_tokens_free(&r.tokens);
+    hw_engine_destroy(e);
+}
+
+/* A step of one prompt and one token that goes on: bytes are divided by rows, the call counts as prefill. */
+static void check_mixed_step(const char *folder)
+{
+    static const int32_t tokens[] = {1, 5, 2, 9, 4, 7, 3};
+    const hw_sampling sampling[2] = {{0}};
+    hw_engine_options o = hw_engine_defaults();
+    hw_step_traffic wanted = {.sample_is_bound = false};
+    hw_engine *e;
+    hw_sequence *old, *new;
+    hw_batch *b;
+    hw_error err;
+    int32_t out[2];
+    o.max_seqs = 2;
+    o.max_seq_len = 32;
+    must(hw_engine_create(&e, comm, folder, &o, &err), &err);
+    must(hw_sequence_create(&old, e, 0, &err), &err);
+    must(hw_sequence_create(&new, e, 0, &err), &err);
+    must(hw_batch_create(&b, e, &err), &err);
+    must(hw_batch_add(b, old, tokens, 3, HW_LOGITS_LAST, &err), &err);
+    must(hw_engine_step(e, b, &err), &err);
+    hw_meter_reset(hw_comm_meter(comm));
+    hw_batch_clear(b);
+    must(hw_batch_add(b, old, tokens, 1, HW_LOGITS_LAST, &err), &err);
+    must(hw_batch_add(b, new, tokens, 7, HW_LOGITS_LAST, &err), &err);
+    must(hw_engine_step(e, b, &err), &err);
+    must(hw_engine_sample(e, sampling, 0, out, &err), &err);
+    hw_plan_step_traffic(&wanted, hw_engine_model(e), hw_engine_part(e), HW_F32,
+                         (hw_step_rows){.prefill_rows = 7, .decode_rows = 1, .n_sampled = 2}, sampling);
+    compare(folder, "mixed step", &wanted);
+    hw_batch_destroy(b);
+    hw_sequence_destroy(old);
+    hw_sequence_destroy(new);
+    hw_engine_destroy(e);
+}
+
+int main(int argc, char **argv)
+{
+    hw_error err;
+    if (hw_comm_create(&comm, "auto", &err)) return fprintf(stderr, "plan_worker: %s\n", err.message), 3;
+    check_collectives();
+    for (int i = 1; i < argc; i++) {
+        for (size_t v = 0; v < sizeof variants / sizeof *variants; v++)
+            check_generation(argv[i], &variants[v]);
+        check_mixed_step(argv[i]);
+    }
+    hw_status st = hw_comm_agree(comm, good ? HW_OK : HW_ERR_FAILED, NULL);
+    hw_comm_destroy(comm);
+    return st ? 1 : 0;
+}
