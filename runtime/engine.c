@@ -3,12 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/base/checked.h"
 #include "runtime/base/clock.h"
 #include "runtime/engine_state.h"
 #include "runtime/memory.h"
-
-enum { DEFAULT_CONTEXT = 4096, MAX_ROWS = 1 << 20 };
+#include "runtime/sizes.h"
 
 hw_engine_options hw_engine_defaults(void)
 {
@@ -21,104 +19,39 @@ hw_engine_options hw_engine_defaults(void)
                                .max_logit_rows = 1};
 }
 
-static hw_status check_range(const char *name, int value, int min, int max, hw_error *err)
-{
-    if (value >= min && value <= max) return HW_OK;
-    return hw_fail(err, HW_ERR_INVALID, "%s is %d, wanted %d to %d", name, value, min, max);
-}
-
-/* Completes options with what follows from the model and from each other. */
-static hw_status settle(hw_engine *e, hw_error *err)
-{
-    hw_engine_options *o = &e->options;
-    const hw_model *m = &e->model;
-    hw_status st;
-    if (!o->max_seq_len) o->max_seq_len = m->max_seq_len < DEFAULT_CONTEXT ? m->max_seq_len : DEFAULT_CONTEXT;
-    if (o->max_seq_len > m->max_seq_len)
-        return hw_fail(err, HW_ERR_INVALID, "max_model_len is %d, but config.json allows %d positions",
-                       o->max_seq_len, m->max_seq_len);
-    if ((st = check_range("max_model_len", o->max_seq_len, 1, m->max_seq_len, err)) ||
-        (st = check_range("threads", o->n_threads, 1, 1024, err)) ||
-        (st = check_range("block_tokens", o->block_tokens, 1, 1024, err)) ||
-        (st = check_range("max_seqs", o->max_seqs, 1, 65536, err)) ||
-        (st = check_range("max_batch_rows", o->max_batch_rows, 1, MAX_ROWS, err)) ||
-        (st = check_range("max_logit_rows", o->max_logit_rows, 1, MAX_ROWS, err)))
-        return st;
-    if (o->max_logit_rows < o->max_seqs) o->max_logit_rows = o->max_seqs;
-    if (o->kv_policy == HW_KV_OFF && o->max_batch_rows < o->max_seq_len) o->max_batch_rows = o->max_seq_len;
-    if ((int64_t)o->max_batch_rows > (int64_t)o->max_seqs * o->max_seq_len)
-        o->max_batch_rows = o->max_seqs * o->max_seq_len;
-    e->max_blocks = (o->max_seq_len + o->block_tokens - 1) / o->block_tokens;
-    return HW_OK;
-}
-
-static hw_kv_dims kv_dims(const hw_engine *e)
-{
-    return (hw_kv_dims){.n_layers = e->model.n_layers,
-                        .n_kv_heads = e->part.heads.n_kv_heads,
-                        .head_dim = e->model.head_dim,
-                        .block_tokens = e->options.block_tokens,
-                        .n_blocks = e->max_blocks * e->options.max_seqs,
-                        .dtype = e->options.kv_dtype};
-}
-
 /* ---- buffers */
 
-typedef struct buffer {
-    void **where;
-    size_t n_bytes;
-} buffer;
-
-enum { N_BUFFERS = 15 };
-
-/* Every buffer of a step with its size; SIZE_MAX when the sizes overflow. */
-static size_t list_buffers(hw_engine *e, buffer list[N_BUFFERS])
+/* Where each buffer goes, in the order of sizes.h. */
+static void list_buffers(hw_buffers *b, void **list[HW_N_BUFFERS])
 {
-    const hw_model *m = &e->model;
-    const hw_heads h = e->part.heads;
-    hw_buffers *b = &e->buffers;
-    size_t act = hw_dtype_size(e->device->act), rows = (size_t)e->options.max_batch_rows,
-           dim = (size_t)m->dim;
-    size_t logits = (size_t)e->options.max_logit_rows, d = (size_t)m->head_dim,
-           ffn = hw_range_size(e->part.ffn);
-    size_t q = (size_t)h.n_heads * d, qkv = q + 2 * (size_t)h.n_kv_heads * d,
-           vocab = hw_range_size(e->part.vocab);
-    size_t dim_rows = rows > logits ? rows : logits; /* normed and y also carry the rows of logits */
-    const buffer all[N_BUFFERS] = {
-        {&b->x, HW_SIZE(rows, dim, act)},
-        {&b->normed, HW_SIZE(dim_rows, dim, act)},
-        {&b->qkv, HW_SIZE(rows, qkv, act)},
-        {&b->attn, HW_SIZE(rows, q, act)},
-        {&b->y, HW_SIZE(dim_rows, dim, act)},
-        {&b->up, HW_SIZE(rows, ffn, m->gated_mlp ? 2 : 1, act)},
-        {&b->act, HW_SIZE(rows, ffn, act)},
-        {(void **)&b->angles, HW_SIZE(rows, (size_t)m->rope.rotary_dim, sizeof(float))},
-        {(void **)&b->logits, HW_SIZE(logits, vocab, sizeof(float))},
-        {&b->scratch,
-         e->device->k->attention_scratch(e->device, h, e->options.max_batch_rows, e->options.max_seq_len)},
-        {(void **)&b->tokens, HW_SIZE(rows, sizeof(int32_t))},
-        {(void **)&b->positions, HW_SIZE(rows, sizeof(int32_t))},
-        {(void **)&b->seqs, HW_SIZE(rows, sizeof(int32_t))},
-        {(void **)&b->logit_rows, HW_SIZE(logits, sizeof(int32_t))},
-        {(void **)&b->block_tables,
-         HW_SIZE((size_t)e->options.max_seqs, (size_t)e->max_blocks, sizeof(int32_t))},
+    void **const all[HW_N_BUFFERS] = {
+        [HW_BUFFER_X] = &b->x,
+        [HW_BUFFER_NORMED] = &b->normed,
+        [HW_BUFFER_QKV] = &b->qkv,
+        [HW_BUFFER_ATTN] = &b->attn,
+        [HW_BUFFER_Y] = &b->y,
+        [HW_BUFFER_UP] = &b->up,
+        [HW_BUFFER_ACT] = &b->act,
+        [HW_BUFFER_ANGLES] = (void **)&b->angles,
+        [HW_BUFFER_LOGITS] = (void **)&b->logits,
+        [HW_BUFFER_SCRATCH] = &b->scratch,
+        [HW_BUFFER_TOKENS] = (void **)&b->tokens,
+        [HW_BUFFER_POSITIONS] = (void **)&b->positions,
+        [HW_BUFFER_SEQS] = (void **)&b->seqs,
+        [HW_BUFFER_LOGIT_ROWS] = (void **)&b->logit_rows,
+        [HW_BUFFER_BLOCK_TABLES] = (void **)&b->block_tables,
     };
-    size_t total = 0;
-    for (int i = 0; i < N_BUFFERS; i++) {
-        list[i] = all[i];
-        if (list[i].n_bytes == SIZE_MAX || __builtin_add_overflow(total, list[i].n_bytes, &total))
-            return SIZE_MAX;
-    }
-    return total;
+    memcpy(list, all, sizeof all);
 }
 
 static hw_status make_buffers(hw_engine *e, hw_error *err)
 {
-    buffer list[N_BUFFERS];
-    e->buffers.n_bytes = list_buffers(e, list);
-    for (int i = 0; i < N_BUFFERS; i++) {
-        hw_status st =
-            e->device->k->alloc(e->device, list[i].where, list[i].n_bytes ? list[i].n_bytes : 1, err);
+    void **list[HW_N_BUFFERS];
+    size_t sizes[HW_N_BUFFERS];
+    list_buffers(&e->buffers, list);
+    e->buffers.n_bytes = hw_buffer_sizes(sizes, &e->options, &e->model, &e->part, e->device);
+    for (int i = 0; i < HW_N_BUFFERS; i++) {
+        hw_status st = e->device->k->alloc(e->device, list[i], sizes[i] ? sizes[i] : 1, err);
         if (st) return hw_context(err, st, "buffers of a step");
     }
     return HW_OK;
@@ -126,9 +59,9 @@ static hw_status make_buffers(hw_engine *e, hw_error *err)
 
 static void free_buffers(hw_engine *e)
 {
-    buffer list[N_BUFFERS];
-    list_buffers(e, list);
-    for (int i = 0; i < N_BUFFERS; i++) e->device->k->free(e->device, *list[i].where);
+    void **list[HW_N_BUFFERS];
+    list_buffers(&e->buffers, list);
+    for (int i = 0; i < HW_N_BUFFERS; i++) e->device->k->free(e->device, *list[i]);
 }
 
 /* ---- creation, in stages; all ranks agree after each that can fail on one rank alone */
@@ -146,7 +79,8 @@ static hw_status make_device(hw_engine *e, hw_error *err)
 static hw_status read_config(hw_engine *e, const char *folder, hw_error *err)
 {
     hw_status st = hw_model_open(&e->model, folder, err);
-    if (!st) st = settle(e, err);
+    if (!st) st = hw_options_settle(&e->options, &e->model, err);
+    if (!st) e->max_blocks = hw_options_max_blocks(&e->options);
     if (!st) st = hw_part_create(&e->part, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
     if (!st) st = make_device(e, err);
     return st;
@@ -155,21 +89,17 @@ static hw_status read_config(hw_engine *e, const char *folder, hw_error *err)
 /* What cannot fit is refused before gigabytes are read. */
 static hw_status check_memory(hw_engine *e, hw_error *err)
 {
-    buffer list[N_BUFFERS];
-    const uint64_t weights = hw_weights_estimate(&e->model, &e->part, e->options.dtype);
-    const size_t kv = hw_kv_bytes(kv_dims(e)), buffers = list_buffers(e, list);
+    const hw_rank_memory need = hw_rank_memory_of(&e->options, &e->model, &e->part, e->device);
     const uint64_t available = hw_memory_available() / (uint64_t)hw_comm_n_local_ranks(e->comm);
-    uint64_t needed;
     const double mib = 1.0 / (1 << 20);
-    if (kv != SIZE_MAX && buffers != SIZE_MAX && hw_add_u64(weights, kv, &needed) &&
-        hw_add_u64(needed, buffers, &needed) && needed <= available)
-        return HW_OK;
+    if (need.total != UINT64_MAX && need.total <= available) return HW_OK;
     return hw_fail(err, HW_ERR_NO_MEMORY,
                    "not enough memory: rank %d needs %.0f MiB (weights %.0f, KV cache %.0f, buffers %.0f), "
                    "its share of what this "
                    "host has free is %.0f MiB; use more hosts, or lower --max-model-len",
-                   e->part.rank, ((double)weights + (double)kv + (double)buffers) * mib,
-                   (double)weights * mib, (double)kv * mib, (double)buffers * mib, (double)available * mib);
+                   e->part.rank, ((double)need.weights + (double)need.kv + (double)need.buffers) * mib,
+                   (double)need.weights * mib, (double)need.kv * mib, (double)need.buffers * mib,
+                   (double)available * mib);
 }
 
 static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
@@ -181,7 +111,7 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
                                   .progress = o->progress,
                                   .progress_user = o->progress_user};
     hw_status st = hw_weights_load(&e->weights, e->device, &e->model, &e->part, c, &load, err);
-    if (!st) st = hw_kv_cache_create(&e->kv, e->device, kv_dims(e), err);
+    if (!st) st = hw_kv_cache_create(&e->kv, e->device, hw_options_kv_dims(o, &e->model, &e->part), err);
     if (!st) st = make_buffers(e, err);
     if (!st)
         st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->part.n_ranks,
