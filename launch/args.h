@@ -35,6 +35,9 @@ typedef struct hw_args {
     bool anchors;
     /* inspect */
     int ranks;
+    /* traffic */
+    bool verify, compare_kv, layers, csv;
+    const char *plot;
 } hw_args;
 
 /* Groups for a subcommand's argp children. */

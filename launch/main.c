@@ -18,6 +18,7 @@ static const struct {
     {"tokenize", hw_cmd_tokenize, "text to token ids"},
     {"detokenize", hw_cmd_detokenize, "token ids to text"},
     {"inspect", hw_cmd_inspect, "what is in a model folder, and what Headway makes of it"},
+    {"traffic", hw_cmd_traffic, "generate, and report what crossed between ranks"},
     {"bench", hw_cmd_bench, "speed of prefill and decode, beside what the machine allows"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

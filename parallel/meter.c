@@ -1,5 +1,6 @@
 #include "parallel/meter.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,8 +8,9 @@ typedef hw_traffic layer_traffic[HW_N_SITES][HW_N_PHASES];
 
 struct hw_meter {
     int n_layers, n_ranks;
-    layer_traffic *layers;                /* [n_layers] */
-    uint64_t *sent_bytes, *sent_messages; /* [n_ranks + 1], the last for all together */
+    layer_traffic *layers;                        /* [n_layers] */
+    uint64_t *sent_bytes, *sent_messages;         /* [n_ranks + 1], the last for all together */
+    uint64_t *bytes_at_reset, *messages_at_reset; /* [n_ranks + 1] the same, then */
     uint64_t n_calls;
     hw_ring_entry ring[HW_METER_RING];
 };
@@ -17,14 +19,15 @@ hw_status hw_meter_create(hw_meter **out, int n_ranks, hw_error *err)
 {
     *out = NULL;
     hw_meter *m = calloc(1, sizeof *m);
+    bool made = m != NULL;
     if (m) {
+        uint64_t **counters[] = {&m->sent_bytes, &m->sent_messages, &m->bytes_at_reset,
+                                 &m->messages_at_reset};
         m->n_ranks = n_ranks;
-        m->sent_bytes = calloc((size_t)n_ranks + 1, sizeof *m->sent_bytes);
-        m->sent_messages = calloc((size_t)n_ranks + 1, sizeof *m->sent_messages);
+        for (size_t i = 0; i < sizeof counters / sizeof *counters && made; i++)
+            made = (*counters[i] = calloc((size_t)n_ranks + 1, sizeof **counters[i])) != NULL;
     }
-    hw_status st = m && m->sent_bytes && m->sent_messages
-                       ? hw_meter_set_layers(m, 1, err)
-                       : hw_fail(err, HW_ERR_NO_MEMORY, "meter: no memory");
+    hw_status st = made ? hw_meter_set_layers(m, 1, err) : hw_fail(err, HW_ERR_NO_MEMORY, "meter: no memory");
     if (st) hw_meter_destroy(m);
     else *out = m;
     return st;
@@ -36,6 +39,8 @@ void hw_meter_destroy(hw_meter *m)
     free(m->layers);
     free(m->sent_bytes);
     free(m->sent_messages);
+    free(m->bytes_at_reset);
+    free(m->messages_at_reset);
     free(m);
 }
 
@@ -99,7 +104,12 @@ void hw_meter_send(hw_meter *m, int to, size_t n_bytes)
     m->sent_messages[m->n_ranks]++;
 }
 
-void hw_meter_reset(hw_meter *m) { memset(m->layers, 0, (size_t)m->n_layers * sizeof *m->layers); }
+void hw_meter_reset(hw_meter *m)
+{
+    memset(m->layers, 0, (size_t)m->n_layers * sizeof *m->layers);
+    memcpy(m->bytes_at_reset, m->sent_bytes, ((size_t)m->n_ranks + 1) * sizeof *m->sent_bytes);
+    memcpy(m->messages_at_reset, m->sent_messages, ((size_t)m->n_ranks + 1) * sizeof *m->sent_messages);
+}
 
 int hw_meter_n_layers(const hw_meter *m) { return m->n_layers; }
 
@@ -115,10 +125,19 @@ hw_traffic hw_meter_site(const hw_meter *m, hw_site site, hw_phase phase)
     return sum;
 }
 
-uint64_t hw_meter_sent_bytes(const hw_meter *m, int to) { return m->sent_bytes[to < 0 ? m->n_ranks : to]; }
-uint64_t hw_meter_sent_messages(const hw_meter *m, int to)
+static int peer(const hw_meter *m, int to) { return to < 0 ? m->n_ranks : to; }
+
+uint64_t hw_meter_sent_bytes(const hw_meter *m, int to) { return m->sent_bytes[peer(m, to)]; }
+uint64_t hw_meter_sent_messages(const hw_meter *m, int to) { return m->sent_messages[peer(m, to)]; }
+
+uint64_t hw_meter_recent_bytes(const hw_meter *m, int to)
 {
-    return m->sent_messages[to < 0 ? m->n_ranks : to];
+    return m->sent_bytes[peer(m, to)] - m->bytes_at_reset[peer(m, to)];
+}
+
+uint64_t hw_meter_recent_messages(const hw_meter *m, int to)
+{
+    return m->sent_messages[peer(m, to)] - m->messages_at_reset[peer(m, to)];
 }
 
 uint64_t hw_meter_n_calls(const hw_meter *m) { return m->n_calls; }

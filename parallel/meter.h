@@ -60,7 +60,7 @@ void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what);
 /* One message of n_bytes to a rank. Backends call it as they send. */
 void hw_meter_send(hw_meter *m, int to, size_t n_bytes);
 
-/* Forgets what was counted per site; what was sent to each rank, and the ring, go on, since they are compared with counters that go on. */
+/* Forgets what was counted per site. What was sent to each rank, and the ring, go on, since they are compared with counters that go on. */
 void hw_meter_reset(hw_meter *m);
 
 int hw_meter_n_layers(const hw_meter *m);
@@ -72,6 +72,10 @@ void hw_traffic_add(hw_traffic *sum, hw_traffic t);
 enum { HW_ALL_RANKS = -1 };
 uint64_t hw_meter_sent_bytes(const hw_meter *m, int to);
 uint64_t hw_meter_sent_messages(const hw_meter *m, int to);
+
+/* The same since the last hw_meter_reset. */
+uint64_t hw_meter_recent_bytes(const hw_meter *m, int to);
+uint64_t hw_meter_recent_messages(const hw_meter *m, int to);
 
 /* ---- the last collectives in order, so that ranks that went different ways can be lined up */
 

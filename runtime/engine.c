@@ -19,6 +19,8 @@ hw_engine_options hw_engine_defaults(void)
                                .max_logit_rows = 1};
 }
 
+const char *hw_kv_policy_name(hw_kv_policy policy) { return policy == HW_KV_OFF ? "off" : "paged"; }
+
 /* ---- buffers */
 
 /* Where each buffer goes, in the order of sizes.h. */

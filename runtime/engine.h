@@ -52,6 +52,7 @@ typedef struct hw_engine_options {
 } hw_engine_options;
 
 hw_engine_options hw_engine_defaults(void);
+const char *hw_kv_policy_name(hw_kv_policy policy); /* "paged", "off" */
 
 /* Collective. Reads config.json and this rank's part of the weights. `comm` is borrowed and must outlive the engine. On HW_OK the
  * caller owns *out (hw_engine_destroy). On failure every rank gets the same status and message.
