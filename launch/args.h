@@ -38,6 +38,8 @@ typedef struct hw_args {
     /* traffic */
     bool verify, compare_kv, layers, csv;
     const char *plot;
+    /* check */
+    bool all;
 } hw_args;
 
 /* Groups for a subcommand's argp children. */

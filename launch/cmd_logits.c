@@ -6,9 +6,8 @@
 
 #include "launch/commands.h"
 #include "launch/output.h"
+#include "launch/rows.h"
 #include "launch/session.h"
-
-enum { ROWS_AT_ONCE = 64 };
 
 static error_t parse_logits(int key, char *arg, struct argp_state *state)
 {
@@ -33,44 +32,9 @@ static const struct argp perplexity_argp = {
            "of --max-model-len tokens; the first "
            "token of a window is not predicted."};
 
-/* Told of each row of logits, on every rank. */
-typedef hw_status row_function(void *user, int i, const float *logits, int vocab_size, hw_error *err);
-
-/* Collective. Runs tokens [n] as one sequence, in chunks, and hands on every row of logits. */
-static hw_status each_row(hw_session *s, const int32_t *tokens, int n, int chunk, row_function *each,
-                          void *user, hw_error *err)
-{
-    const hw_engine_info info = hw_engine_info_get(s->engine);
-    hw_sequence *seq = NULL;
-    hw_batch *batch = NULL;
-    if (!chunk || chunk > info.max_batch_rows) chunk = info.max_batch_rows;
-    if (chunk > info.max_logit_rows) chunk = info.max_logit_rows;
-    float *logits = malloc((size_t)chunk * (size_t)info.vocab_size * sizeof *logits);
-    hw_status st = logits ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "no memory for %d rows of logits", chunk);
-    if (!st) st = hw_sequence_create(&seq, s->engine, n, err);
-    if (!st) st = hw_batch_create(&batch, s->engine, err);
-    st = hw_comm_agree(s->comm, st, err);
-    for (int i = 0; i < n && !st; i += chunk) {
-        int rows = n - i < chunk ? n - i : chunk;
-        hw_batch_clear(batch);
-        st = hw_batch_add(batch, seq, tokens + i, rows, HW_LOGITS_ALL, err);
-        if (!st) st = hw_engine_step(s->engine, batch, err);
-        if (!st) st = hw_engine_logits(s->engine, logits, err);
-        hw_session_end_if_alone(s, st, err);
-        hw_status said = HW_OK;
-        for (int j = 0; j < rows && !st && !said; j++)
-            said = each(user, i + j, logits + (size_t)j * (size_t)info.vocab_size, info.vocab_size, err);
-        if (!st) st = hw_comm_agree(s->comm, said, err);
-    }
-    hw_batch_destroy(batch);
-    hw_sequence_destroy(seq);
-    free(logits);
-    return st;
-}
-
 static hw_status open_session(hw_session *s, hw_args *a, hw_error *err)
 {
-    a->engine.max_logit_rows = ROWS_AT_ONCE;
+    a->engine.max_logit_rows = HW_ROWS_AT_ONCE;
     hw_status st = hw_session_open_prompt(s, a, err);
     if (!st && !s->prompt.n) st = hw_fail(err, HW_ERR_INVALID, "the prompt is empty");
     return st ? st : hw_session_open_engine(s, a, err);
@@ -120,7 +84,7 @@ hw_status hw_cmd_logits(int argc, char **argv, hw_error *err)
             st = open_npy(&out, a.output, s.prompt.n, (size_t)hw_engine_info_get(s.engine).vocab_size, err);
         st = hw_comm_agree(s.comm, st, err);
     }
-    if (!st) st = each_row(&s, s.prompt.ids, (int)s.prompt.n, a.prefill_chunk, write_row, &out, err);
+    if (!st) st = hw_each_row(&s, s.prompt.ids, (int)s.prompt.n, a.prefill_chunk, write_row, &out, err);
     if (out.file && fclose(out.file) && !st)
         st = hw_fail(err, HW_ERR_FAILED, "%s: cannot write: %s", a.output, strerror(errno));
     hw_session_close(&s);
@@ -179,7 +143,7 @@ hw_status hw_cmd_perplexity(int argc, char **argv, hw_error *err)
     for (int i = 0; i < n && !st; i += window) {
         sum.tokens = s.prompt.ids + i;
         sum.n = n - i < window ? n - i : window;
-        st = each_row(&s, sum.tokens, sum.n, a.prefill_chunk, add_score, &sum, err);
+        st = hw_each_row(&s, sum.tokens, sum.n, a.prefill_chunk, add_score, &sum, err);
     }
     if (!st && !sum.n_predicted)
         st = hw_fail(err, HW_ERR_INVALID,

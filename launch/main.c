@@ -19,6 +19,7 @@ static const struct {
     {"detokenize", hw_cmd_detokenize, "token ids to text"},
     {"inspect", hw_cmd_inspect, "what is in a model folder, and what Headway makes of it"},
     {"traffic", hw_cmd_traffic, "generate, and report what crossed between ranks"},
+    {"check", hw_cmd_check, "the same prompt on one rank and on all: same bits, close, or wrong"},
     {"bench", hw_cmd_bench, "speed of prefill and decode, beside what the machine allows"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

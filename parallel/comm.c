@@ -48,13 +48,9 @@ static const hw_comm_ops *find_backend(const char *name)
     return NULL;
 }
 
-hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err)
+static hw_status create(hw_comm **out, const hw_comm_ops *ops, hw_error *err)
 {
     *out = NULL;
-    const hw_comm_ops *ops = find_backend(backend);
-    if (!ops)
-        return hw_fail(err, HW_ERR_INVALID,
-                       "collectives \"%s\" are not known to this build; it has auto, self and mpi", backend);
     hw_comm *c = calloc(1, sizeof *c);
     if (!c) return hw_fail(err, HW_ERR_NO_MEMORY, "communicator: no memory");
     hw_ranks ranks = {0};
@@ -67,13 +63,27 @@ hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err)
         for (int r = 0; r < c->n_ranks; r++) c->n_local_ranks += c->host_of[r] == c->host_of[c->rank];
         st = hw_meter_create(&c->meter, c->n_ranks, err);
     }
-    if (st) {
-        hw_comm_destroy(c);
-        return st;
-    }
-    *out = c;
-    return HW_OK;
+    if (st) hw_comm_destroy(c);
+    else *out = c;
+    return st;
 }
+
+hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err)
+{
+    *out = NULL;
+    const hw_comm_ops *ops = find_backend(backend);
+    if (!ops)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "collectives \"%s\" are not known to this build; it has auto, self and mpi", backend);
+    if (ops == &hw_comm_self_ops && hw_comm_launched_ranks() > 1)
+        return hw_fail(
+            err, HW_ERR_INVALID,
+            "collectives \"self\" is for one rank, but %d were started; use \"mpi\", or run without mpirun",
+            hw_comm_launched_ranks());
+    return create(out, ops, err);
+}
+
+hw_status hw_comm_create_alone(hw_comm **out, hw_error *err) { return create(out, &hw_comm_self_ops, err); }
 
 void hw_comm_destroy(hw_comm *c)
 {

@@ -25,6 +25,9 @@ typedef enum hw_reduce { HW_SUM, HW_MAX } hw_reduce;
  * Errors: HW_ERR_INVALID (unknown backend; self among several ranks), HW_ERR_DEVICE, HW_ERR_NO_MEMORY. */
 hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err);
 
+/* Local. A communicator of this process alone, also where there are other ranks: for comparing with what they compute together. */
+hw_status hw_comm_create_alone(hw_comm **out, hw_error *err);
+
 /* Collective. NULL is fine. */
 void hw_comm_destroy(hw_comm *c);
 

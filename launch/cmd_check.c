@@ -1,0 +1,219 @@
+/* headway check: the same prompt on one rank and on all, and in the other ways in which the same numbers must come out. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/commands.h"
+#include "launch/output.h"
+#include "launch/rows.h"
+
+enum { OPT_ALL = 512, DEFAULT_PROMPT = 48, DEFAULT_TOKENS = 32 };
+
+static error_t parse_own(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    if (key == OPT_ALL) a->all = true;
+    else if (key == 'n') a->max_tokens = (int)hw_args_int("--max-tokens", arg, 1, 1 << 30, state);
+    else return ARGP_ERR_UNKNOWN;
+    return 0;
+}
+
+static const struct argp_option own_options[] = {
+    {"all", OPT_ALL, 0, 0,
+     "Also: prompt in chunks of 1, 7 and 64, cache off, other threads; each loads the model again", 0},
+    {"max-tokens", 'n', "N", 0, "Greedy tokens to compare (32)", 0},
+    {0}};
+static const struct argp own = {
+    .options = own_options,
+    .parser = parse_own,
+    .args_doc = "[-]",
+    .doc = "Computes the same prompt on one rank and on all ranks, and compares every logit and the greedy "
+           "continuation. Rank 0 must be able to hold the "
+           "whole model.\vWithout a prompt, some token ids are used. The verdict is 'same bits', 'close' "
+           "(within rounding: 2e-5 of the largest logit, 1e-2 "
+           "with a 16-bit cache) or 'wrong', which is exit status 1.\n"
+           "  mpirun -np 4 headway check -m models/tales --all"};
+
+/* One way to compute the prompt. */
+typedef struct way {
+    const char *name;
+    bool alone; /* on rank 0 by itself */
+    int chunk, threads;
+    hw_kv_policy policy;
+} way;
+
+/* What came out: logits [n_prompt, vocab_size], greedy tokens and how far ahead each was, relative to the largest logit. */
+typedef struct outcome {
+    float *logits;
+    int vocab_size, n;
+    hw_dtype kv_dtype;
+    hw_tokens greedy;
+} outcome;
+
+static hw_status keep_row(void *user, int i, const float *logits, int vocab_size, hw_error *err)
+{
+    outcome *o = user;
+    if (!o->logits) {
+        o->vocab_size = vocab_size;
+        o->logits = calloc((size_t)o->n * (size_t)vocab_size, sizeof *o->logits);
+    }
+    if (!o->logits) return hw_fail(err, HW_ERR_NO_MEMORY, "check: no memory for %d rows of logits", o->n);
+    memcpy(o->logits + (size_t)i * (size_t)vocab_size, logits, (size_t)vocab_size * sizeof *logits);
+    return HW_OK;
+}
+
+/* Collective over the ranks of `s`. */
+static hw_status compute(hw_session *s, const hw_args *a, const way *w, outcome *out, hw_error *err)
+{
+    hw_args args = *a;
+    hw_generate_result result = {.n_prompt = 0};
+    hw_generate_options o = {.max_new_tokens = a->max_tokens ? a->max_tokens : DEFAULT_TOKENS,
+                             .ignore_eos = true};
+    int n = (int)s->prompt.n;
+    args.engine.max_logit_rows = HW_ROWS_AT_ONCE;
+    args.engine.kv_policy = w->policy;
+    if (w->threads) args.engine.n_threads = w->threads;
+    if (!args.engine.max_seq_len) args.engine.max_seq_len = n + o.max_new_tokens;
+    o.prefill_chunk = w->chunk;
+    *out = (outcome){.n = n};
+    hw_status st = hw_session_open_engine(s, &args, err);
+    if (!st) out->kv_dtype = hw_engine_info_get(s->engine).kv_dtype;
+    if (!st) st = hw_each_row(s, s->prompt.ids, n, w->chunk, keep_row, out, err);
+    if (!st) st = hw_generate(s->engine, NULL, s->prompt.ids, n, &o, &result, err);
+    hw_session_end_if_alone(s, st, err);
+    out->greedy = result.tokens;
+    hw_engine_destroy(s->engine);
+    s->engine = NULL;
+    return st;
+}
+
+static void outcome_free(outcome *o)
+{
+    free(o->logits);
+    hw_tokens_free(&o->greedy);
+    *o = (outcome){.n = 0};
+}
+
+/* ---- comparing */
+
+typedef struct verdict {
+    double difference; /* largest, relative to the largest logit */
+    bool same_bits;
+    int first_other_token; /* of the greedy continuation; -1: none */
+} verdict;
+
+static verdict compare(const outcome *a, const outcome *b)
+{
+    verdict v = {.first_other_token = -1};
+    double largest = 0;
+    size_t n = (size_t)a->n * (size_t)a->vocab_size;
+    for (size_t i = 0; i < n; i++) {
+        double d = fabs((double)a->logits[i] - (double)b->logits[i]);
+        if (!(d <= v.difference)) v.difference = d; /* a NaN sticks */
+        if (fabs((double)a->logits[i]) > largest) largest = fabs((double)a->logits[i]);
+    }
+    v.difference = largest > 0 ? v.difference / largest : v.difference;
+    v.same_bits = !memcmp(a->logits, b->logits, n * sizeof *a->logits);
+    for (size_t i = 0; i < a->greedy.n && v.first_other_token < 0; i++)
+        if (i >= b->greedy.n || a->greedy.ids[i] != b->greedy.ids[i]) v.first_other_token = (int)i;
+    return v;
+}
+
+static const char *word(const verdict *v, double tolerance)
+{
+    if (v->same_bits) return "same bits";
+    return v->difference <= tolerance ? "close" : "wrong";
+}
+
+static hw_status print_verdict(const char *name, const verdict *v, double tolerance, hw_error *err)
+{
+    hw_status st = hw_print(err, "%-28s %-10s %14.2e   ", name, word(v, tolerance), v->difference);
+    if (st) return st;
+    if (v->first_other_token < 0) return hw_print(err, "all equal\n");
+    return hw_print(err, "first other token: %d\n", v->first_other_token);
+}
+
+/* ---- the command */
+
+enum { N_WAYS = 6 };
+
+static int list_ways(way ways[N_WAYS], const hw_args *a)
+{
+    const way all[N_WAYS] = {
+        {.name = "all ranks"},
+        {.name = "all ranks, chunks of 1", .chunk = 1},
+        {.name = "all ranks, chunks of 7", .chunk = 7},
+        {.name = "all ranks, chunks of 64", .chunk = 64},
+        {.name = "all ranks, cache off", .policy = HW_KV_OFF},
+        {.name = "all ranks, other threads", .threads = a->engine.n_threads == 1 ? 2 : 1}};
+    for (int i = 0; i < N_WAYS; i++) {
+        ways[i] = all[i];
+        if (all[i].policy != HW_KV_OFF) ways[i].policy = a->engine.kv_policy;
+    }
+    return a->all ? N_WAYS : 1;
+}
+
+/* Rank 0 by itself; the others wait in the agreement that follows. */
+static hw_status compute_alone(hw_session *s, const hw_args *a, outcome *out, hw_error *err)
+{
+    const way w = {.policy = a->engine.kv_policy};
+    hw_session alone = {.prompt = s->prompt};
+    hw_status st = hw_comm_create_alone(&alone.comm, err);
+    if (!st) st = compute(&alone, a, &w, out, err);
+    hw_comm_destroy(alone.comm);
+    return st;
+}
+
+/* Ids that any vocabulary has. */
+static void choose_prompt(hw_args *a, char list[DEFAULT_PROMPT * 8])
+{
+    size_t n = 0;
+    if (a->token_list || a->prompt || a->file || a->read_stdin) return;
+    for (int i = 0; i < DEFAULT_PROMPT; i++)
+        n += (size_t)snprintf(list + n, DEFAULT_PROMPT * 8 - n, "%s%d", i ? "," : "", (i * 37 + 11) % 97);
+    a->token_list = list;
+}
+
+static hw_status run(hw_session *s, hw_args *a, hw_error *err)
+{
+    way ways[N_WAYS];
+    outcome one = {.n = 0}, other;
+    int n = list_ways(ways, a), wrong = 0;
+    hw_status st = s->rank == 0 ? compute_alone(s, a, &one, err) : HW_OK;
+    st = hw_comm_agree(s->comm, st, err);
+    if (!st && s->rank == 0)
+        st = hw_print(err,
+                      "%zu prompt tokens and %zu greedy ones on one rank, compared with %d rank%s\n\n%-28s "
+                      "%-10s %14s   greedy tokens\n",
+                      s->prompt.n, one.greedy.n, hw_comm_n_ranks(s->comm),
+                      hw_comm_n_ranks(s->comm) > 1 ? "s" : "", "", "verdict", "largest diff.");
+    for (int i = 0; i < n && !st; i++) {
+        st = compute(s, a, &ways[i], &other, err);
+        if (!st && s->rank == 0) {
+            double tolerance = one.kv_dtype == HW_F32 ? 2e-5 : 1e-2;
+            verdict v = compare(&one, &other);
+            wrong += !strcmp(word(&v, tolerance), "wrong");
+            st = print_verdict(ways[i].name, &v, tolerance, err);
+        }
+        outcome_free(&other);
+        st = hw_comm_agree(s->comm, st, err);
+    }
+    outcome_free(&one);
+    if (!st && wrong)
+        st = hw_fail(err, HW_ERR_FAILED, "check: %d of %d ways gave other logits than one rank", wrong, n);
+    return hw_comm_agree(s->comm, st, err);
+}
+
+hw_status hw_cmd_check(int argc, char **argv, hw_error *err)
+{
+    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_engine, NULL};
+    hw_args a = hw_args_defaults();
+    hw_session s = {0};
+    hw_args_parse(&a, &own, groups, argc, argv);
+    char list[DEFAULT_PROMPT * 8];
+    choose_prompt(&a, list);
+    hw_status st = hw_session_open_prompt(&s, &a, err);
+    if (!st) st = run(&s, &a, err);
+    hw_session_close(&s);
+    return st;
+}
