@@ -11,7 +11,7 @@
 
 #include "runtime/base/clock.h"
 
-enum { MAX_PATH = 4096, WAIT_S = 20 };
+enum { MAX_PATH = 4096, WAIT_S = 10 };
 
 struct hw_monitoring {
     char folder[MAX_PATH];
