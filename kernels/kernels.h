@@ -102,6 +102,7 @@ typedef struct hw_kernels {
     hw_status (*weight_put)(hw_device *d, hw_weight *w, const hw_weight_piece *piece, hw_error *err);
     void (*weight_destroy)(hw_device *d, hw_weight *w); /* NULL is fine */
     size_t (*weight_bytes)(const hw_weight *w);
+    const hw_weight_dims *(*weight_dims)(const hw_weight *w); /* as it was created; borrowed */
 
     /* ---- ops */
 

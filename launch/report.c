@@ -17,6 +17,16 @@ uint64_t hw_predicted_payload(const hw_engine_info *info, hw_site site)
 
 static double per_second(int n, double seconds) { return seconds > 0 ? n / seconds : 0; }
 
+static void report_work(FILE *f, const char *phase, hw_work w, double seconds)
+{
+    char text[4][16];
+    double rate = seconds > 0 ? 1 / seconds : 0;
+    fprintf(f, "work of rank 0, %-7s %sFLOP, %s touched: %.1f FLOP per byte, %sFLOP/s, %s/s\n", phase,
+            hw_format_count(text[0], (double)w.flops), hw_format_bytes(text[1], (double)hw_work_bytes(w)),
+            hw_work_intensity(w), hw_format_count(text[2], (double)w.flops * rate),
+            hw_format_bytes(text[3], (double)hw_work_bytes(w) * rate));
+}
+
 void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
 {
     const hw_engine_info info = hw_engine_info_get(e);
@@ -48,6 +58,8 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
     /* The meter stands before every message; no site carries keys or values, so what it holds is all that crossed. */
     fprintf(f, "K and V that crossed   0 B (%s of cache stay on each rank)\n",
             hw_format_bytes(text[0], (double)info.kv_bytes));
+    report_work(f, "prefill", hw_work_phase(hw_engine_work(e), HW_PREFILL), r->prefill_seconds);
+    if (r->n_steps) report_work(f, "decode", hw_work_phase(hw_engine_work(e), HW_DECODE), r->decode_seconds);
     fprintf(f, "rank 0                 weights %s, peak resident %s\n",
             hw_format_bytes(text[0], (double)info.weight_bytes),
             hw_format_bytes(text[1], (double)hw_memory_peak()));
@@ -69,6 +81,33 @@ json_t *hw_report_traffic_json(hw_engine *e)
         json_object_set_new(sites, hw_site_name((hw_site)site), phases);
     }
     return sites;
+}
+
+json_t *hw_report_work_json(const hw_engine *e)
+{
+    const hw_work_table *table = hw_engine_work(e);
+    json_t *sites = json_object(), *report = json_object();
+    for (int site = 0; site < HW_N_WORK_SITES; site++) {
+        json_t *phases = json_object();
+        for (int phase = 0; phase < HW_N_PHASES; phase++) {
+            const hw_work w = table->site[site][phase];
+            json_object_set_new(phases, hw_phase_name((hw_phase)phase),
+                                json_pack("{s:I, s:I, s:I, s:I, s:I}", "flops", (json_int_t)w.flops,
+                                          "replicated_flops", (json_int_t)w.replicated_flops, "weight_bytes",
+                                          (json_int_t)w.weight_bytes, "kv_bytes", (json_int_t)w.kv_bytes,
+                                          "activation_bytes", (json_int_t)w.activation_bytes));
+        }
+        json_object_set_new(sites, hw_work_site_name((hw_work_site)site), phases);
+    }
+    json_object_set_new(report, "rank", json_integer(hw_engine_info_get(e).rank));
+    json_object_set_new(report, "sites", sites);
+    for (int phase = 0; phase < HW_N_PHASES; phase++) {
+        const hw_work w = hw_work_phase(table, (hw_phase)phase);
+        json_object_set_new(report, hw_phase_name((hw_phase)phase),
+                            json_pack("{s:I, s:I, s:f}", "flops", (json_int_t)w.flops, "bytes",
+                                      (json_int_t)hw_work_bytes(w), "flops_per_byte", hw_work_intensity(w)));
+    }
+    return report;
 }
 
 json_t *hw_report_timing_json(const hw_generate_result *r)

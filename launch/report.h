@@ -16,6 +16,10 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r);
 
 /* {"rank":..,"site":{"prefill":{calls, payload_bytes, sent_bytes}, "decode":..}} of this rank; NULL is "no memory". */
 json_t *hw_report_traffic_json(hw_engine *e);
+
+/* Work of this rank (runtime/work.h): {"rank":.., "sites":{"qkv":{"prefill":{flops, replicated_flops, weight_bytes, kv_bytes, activation_bytes},
+ * "decode":..}}, "prefill":{flops, bytes, flops_per_byte}, "decode":..}; NULL is "no memory". */
+json_t *hw_report_work_json(const hw_engine *e);
 json_t *hw_report_timing_json(const hw_generate_result *r);
 
 #endif

@@ -16,6 +16,7 @@
 #include "parallel/comm.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
+#include "runtime/work.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -83,6 +84,10 @@ hw_engine_info hw_engine_info_get(const hw_engine *e);
 hw_comm *hw_engine_comm(hw_engine *e);                      /* borrowed */
 const struct hw_model *hw_engine_model(const hw_engine *e); /* borrowed */
 const struct hw_part *hw_engine_part(const hw_engine *e);   /* borrowed: what this rank holds */
+
+/* Local. What this rank computed and touched since the engine was made or since the last reset. Borrowed. */
+const hw_work_table *hw_engine_work(const hw_engine *e);
+void hw_engine_work_reset(hw_engine *e);
 
 /* ---- sequences */
 

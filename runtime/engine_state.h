@@ -39,6 +39,7 @@ struct hw_engine {
     const hw_batch *last; /* the batch of the last step: whose logits are in the buffers */
     struct hw_sampler *sampler;
     bool cancelled;
+    hw_work_table work;
     uint64_t checkpoint_bytes;
     double load_seconds;
 };

@@ -3,19 +3,7 @@
  * Shapes of the buffers are in engine_state.h. "replicated", "split" and "partial" are states of a tensor across ranks: the same on all;
  * each rank has some heads, columns or vocabulary rows; to be summed over ranks. An all-reduce turns partial into replicated, and
  * nothing else crosses between ranks: keys and values stay where they are computed. */
-#include "runtime/engine_state.h"
-
-/* One step's worth of what every op call needs. */
-typedef struct step {
-    hw_engine *e;
-    const hw_batch *b;
-    hw_device *d;
-    const hw_kernels *k;
-    const hw_model *m;
-    hw_buffers *buf;
-    hw_rows rows;
-    hw_error *err;
-} step;
+#include "runtime/step.h"
 
 #define TRY(call)                                                                                            \
     do {                                                                                                     \
@@ -23,7 +11,7 @@ typedef struct step {
         if (st_) return st_;                                                                                 \
     } while (0)
 
-static hw_status upload(step *s)
+static hw_status upload(hw_step *s)
 {
     const hw_batch *b = s->b;
     hw_buffers *buf = s->buf;
@@ -44,84 +32,75 @@ static hw_status upload(step *s)
     return HW_OK;
 }
 
-static hw_status all_reduce(step *s, hw_site site, int layer, void *partial)
+static hw_status all_reduce(hw_step *s, hw_site site, int layer, void *partial)
 {
     size_t count = (size_t)s->b->n_rows * (size_t)s->m->dim;
     return hw_comm_all_reduce(s->e->comm, hw_batch_tag(s->b, site, layer), partial, count, s->d->act, HW_SUM,
                               s->err);
 }
 
-static hw_status norm(step *s, void *out, const void *x, const float *w, const float *bias, int n)
-{
-    if (s->m->norm == HW_NORM_RMS) return s->k->rmsnorm(s->d, NULL, out, x, w, n, s->m->dim, s->m->norm_eps);
-    return s->k->layernorm(s->d, NULL, out, x, w, bias, n, s->m->dim, s->m->norm_eps);
-}
-
-static hw_status embed(step *s)
+static hw_status embed(hw_step *s)
 {
     const hw_weights *w = s->e->weights;
     hw_buffers *buf = s->buf;
     int n = s->rows.n_rows, first_id = (int)s->e->part.vocab.begin;
-    TRY(s->k->gather(s->d, NULL, buf->x, w->embed, buf->tokens, n, first_id,
-                     false));                     /* x: partial, one rank has the row */
-    TRY(all_reduce(s, HW_SITE_EMBED, 0, buf->x)); /* x: replicated */
-    if (s->m->learned_positions)
-        TRY(s->k->gather(s->d, NULL, buf->x, w->positions, buf->positions, n, 0, true));
+    TRY(hw_op_gather(s, w->embed, s->b->tokens, buf->tokens, first_id, false)); /* x: partial */
+    TRY(all_reduce(s, HW_SITE_EMBED, 0, buf->x));                               /* x: replicated */
+    if (s->m->learned_positions) TRY(hw_op_gather(s, w->positions, s->b->positions, buf->positions, 0, true));
     if (s->e->inv_freq)
         TRY(s->k->rope_angles(s->d, NULL, buf->angles, buf->positions, n, s->e->inv_freq,
                               s->m->rope.rotary_dim / 2, (float)s->m->rope.attention_factor));
     return HW_OK;
 }
 
-static hw_status attention_block(step *s, int layer)
+static hw_status attention_block(hw_step *s, int layer)
 {
     const hw_layer *w = &s->e->weights->layers[layer];
-    const hw_heads heads = s->e->part.heads;
     const hw_kv_layer kv = hw_kv_cache_layer(s->e->kv, layer);
     hw_buffers *buf = s->buf;
     int n = s->rows.n_rows, half = s->e->inv_freq ? s->m->rope.rotary_dim / 2 : 0;
 
-    TRY(norm(s, buf->normed, buf->x, w->attn_norm, w->attn_norm_bias, n));     /* normed: replicated */
-    TRY(s->k->matmul(s->d, NULL, buf->qkv, buf->normed, w->wqkv, w->bqkv, n)); /* q, k, v: split by heads */
-    TRY(s->k->rope_append(s->d, NULL, buf->qkv, half ? buf->angles : NULL, half, heads, &s->rows, kv));
-    TRY(s->k->attention(s->d, NULL, buf->attn, buf->qkv, heads, s->m->attn_scale, &s->rows, kv,
-                        buf->scratch));
-    TRY(s->k->matmul(s->d, NULL, buf->y, buf->attn, w->wo, NULL, n)); /* y: partial */
-    TRY(all_reduce(s, HW_SITE_ATTN, layer, buf->y));                  /* y: replicated */
-    return s->k->add_bias_residual(s->d, NULL, buf->x, buf->y, w->bo, n, s->m->dim);
+    TRY(hw_op_norm(s, buf->normed, buf->x, w->attn_norm, w->attn_norm_bias, n));   /* normed: replicated */
+    TRY(hw_op_matmul(s, HW_WORK_QKV, buf->qkv, buf->normed, w->wqkv, w->bqkv, n)); /* split by heads */
+    TRY(hw_op_rope_append(s, half ? buf->angles : NULL, half, kv));
+    TRY(hw_op_attention(s, kv));                                         /* attn: split by heads */
+    TRY(hw_op_matmul(s, HW_WORK_WO, buf->y, buf->attn, w->wo, NULL, n)); /* y: partial */
+    TRY(all_reduce(s, HW_SITE_ATTN, layer, buf->y));                     /* y: replicated */
+    return hw_op_add_bias_residual(s, w->bo, n);
 }
 
-static hw_status mlp_block(step *s, int layer)
+static hw_status mlp_block(hw_step *s, int layer)
 {
     const hw_layer *w = &s->e->weights->layers[layer];
     hw_buffers *buf = s->buf;
     int n = s->rows.n_rows, ffn = (int)hw_range_size(s->e->part.ffn);
 
-    TRY(norm(s, buf->normed, buf->x, w->mlp_norm, w->mlp_norm_bias, n));
-    TRY(s->k->matmul(s->d, NULL, buf->up, buf->normed, w->w_up, w->b_up, n)); /* gate, up: split by columns */
-    TRY(s->k->activate(s->d, NULL, buf->act, buf->up, n, ffn, s->m->activation, s->m->gated_mlp));
-    TRY(s->k->matmul(s->d, NULL, buf->y, buf->act, w->w_down, NULL, n)); /* y: partial */
-    TRY(all_reduce(s, HW_SITE_MLP, layer, buf->y));                      /* y: replicated */
-    return s->k->add_bias_residual(s->d, NULL, buf->x, buf->y, w->b_down, n, s->m->dim);
+    TRY(hw_op_norm(s, buf->normed, buf->x, w->mlp_norm, w->mlp_norm_bias, n));
+    TRY(hw_op_matmul(s, HW_WORK_MLP, buf->up, buf->normed, w->w_up, w->b_up, n)); /* split by columns */
+    TRY(hw_op_activate(s, n, ffn));
+    TRY(hw_op_matmul(s, HW_WORK_MLP, buf->y, buf->act, w->w_down, NULL, n)); /* y: partial */
+    TRY(all_reduce(s, HW_SITE_MLP, layer, buf->y));                          /* y: replicated */
+    return hw_op_add_bias_residual(s, w->b_down, n);
 }
 
 /* Only rows that asked for logits go through the head; each rank computes its slice of the vocabulary. */
-static hw_status head(step *s)
+static hw_status head(hw_step *s)
 {
     const hw_weights *w = s->e->weights;
     hw_buffers *buf = s->buf;
     int n = s->b->n_logits;
     if (!n) return HW_OK;
-    TRY(s->k->select_rows(s->d, NULL, buf->y, buf->x, buf->logit_rows, n, s->m->dim));
-    TRY(norm(s, buf->normed, buf->y, w->final_norm, w->final_norm_bias, n));
-    return s->k->matmul(s->d, NULL, buf->logits, buf->normed, w->head, NULL,
-                        n); /* logits: split by vocabulary */
+    TRY(hw_op_select_rows(s, n));
+    TRY(hw_op_norm(s, buf->normed, buf->y, w->final_norm, w->final_norm_bias, n));
+    return hw_op_matmul(s, HW_WORK_HEAD, buf->logits, buf->normed, w->head, NULL,
+                        n); /* split by vocabulary */
 }
 
 hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err)
 {
-    step s = {
+    hw_step s = {
         .e = e, .b = b, .d = e->device, .k = e->device->k, .m = &e->model, .buf = &e->buffers, .err = err};
+    hw_step_count_keys(&s);
     TRY(upload(&s));
     TRY(embed(&s));
     for (int layer = 0; layer < s.m->n_layers; layer++) {

@@ -15,5 +15,6 @@
 #include "runtime/generate.h"
 #include "runtime/generation_config.h"
 #include "runtime/tokenizer.h"
+#include "runtime/work.h"
 
 #endif

@@ -48,6 +48,10 @@ typedef struct hw_generation_shape {
 void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
                                 hw_generation_shape shape, const hw_sampling *sampling);
 
+/* FLOPs of all its steps over all ranks, replicated KV heads counted once, by formula: what the counters of runtime/work.h add up to.
+ * Every layer runs on all rows of a step, the head on the last row of every step that is sampled. */
+uint64_t hw_plan_generation_flops(const hw_model *m, hw_generation_shape shape);
+
 /* Both phases of a site together. */
 hw_traffic hw_step_traffic_site(const hw_step_traffic *t, hw_site site);
 

@@ -92,20 +92,55 @@ void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_pa
     if (sampling) count_filters(total, m, part, rows, sampling);
 }
 
+/* The steps of a generation, one after the other: start with {0}. */
+typedef struct step_shape {
+    int done, n; /* tokens of the sequence before the step, and new ones in it */
+    int n_rows;
+    bool sampled;
+} step_shape;
+
+static bool next_step(step_shape *s, hw_generation_shape g)
+{
+    int chunk = g.chunk > 0 && g.chunk < g.n_prompt ? g.chunk : g.n_prompt;
+    s->done += s->n;
+    if (s->done >= g.n_prompt + g.n_steps) return false;
+    int left = g.n_prompt - s->done;
+    s->n = left <= 0 ? 1 : left < chunk ? left : chunk;
+    s->n_rows = g.cache_off ? s->done + s->n : s->n;
+    s->sampled = s->done + s->n >= g.n_prompt;
+    return true;
+}
+
 void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
                                 hw_generation_shape shape, const hw_sampling *sampling)
 {
-    int chunk = shape.chunk > 0 && shape.chunk < shape.n_prompt ? shape.chunk : shape.n_prompt;
-    int end = shape.n_prompt + shape.n_steps;
-    for (int done = 0, n; done < end; done += n) {
-        n = done >= shape.n_prompt ? 1 : done + chunk > shape.n_prompt ? shape.n_prompt - done : chunk;
-        int n_rows = shape.cache_off ? done + n : n;
-        bool decode = done > 0 && n == 1; /* as hw_batch_add tells them apart */
-        hw_step_rows rows = {.prefill_rows = decode ? 0 : n_rows,
-                             .decode_rows = decode ? n_rows : 0,
-                             .n_sampled = done + n >= shape.n_prompt};
+    for (step_shape s = {0}; next_step(&s, shape);) {
+        bool decode = s.done > 0 && s.n == 1; /* as hw_batch_add tells them apart */
+        hw_step_rows rows = {.prefill_rows = decode ? 0 : s.n_rows,
+                             .decode_rows = decode ? s.n_rows : 0,
+                             .n_sampled = s.sampled};
         hw_plan_step_traffic(total, m, part, act, rows, sampling);
     }
+}
+
+/* Keys that rows at positions 0 .. n - 1 meet. */
+static uint64_t causal_pairs(uint64_t n) { return n * (n + 1) / 2; }
+
+uint64_t hw_plan_generation_flops(const hw_model *m, hw_generation_shape shape)
+{
+    const uint64_t dim = (uint64_t)m->dim, d = (uint64_t)m->head_dim, q = (uint64_t)m->n_heads * d,
+                   kv = (uint64_t)m->n_kv_heads * d;
+    const uint64_t matrices = dim * (2 * q + 2 * kv + (m->gated_mlp ? 3 : 2) * (uint64_t)m->ffn_dim);
+    uint64_t rows = 0, pairs = 0, sampled = 0;
+    for (step_shape s = {0}; next_step(&s, shape);) {
+        uint64_t end = (uint64_t)(s.done + s.n);
+        rows += (uint64_t)s.n_rows;
+        pairs += causal_pairs(end) - causal_pairs(end - (uint64_t)s.n_rows);
+        sampled += s.sampled;
+    }
+    /* A pair costs head_dim multiply-adds for its score and as many for its value, in every head. */
+    return (uint64_t)m->n_layers * (2 * matrices * rows + 4 * q * pairs) +
+           2 * dim * (uint64_t)m->vocab_size * sampled;
 }
 
 hw_traffic hw_step_traffic_site(const hw_step_traffic *t, hw_site site)

@@ -11,6 +11,7 @@ const hw_kernels HW_CPU_FN(table) = {
     .weight_put = hw_cpu_weight_put,
     .weight_destroy = hw_cpu_weight_destroy,
     .weight_bytes = hw_cpu_weight_bytes,
+    .weight_dims = hw_cpu_weight_dims,
     .gather = hw_cpu_gather,
     .select_rows = hw_cpu_select_rows,
     .rmsnorm = HW_CPU_FN(rmsnorm),

@@ -38,6 +38,7 @@ void hw_cpu_weight_destroy(hw_device *d, hw_weight *w)
 }
 
 size_t hw_cpu_weight_bytes(const hw_weight *w) { return w->n_groups * w->n_blocks * w->block_bytes; }
+const hw_weight_dims *hw_cpu_weight_dims(const hw_weight *w) { return &w->dims; }
 
 /* ---- put */
 

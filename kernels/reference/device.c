@@ -14,6 +14,7 @@ static const hw_kernels table = {
     .weight_put = hw_ref_weight_put,
     .weight_destroy = hw_ref_weight_destroy,
     .weight_bytes = hw_ref_weight_bytes,
+    .weight_dims = hw_ref_weight_dims,
     .gather = hw_ref_gather,
     .select_rows = hw_ref_select_rows,
     .rmsnorm = hw_ref_rmsnorm,

@@ -19,6 +19,7 @@ hw_status hw_ref_weight_create(hw_device *d, hw_weight **out, const hw_weight_di
 hw_status hw_ref_weight_put(hw_device *d, hw_weight *w, const hw_weight_piece *piece, hw_error *err);
 void hw_ref_weight_destroy(hw_device *d, hw_weight *w);
 size_t hw_ref_weight_bytes(const hw_weight *w);
+const hw_weight_dims *hw_ref_weight_dims(const hw_weight *w);
 hw_status hw_ref_gather(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
                         int n, int first_id, bool accumulate);
 hw_status hw_ref_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,

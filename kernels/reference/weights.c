@@ -61,6 +61,8 @@ size_t hw_ref_weight_bytes(const hw_weight *w)
     return w->dims.n_out * w->dims.n_in * hw_dtype_size(w->dims.dtype);
 }
 
+const hw_weight_dims *hw_ref_weight_dims(const hw_weight *w) { return &w->dims; }
+
 hw_status hw_ref_gather(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
                         int n, int first_id, bool accumulate)
 {

@@ -107,6 +107,24 @@ static void compare(const char *folder, const char *name, const hw_step_traffic 
         }
 }
 
+/* Over all ranks the work is that of one rank, by formula, plus K and V of heads that more than one rank needs. */
+static void compare_work(const char *folder, const char *name, const hw_engine *e, hw_generation_shape shape)
+{
+    const hw_model *m = hw_engine_model(e);
+    hw_work sum = hw_work_phase(hw_engine_work(e), HW_PREFILL);
+    hw_error err;
+    hw_work_add(&sum, hw_work_phase(hw_engine_work(e), HW_DECODE));
+    uint64_t total[2] = {sum.flops - sum.replicated_flops, (uint64_t)hw_engine_info_get(e).n_local_kv_heads};
+    must(hw_comm_all_reduce(comm, (hw_tag){.site = HW_SITE_CONTROL}, total, 2, HW_U64, HW_SUM, &err), &err);
+    char where[4200];
+    snprintf(where, sizeof where, "%s, %s", folder, name);
+    expect_equal("FLOPs of all ranks", where, total[0], hw_plan_generation_flops(m, shape));
+    bool shares = hw_engine_part(e)->heads.first_head % (m->n_heads / m->n_kv_heads) != 0;
+    expect_equal("work is replicated", where, sum.replicated_flops > 0, shares);
+    expect_equal("KV heads are replicated", where, total[1] > (uint64_t)m->n_kv_heads,
+                 hw_comm_n_ranks(comm) > m->n_kv_heads && m->n_kv_heads < m->n_heads);
+}
+
 static void check_generation(const char *folder, const variant *v)
 {
     hw_engine_options o = hw_engine_defaults();
@@ -122,13 +140,13 @@ static void check_generation(const char *folder, const variant *v)
     must(hw_engine_create(&e, comm, folder, &o, &err), &err);
     hw_meter_reset(hw_comm_meter(comm));
     must(hw_generate(e, NULL, prompt, v->n_prompt, &g, &r, &err), &err);
-    hw_plan_generation_traffic(&wanted, hw_engine_model(e), hw_engine_part(e), HW_F32,
-                               (hw_generation_shape){.n_prompt = v->n_prompt,
-                                                     .chunk = v->chunk,
-                                                     .n_steps = r.n_steps,
-                                                     .cache_off = v->policy == HW_KV_OFF},
-                               &v->sampling);
+    hw_generation_shape shape = {.n_prompt = v->n_prompt,
+                                 .chunk = v->chunk,
+                                 .n_steps = r.n_steps,
+                                 .cache_off = v->policy == HW_KV_OFF};
+    hw_plan_generation_traffic(&wanted, hw_engine_model(e), hw_engine_part(e), HW_F32, shape, &v->sampling);
     compare(folder, v->name, &wanted);
+    compare_work(folder, v->name, e, shape);
     hw_tokens_free(&r.tokens);
     hw_engine_destroy(e);
 }

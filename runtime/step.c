@@ -1,0 +1,110 @@
+#include "runtime/step.h"
+
+/* A row at position p meets p + 1 keys; a sequence's rows end at its last position. */
+void hw_step_count_keys(hw_step *s)
+{
+    const hw_batch *b = s->b;
+    for (int r = 0; r < b->n_rows; r++) {
+        uint64_t n = (uint64_t)b->positions[r] + 1;
+        s->n_pairs += n;
+        if (r + 1 == b->n_rows || b->seqs[r + 1] != b->seqs[r]) s->n_keys += n;
+    }
+}
+
+static void count(hw_step *s, hw_work_site site, hw_work w)
+{
+    hw_work_record(&s->e->work, site, s->b->n_prefill_rows, s->b->n_decode_rows, w);
+}
+
+static uint64_t act_bytes(const hw_step *s, uint64_t n) { return n * hw_dtype_size(s->d->act); }
+
+/* Numbers of [n, dim] that are read or written `times` times, and `n_vectors` vectors of [dim] float32. */
+static void count_rows(hw_step *s, int n, uint64_t times, uint64_t n_vectors)
+{
+    const uint64_t dim = (uint64_t)s->m->dim;
+    count(s, HW_WORK_OTHER,
+          (hw_work){.weight_bytes = n_vectors * dim * sizeof(float),
+                    .activation_bytes = act_bytes(s, times * (uint64_t)n * dim)});
+}
+
+hw_status hw_op_matmul(hw_step *s, hw_work_site site, void *out, const void *x, const hw_weight *w,
+                       const float *bias, int n)
+{
+    const hw_weight_dims *dims = s->k->weight_dims(w);
+    const uint64_t n_out = dims->n_out, n_in = dims->n_in, rows = (uint64_t)n;
+    hw_work work = {.flops = 2 * rows * n_out * n_in,
+                    .weight_bytes =
+                        n_out * n_in * hw_dtype_size(dims->dtype) + (bias ? n_out * sizeof(float) : 0),
+                    .activation_bytes = act_bytes(s, rows * (n_in + n_out))};
+    /* A rank that begins inside a group of query heads computes K and V of a head that the rank before it has too. */
+    if (site == HW_WORK_QKV && s->e->part.heads.first_head % s->e->part.heads.n_rep)
+        work.replicated_flops = 2 * rows * n_in * 2 * (uint64_t)s->m->head_dim;
+    count(s, site, work);
+    return s->k->matmul(s->d, NULL, out, x, w, bias, n);
+}
+
+hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_layer kv)
+{
+    const hw_heads h = s->e->part.heads;
+    const uint64_t rows = (uint64_t)s->rows.n_rows, d = (uint64_t)h.head_dim, n_kv = (uint64_t)h.n_kv_heads;
+    const uint64_t rotated = half ? rows * ((uint64_t)h.n_heads + n_kv) * 2 * (uint64_t)half : 0;
+    count(s, HW_WORK_QKV,
+          (hw_work){.kv_bytes = 2 * rows * n_kv * d * hw_dtype_size(kv.dtype),
+                    .activation_bytes = act_bytes(s, 2 * rotated + 2 * rows * n_kv * d)});
+    return s->k->rope_append(s->d, NULL, s->buf->qkv, angles, half, h, &s->rows, kv);
+}
+
+hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
+{
+    const hw_heads h = s->e->part.heads;
+    const uint64_t q = (uint64_t)h.n_heads * (uint64_t)h.head_dim,
+                   kv_width = (uint64_t)h.n_kv_heads * (uint64_t)h.head_dim;
+    /* Scores read q and K, values read V and write the result. */
+    const hw_work half = {.flops = 2 * s->n_pairs * q,
+                          .kv_bytes = s->n_keys * kv_width * hw_dtype_size(kv.dtype),
+                          .activation_bytes = act_bytes(s, (uint64_t)s->rows.n_rows * q)};
+    count(s, HW_WORK_SCORES, half);
+    count(s, HW_WORK_VALUES, half);
+    return s->k->attention(s->d, NULL, s->buf->attn, s->buf->qkv, h, s->m->attn_scale, &s->rows, kv,
+                           s->buf->scratch);
+}
+
+hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, const int32_t *device_ids,
+                       int first_id, bool accumulate)
+{
+    const hw_weight_dims *dims = s->k->weight_dims(table);
+    uint64_t n_read = 0, rows = (uint64_t)s->rows.n_rows;
+    for (uint64_t r = 0; r < rows; r++)
+        n_read += ids[r] >= first_id && (size_t)(ids[r] - first_id) < dims->n_out;
+    count(s, HW_WORK_EMBED,
+          (hw_work){.weight_bytes = n_read * dims->n_in * hw_dtype_size(dims->dtype),
+                    .activation_bytes = act_bytes(s, (accumulate ? 2 : 1) * rows * dims->n_in)});
+    return s->k->gather(s->d, NULL, s->buf->x, table, device_ids, s->rows.n_rows, first_id, accumulate);
+}
+
+hw_status hw_op_activate(hw_step *s, int n, int ffn)
+{
+    count(
+        s, HW_WORK_MLP,
+        (hw_work){.activation_bytes = act_bytes(s, (s->m->gated_mlp ? 3 : 2) * (uint64_t)n * (uint64_t)ffn)});
+    return s->k->activate(s->d, NULL, s->buf->act, s->buf->up, n, ffn, s->m->activation, s->m->gated_mlp);
+}
+
+hw_status hw_op_add_bias_residual(hw_step *s, const float *bias, int n)
+{
+    count_rows(s, n, 3, bias ? 1 : 0);
+    return s->k->add_bias_residual(s->d, NULL, s->buf->x, s->buf->y, bias, n, s->m->dim);
+}
+
+hw_status hw_op_norm(hw_step *s, void *out, const void *x, const float *w, const float *bias, int n)
+{
+    count_rows(s, n, 2, bias ? 2 : 1);
+    if (s->m->norm == HW_NORM_RMS) return s->k->rmsnorm(s->d, NULL, out, x, w, n, s->m->dim, s->m->norm_eps);
+    return s->k->layernorm(s->d, NULL, out, x, w, bias, n, s->m->dim, s->m->norm_eps);
+}
+
+hw_status hw_op_select_rows(hw_step *s, int n)
+{
+    count_rows(s, n, 2, 0);
+    return s->k->select_rows(s->d, NULL, s->buf->y, s->buf->x, s->buf->logit_rows, n, s->m->dim);
+}

@@ -1,0 +1,50 @@
+/* One step of the forward pass: what every op call needs, and the ops with their work counted (runtime/work.h) from the shapes they are
+ * called with. They do what the ops of the same name in kernels.h do, on this step's rows. All functions are Local. */
+#ifndef HW_RUNTIME_STEP_H
+#define HW_RUNTIME_STEP_H
+
+#include "runtime/engine_state.h"
+
+typedef struct hw_step {
+    hw_engine *e;
+    const hw_batch *b;
+    hw_device *d;
+    const hw_kernels *k;
+    const hw_model *m;
+    hw_buffers *buf;
+    hw_rows rows;
+    uint64_t n_pairs,
+        n_keys; /* of attention: rows times the keys each meets; keys of all sequences, each once */
+    hw_error *err;
+} hw_step;
+
+/* Fills in n_pairs and n_keys. */
+void hw_step_count_keys(hw_step *s);
+
+/* RMSNorm or LayerNorm, as the model has it.   out, x [n, dim] D   w, bias [dim] D */
+hw_status hw_op_norm(hw_step *s, void *out, const void *x, const float *w, const float *bias, int n);
+
+/* `site`: whose work it is.   out [n, n_out] D   x [n, n_in] D */
+hw_status hw_op_matmul(hw_step *s, hw_work_site site, void *out, const void *x, const hw_weight *w,
+                       const float *bias, int n);
+
+/* On the buffer qkv. */
+hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_layer kv);
+
+/* From the buffer qkv to the buffer attn. */
+hw_status hw_op_attention(hw_step *s, hw_kv_layer kv);
+
+/* Into x. `ids` [n_rows] on the host and again on the device; rows that are another rank's are not read. */
+hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, const int32_t *device_ids,
+                       int first_id, bool accumulate);
+
+/* The rows of x that have logits, into y [n, dim]. */
+hw_status hw_op_select_rows(hw_step *s, int n);
+
+/* From up [n, 2 ffn] or [n, ffn] to act [n, ffn]. */
+hw_status hw_op_activate(hw_step *s, int n, int ffn);
+
+/* x += y + bias */
+hw_status hw_op_add_bias_residual(hw_step *s, const float *bias, int n);
+
+#endif
