@@ -51,7 +51,8 @@ hw_status hw_stop_push(hw_stop *s, const char *text, size_t n, const char **out,
                        hw_error *err)
 {
     *stopped = false;
-    memmove(s->held, s->held + s->n_given, s->n_held); /* what the last call gave is done with */
+    /* What the last call gave is done with. */
+    if (s->n_held) memmove(s->held, s->held + s->n_given, s->n_held);
     s->n_given = 0;
     if (s->n_held + n > s->capacity || !s->held) {
         size_t capacity = 2 * (s->n_held + n) + 64;
@@ -60,7 +61,7 @@ hw_status hw_stop_push(hw_stop *s, const char *text, size_t n, const char **out,
         s->held = held;
         s->capacity = capacity;
     }
-    memcpy(s->held + s->n_held, text, n);
+    if (n) memcpy(s->held + s->n_held, text, n);
     size_t total = s->n_held + n, first = total;
     for (int i = 0; i < s->n; i++) {
         const char *found = memmem(s->held, total, s->strings[i], strlen(s->strings[i]));
