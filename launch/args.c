@@ -90,6 +90,9 @@ static error_t parse_model(int key, char *arg, struct argp_state *state)
     hw_args *a = state->input;
     if (key == ARGP_KEY_END && !a->model) argp_error(state, "which model? Give its folder with -m FOLDER");
     if (key != 'm') return ARGP_ERR_UNKNOWN;
+    size_t n = strlen(arg);
+    if (!n) argp_error(state, "the model folder's name is empty");
+    while (n > 1 && arg[n - 1] == '/') arg[--n] = '\0'; /* as completion leaves it */
     a->model = arg;
     return 0;
 }
@@ -113,11 +116,15 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
         break;
     case OPT_DUMMY_SEED:
         o->dummy_seed = (uint64_t)hw_args_int("--dummy-seed", arg, 0, LONG_MAX, state);
+        a->has_dummy_seed = true;
         break;
     case OPT_LOAD_FORMAT:
         if (strcmp(arg, "auto") && strcmp(arg, "safetensors") && strcmp(arg, "dummy"))
             argp_error(state, "--load-format is '%s', wanted auto, safetensors or dummy", arg);
         o->dummy = !strcmp(arg, "dummy");
+        break;
+    case ARGP_KEY_END:
+        if (a->has_dummy_seed && !o->dummy) argp_error(state, "--dummy-seed is for --load-format dummy");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -273,9 +280,9 @@ void hw_args_parse(hw_args *out, const struct argp *own, const struct argp *cons
     char name[64];
     snprintf(name, sizeof name, "headway %s", argv[0]);
     argv[0] = name;
-    argp_err_exit_status = 2;
-    /* All ranks read the same arguments and come to the same end; one of them says so. */
+    /* All ranks read the same arguments and come to the same end; one of them says so, and has the exit code (main.c). */
     int silenced = hw_comm_launched_rank() > 0, kept[2] = {-1, -1};
+    argp_err_exit_status = silenced ? 0 : 2;
     if (silenced) {
         int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
         for (int fd = 1; fd <= 2; fd++) kept[fd - 1] = dup(fd), dup2(null, fd);

@@ -14,6 +14,7 @@ typedef struct hw_args {
     /* model and engine */
     const char *model, *comm, *load_format;
     hw_engine_options engine;
+    bool has_dummy_seed;
     /* prompt: at most one of them */
     const char *prompt, *file, *token_list;
     bool read_stdin; /* the argument "-" */

@@ -1,7 +1,10 @@
 /* The program `headway`: finds the subcommand, runs it, says what went wrong. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "launch/commands.h"
 #include "launch/version.h"
@@ -36,11 +39,30 @@ static void print_usage(FILE *f)
                "6 device or collective library.\n");
 }
 
+/* Help is printed without looking whether it arrives, and that a disk is full may show when the last of it is written. */
+static void check_output(int status, void *unused)
+{
+    (void)unused;
+    if (status) return; /* has been told */
+    const int failed = ferror(stdout);
+    if (!fflush(stdout) && !failed) return;
+    fprintf(stderr, "headway: cannot write to standard output: %s\n", strerror(errno ? errno : EIO));
+    _exit(1);
+}
+
+/* Ranks that fail together hold the same message, and one of them prints it. That one has the exit code as well: mpirun kills all ranks
+ * once one has failed, and would now and then kill the one that is about to speak. A failure that the others need not have heard of is
+ * any rank's to report. */
+static int exit_code(hw_status st, int prints)
+{
+    return prints || st >= HW_ERR_DEVICE ? hw_exit_code(st) : 0;
+}
+
 int main(int argc, char **argv)
 {
-    /* Ranks that fail together hold the same message: one of them prints it. */
     const int prints = hw_comm_launched_rank() == 0;
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of the write */
+    on_exit(check_output, NULL);
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))) {
         if (prints) print_usage(stdout);
         return 0;
@@ -54,9 +76,11 @@ int main(int argc, char **argv)
         hw_error err = {{0}};
         hw_status st = commands[i].run(argc - 1, argv + 1, &err);
         if (st && prints) fprintf(stderr, "headway: %s\n", err.message);
-        return hw_exit_code(st);
+        return exit_code(st, prints);
     }
-    if (prints && argc > 1) fprintf(stderr, "headway: there is no subcommand '%s'\n\n", argv[1]);
-    if (prints) print_usage(stderr);
+    if (!prints) return 0;
+    if (argc > 1)
+        fprintf(stderr, "headway: there is no subcommand '%s'; 'headway --help' lists them\n", argv[1]);
+    else print_usage(stderr);
     return 2;
 }
