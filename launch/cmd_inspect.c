@@ -139,7 +139,9 @@ hw_status hw_cmd_inspect(int argc, char **argv, hw_error *err)
     folder f = {0};
     hw_args_parse(&a, &own, groups, argc, argv);
     if (hw_comm_launched_rank() > 0) return HW_OK;
+    hw_part part;
     hw_status st = open_folder(&f, a.model, err);
+    if (!st) st = hw_part_create(&part, &f.model, 0, a.ranks, err); /* before anything is printed */
     if (!st) st = a.json ? print_json_report(&f, err) : print_text(&f, err);
     if (!st && !a.json && a.ranks > 1) st = print_ranks(&f, a.ranks, err);
     hw_checkpoint_close(f.checkpoint);

@@ -44,7 +44,7 @@ hw_status hw_cmd_tokenize(int argc, char **argv, hw_error *err)
     hw_args_parse(&a, &tokenize_argp, groups, argc, argv);
     if (silent()) return HW_OK;
     if (a.token_list) return hw_fail(err, HW_ERR_INVALID, "--tokens is for detokenize; give tokenize a text");
-    hw_status st = hw_tokenizer_open(&tokenizer, a.model, err);
+    hw_status st = hw_open_tokenizer(&tokenizer, a.model, err);
     if (!st) st = hw_read_prompt_text(&a, &text, &n, err);
     if (!st) st = hw_tokenizer_encode(tokenizer, text, n, !a.no_special, &tokens, err);
     if (!st) st = a.json ? print_ids_json(tokenizer, &tokens, err) : print_ids(&tokens, err);
@@ -76,7 +76,7 @@ hw_status hw_cmd_detokenize(int argc, char **argv, hw_error *err)
     size_t n = 0;
     hw_args_parse(&a, &detokenize_argp, groups, argc, argv);
     if (silent()) return HW_OK;
-    hw_status st = hw_tokenizer_open(&tokenizer, a.model, err);
+    hw_status st = hw_open_tokenizer(&tokenizer, a.model, err);
     if (!st) st = read_ids(&a, &tokens, err);
     if (!st) st = hw_tokenizer_decode(tokenizer, tokens.ids, tokens.n, false, &text, &n, err);
     if (!st && a.json) st = hw_print_json(json_pack("{s:o}", "text", json_stringn(text, n)), err);

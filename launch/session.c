@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "launch/output.h"
-#include "runtime/base/json.h"
+#include "runtime/checkpoint.h"
 
 enum { MAX_PROMPT_BYTES = 1 << 30 };
 
@@ -29,16 +29,19 @@ hw_status hw_parse_token_list(hw_tokens *out, const char *text, hw_error *err)
     return HW_OK;
 }
 
-static hw_status read_stdin(char **text, size_t *n_bytes, hw_error *err)
+/* To the end, whatever it is: a file, a pipe, a terminal. */
+static hw_status read_stream(char **text, size_t *n_bytes, FILE *f, const char *name, hw_error *err)
 {
     size_t capacity = 1 << 16, n = 0;
     char *buffer = malloc(capacity + 1);
     while (buffer) {
-        size_t got = fread(buffer + n, 1, capacity - n, stdin);
+        size_t got = fread(buffer + n, 1, capacity - n, f);
         n += got;
-        if (n > MAX_PROMPT_BYTES || ferror(stdin)) {
+        if (n > MAX_PROMPT_BYTES || ferror(f)) {
+            int code = errno;
             free(buffer);
-            return hw_fail(err, HW_ERR_INVALID, "standard input: cannot read it, or it is larger than 1 GiB");
+            return hw_fail(err, HW_ERR_INVALID, "%s: cannot read: %s", name,
+                           ferror(f) ? strerror(code) : "larger than 1 GiB");
         }
         if (!got) break;
         if (n < capacity) continue;
@@ -46,7 +49,7 @@ static hw_status read_stdin(char **text, size_t *n_bytes, hw_error *err)
         if (!more) free(buffer);
         buffer = more;
     }
-    if (!buffer) return hw_fail(err, HW_ERR_NO_MEMORY, "standard input: no memory for %zu bytes", capacity);
+    if (!buffer) return hw_fail(err, HW_ERR_NO_MEMORY, "%s: no memory for %zu bytes", name, capacity);
     buffer[n] = '\0';
     *text = buffer;
     *n_bytes = n;
@@ -57,8 +60,15 @@ hw_status hw_read_prompt_text(const hw_args *a, char **text, size_t *n_bytes, hw
 {
     *text = NULL;
     *n_bytes = 0;
-    if (a->read_stdin || (a->file && !strcmp(a->file, "-"))) return read_stdin(text, n_bytes, err);
-    if (a->file) return hw_file_read(text, n_bytes, a->file, MAX_PROMPT_BYTES, HW_ERR_INVALID, err);
+    if (a->read_stdin || (a->file && !strcmp(a->file, "-")))
+        return read_stream(text, n_bytes, stdin, "standard input", err);
+    if (a->file) {
+        FILE *f = fopen(a->file, "re");
+        if (!f) return hw_fail(err, HW_ERR_INVALID, "%s: cannot open: %s", a->file, strerror(errno));
+        hw_status st = read_stream(text, n_bytes, f, a->file, err);
+        fclose(f);
+        return st;
+    }
     if (!a->prompt)
         return hw_fail(err, HW_ERR_INVALID,
                        "no prompt: give one with -p TEXT, -f FILE, --tokens 1,2,3, or - for standard input");
@@ -97,12 +107,30 @@ static bool has_tokenizer(const char *folder)
     return !access(path, F_OK);
 }
 
+hw_status hw_open_tokenizer(hw_tokenizer **out, const char *folder, hw_error *err)
+{
+    hw_status st = hw_checkpoint_check_folder(folder, err);
+    return st ? st : hw_tokenizer_open(out, folder, err);
+}
+
+/* Ids need no tokenizer, but where there is one, what comes out is text. */
+static hw_status open_tokenizer(hw_session *s, const hw_args *a, hw_error *err)
+{
+    if (has_tokenizer(a->model)) return hw_tokenizer_open(&s->tokenizer, a->model, err);
+    hw_status st = hw_checkpoint_check_folder(a->model, err);
+    if (st || a->token_list) return st;
+    return hw_fail(err, HW_ERR_MODEL,
+                   "%s/tokenizer.json: No such file or directory; without it give the prompt as token ids, "
+                   "--tokens 1,2,3",
+                   a->model);
+}
+
 hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err)
 {
     hw_status st = hw_comm_create(&s->comm, a->comm, err);
     if (st) return st;
     s->rank = hw_comm_rank(s->comm);
-    if (!a->token_list || has_tokenizer(a->model)) st = hw_tokenizer_open(&s->tokenizer, a->model, err);
+    st = open_tokenizer(s, a, err);
     if (!st) st = hw_generation_config_open(&s->generation, a->model, err);
     if (!st && s->rank == 0) st = read_prompt(s, a, err);
     st = hw_comm_agree(s->comm, st, err);

@@ -25,6 +25,9 @@ hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
 
 void hw_session_close(hw_session *s);
 
+/* Local. hw_tokenizer_open for a folder that may not be there. The caller owns *out. */
+hw_status hw_open_tokenizer(hw_tokenizer **out, const char *folder, hw_error *err);
+
 /* Local. Reads "1,2,3". Errors: HW_ERR_INVALID. */
 hw_status hw_parse_token_list(hw_tokens *out, const char *text, hw_error *err);
 

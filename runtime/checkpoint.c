@@ -230,7 +230,7 @@ static hw_status list_tensors(hw_checkpoint *c, const char *folder, hw_error *er
     return HW_OK;
 }
 
-static hw_status check_folder(const char *folder, hw_error *err)
+hw_status hw_checkpoint_check_folder(const char *folder, hw_error *err)
 {
     struct stat info;
     if (stat(folder, &info))
@@ -246,7 +246,7 @@ static hw_status check_folder(const char *folder, hw_error *err)
 static hw_status open_folder(hw_checkpoint *c, const char *folder, hw_error *err)
 {
     struct stat info;
-    hw_status st = check_folder(folder, err);
+    hw_status st = hw_checkpoint_check_folder(folder, err);
     if (st) return st;
     char *index = join(folder, INDEX_NAME), *single = join(folder, SINGLE_NAME);
     if (!index || !single) st = no_memory(folder, err);

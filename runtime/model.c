@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/checkpoint.h"
+
 static hw_status find_architecture(const hw_architecture **out, hw_json_at at)
 {
     const char *type = NULL;
@@ -79,7 +81,8 @@ hw_status hw_model_open(hw_model *out, const char *folder, hw_error *err)
     if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path)
         return hw_fail(err, HW_ERR_MODEL, "the name of the model folder is longer than %zu bytes",
                        sizeof path);
-    hw_status st = hw_json_load(&config, path, MAX_CONFIG_BYTES, HW_ERR_MODEL, err);
+    hw_status st = hw_checkpoint_check_folder(folder, err);
+    if (!st) st = hw_json_load(&config, path, MAX_CONFIG_BYTES, HW_ERR_MODEL, err);
     if (st) return st;
     st = hw_model_from_config(out, config, path, err);
     json_decref(config);
