@@ -93,6 +93,8 @@ typedef struct hw_kernels {
     void (*free)(hw_device *d, void *p);
     hw_status (*copy_in)(hw_device *d, hw_stream *s, void *dst /* D */, const void *src, size_t n_bytes);
     hw_status (*copy_out)(hw_device *d, hw_stream *s, void *dst, const void *src /* D */, size_t n_bytes);
+    hw_status (*copy)(hw_device *d, hw_stream *s, void *dst /* D */, const void *src /* D */,
+                      size_t n_bytes); /* do not overlap */
     hw_status (*synchronize)(hw_device *d, hw_stream *s,
                              hw_error *err); /* waits; reports what went wrong since the last */
 

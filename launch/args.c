@@ -19,6 +19,8 @@ enum {
     OPT_DTYPE,
     OPT_KV_CACHE,
     OPT_KV_DTYPE,
+    OPT_KV_MEMORY,
+    OPT_NO_SHARING,
     OPT_BLOCK,
     OPT_CONTEXT,
     OPT_ROWS,
@@ -80,9 +82,26 @@ static void one_prompt(const hw_args *a, struct argp_state *state)
 
 static hw_kv_policy to_policy(const char *text, struct argp_state *state)
 {
-    if (!strcmp(text, "off")) return HW_KV_OFF;
-    if (strcmp(text, "paged")) argp_error(state, "--kv-cache is '%s', wanted paged or off", text);
+    static const hw_kv_policy all[] = {HW_KV_PAGED, HW_KV_GROWING, HW_KV_CONTIGUOUS, HW_KV_OFF};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (!strcmp(text, hw_kv_policy_name(all[i]))) return all[i];
+    argp_error(state, "--kv-cache is '%s', wanted paged, growing, contiguous or off", text);
     return HW_KV_PAGED;
+}
+
+/* "auto" is 0. A number of bytes, or of K, M, G or T: powers of 1024, as memory is counted. */
+static uint64_t to_memory(const char *name, const char *text, struct argp_state *state)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    if (!strcmp(text, "auto")) return 0;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    int shift = unit ? 10 * (int)(unit - units + 1) : 0;
+    if (errno || end == text || *text == '-' || (*end && (!unit || end[1])) || !n || n > UINT64_MAX >> shift)
+        argp_error(state, "%s is '%s', wanted auto, or bytes as in 1073741824, 1024M or 1G", name, text);
+    return (uint64_t)n << shift;
 }
 
 static error_t parse_model(int key, char *arg, struct argp_state *state)
@@ -108,6 +127,8 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
     case OPT_COMM: a->comm = arg; break;
     case OPT_DTYPE: o->dtype = to_dtype("--dtype", arg, state); break;
     case OPT_KV_CACHE: o->kv_policy = to_policy(arg, state); break;
+    case OPT_KV_MEMORY: o->kv_bytes = to_memory("--kv-cache-memory", arg, state); break;
+    case OPT_NO_SHARING: o->no_prefix_sharing = true; break;
     case OPT_KV_DTYPE: o->kv_dtype = to_dtype("--kv-cache-dtype", arg, state); break;
     case OPT_BLOCK: o->block_tokens = (int)hw_args_int("--block-size", arg, 1, 1024, state); break;
     case OPT_CONTEXT: o->max_seq_len = (int)hw_args_int("--max-model-len", arg, 1, INT_MAX, state); break;
@@ -197,10 +218,18 @@ static const struct argp_option engine_options[] = {
     {0, 0, 0, 0, "Engine:", 2},
     {"threads", 't', "N", 0, "Threads of each rank (1)", 0},
     {"dtype", OPT_DTYPE, "TYPE", 0, "Keep weights as auto (as stored), float32, float16 or bfloat16", 0},
-    {"kv-cache", OPT_KV_CACHE, "POLICY", 0, "paged, or off: run the whole prefix at every step (paged)", 0},
+    {"kv-cache", OPT_KV_CACHE, "POLICY", 0,
+     "paged; contiguous: room for the longest sequence up front; growing: one piece, doubled and copied when "
+     "full; off: run the whole prefix at every step (paged)",
+     0},
+    {"kv-cache-memory", OPT_KV_MEMORY, "BYTES", 0,
+     "Size of each rank's cache: bytes, also as 512M or 2G, or auto: what the longest sequence needs (auto)",
+     0},
+    {"no-prefix-sharing", OPT_NO_SHARING, 0, 0,
+     "Paged: compute every prompt, also where the cache holds an equal beginning", 0},
     {"kv-cache-dtype", OPT_KV_DTYPE, "TYPE", 0,
      "Type of cached keys and values: auto (as the weights), float32, ...", 0},
-    {"block-size", OPT_BLOCK, "N", 0, "Tokens of a cache block (16)", 0},
+    {"block-size", OPT_BLOCK, "N", 0, "Tokens of a cache block, paged and growing (16)", 0},
     {"max-model-len", OPT_CONTEXT, "N", 0,
      "Longest sequence, prompt and output (what the model allows, at most 4096)", 0},
     {"max-num-batched-tokens", OPT_ROWS, "N", 0, "Rows of one step: longer prompts are run in chunks (512)",

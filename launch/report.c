@@ -27,6 +27,25 @@ static void report_work(FILE *f, const char *phase, hw_work w, double seconds)
             hw_format_bytes(text[3], (double)hw_work_bytes(w) * rate));
 }
 
+/* What the cache held at the end. With the cache off its blocks are scratch, and no byte of them was read by a later step. */
+static void print_cache(FILE *f, const hw_generate_result *r)
+{
+    const hw_kv_usage u = r->kv;
+    char text[3][16];
+    fprintf(f, "KV cache %-13s %s of %s reserved", hw_kv_policy_name(u.policy),
+            hw_format_bytes(text[0], (double)u.reserved_bytes),
+            hw_format_bytes(text[1], (double)u.capacity_bytes));
+    if (u.policy == HW_KV_OFF) {
+        fprintf(f, " as scratch, rewritten by every step\n");
+        return;
+    }
+    fprintf(f, ": %s used (%llu B per token), %s wasted", hw_format_bytes(text[0], (double)u.used_bytes),
+            (unsigned long long)u.bytes_per_token, hw_format_bytes(text[1], (double)u.wasted_bytes));
+    if (r->n_cached) fprintf(f, "; %d prompt tokens found", r->n_cached);
+    if (u.copied_bytes) fprintf(f, "; %s copied", hw_format_bytes(text[2], (double)u.copied_bytes));
+    fprintf(f, "\n");
+}
+
 void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
 {
     const hw_engine_info info = hw_engine_info_get(e);
@@ -60,6 +79,7 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
             hw_format_bytes(text[0], (double)info.kv_bytes));
     report_work(f, "prefill", hw_work_phase(hw_engine_work(e), HW_PREFILL), r->prefill_seconds);
     if (r->n_steps) report_work(f, "decode", hw_work_phase(hw_engine_work(e), HW_DECODE), r->decode_seconds);
+    print_cache(f, r);
     fprintf(f, "rank 0                 weights %s, peak resident %s\n",
             hw_format_bytes(text[0], (double)info.weight_bytes),
             hw_format_bytes(text[1], (double)hw_memory_peak()));
@@ -108,6 +128,19 @@ json_t *hw_report_work_json(const hw_engine *e)
                                       (json_int_t)hw_work_bytes(w), "flops_per_byte", hw_work_intensity(w)));
     }
     return report;
+}
+
+json_t *hw_report_kv_json(const hw_generate_result *r)
+{
+    const hw_kv_usage u = r->kv;
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:i, s:i, s:i}", "policy",
+                     hw_kv_policy_name(u.policy), "bytes_per_token", (json_int_t)u.bytes_per_token,
+                     "capacity_bytes", (json_int_t)u.capacity_bytes, "reserved_bytes",
+                     (json_int_t)u.reserved_bytes, "used_bytes", (json_int_t)u.used_bytes, "wasted_bytes",
+                     (json_int_t)u.wasted_bytes, "shared_bytes", (json_int_t)u.shared_bytes, "peak_bytes",
+                     (json_int_t)u.peak_bytes, "copied_bytes", (json_int_t)u.copied_bytes, "block_tokens",
+                     u.block_tokens, "blocks", u.n_blocks, "free_blocks", u.n_free, "cached_blocks",
+                     u.n_cached, "found_tokens", r->n_cached);
 }
 
 json_t *hw_report_timing_json(const hw_generate_result *r)

@@ -20,6 +20,8 @@ json_t *hw_report_traffic_json(hw_engine *e);
 /* Work of this rank (runtime/work.h): {"rank":.., "sites":{"qkv":{"prefill":{flops, replicated_flops, weight_bytes, kv_bytes, activation_bytes},
  * "decode":..}}, "prefill":{flops, bytes, flops_per_byte}, "decode":..}; NULL is "no memory". */
 json_t *hw_report_work_json(const hw_engine *e);
+/* The cache as it was when the last token was there. */
+json_t *hw_report_kv_json(const hw_generate_result *r);
 json_t *hw_report_timing_json(const hw_generate_result *r);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/engine_state.h"
+#include "runtime/kv_capacity.h"
 #include "runtime/memory.h"
 #include "runtime/sizes.h"
 
@@ -18,8 +19,6 @@ hw_engine_options hw_engine_defaults(void)
                                .max_batch_rows = 512,
                                .max_logit_rows = 1};
 }
-
-const char *hw_kv_policy_name(hw_kv_policy policy) { return policy == HW_KV_OFF ? "off" : "paged"; }
 
 /* ---- buffers */
 
@@ -82,26 +81,26 @@ static hw_status read_config(hw_engine *e, const char *folder, hw_error *err)
 {
     hw_status st = hw_model_open(&e->model, folder, err);
     if (!st) st = hw_options_settle(&e->options, &e->model, err);
-    if (!st) e->max_blocks = hw_options_max_blocks(&e->options);
+    if (!st) e->shape = hw_options_kv_shape(&e->options);
     if (!st) st = hw_part_create(&e->part, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
     if (!st) st = make_device(e, err);
     return st;
 }
 
-/* What cannot fit is refused before gigabytes are read. */
-static hw_status check_memory(hw_engine *e, hw_error *err)
+/* Collective, whatever `st` is on this rank: how many blocks the cache gets. */
+static hw_status settle_capacity(hw_engine *e, hw_status st, hw_error *err)
 {
-    const hw_rank_memory need = hw_rank_memory_of(&e->options, &e->model, &e->part, e->device);
-    const uint64_t available = hw_memory_available() / (uint64_t)hw_comm_n_local_ranks(e->comm);
-    const double mib = 1.0 / (1 << 20);
-    if (need.total != UINT64_MAX && need.total <= available) return HW_OK;
-    return hw_fail(err, HW_ERR_NO_MEMORY,
-                   "not enough memory: rank %d needs %.0f MiB (weights %.0f, KV cache %.0f, buffers %.0f), "
-                   "its share of what this "
-                   "host has free is %.0f MiB; use more hosts, or lower --max-model-len",
-                   e->part.rank, ((double)need.weights + (double)need.kv + (double)need.buffers) * mib,
-                   (double)need.weights * mib, (double)need.kv * mib, (double)need.buffers * mib,
-                   (double)available * mib);
+    const hw_engine_options *o = &e->options;
+    const hw_rank_memory need = hw_rank_memory_of(o, &e->model, &e->part, e->device);
+    const hw_kv_dims dims = hw_options_kv_dims(o, &e->model, &e->part);
+    const hw_kv_request r = {.dims = dims,
+                             .min_blocks = o->kv_bytes ? dims.n_blocks : e->shape.seq_blocks,
+                             .kv_bytes = o->kv_bytes,
+                             .weight_bytes = need.weights,
+                             .buffer_bytes = need.buffers,
+                             .available_bytes =
+                                 hw_memory_available() / (uint64_t)hw_comm_n_local_ranks(e->comm)};
+    return hw_kv_capacity(&e->shape.n_blocks, e->comm, st, &r, err);
 }
 
 static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
@@ -113,7 +112,11 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
                                   .progress = o->progress,
                                   .progress_user = o->progress_user};
     hw_status st = hw_weights_load(&e->weights, e->device, &e->model, &e->part, c, &load, err);
-    if (!st) st = hw_kv_cache_create(&e->kv, e->device, hw_options_kv_dims(o, &e->model, &e->part), err);
+    hw_kv_dims dims = hw_options_kv_dims(o, &e->model, &e->part);
+    dims.n_blocks = e->shape.n_blocks; /* what all ranks have room for */
+    if (!st)
+        st = hw_kv_cache_create(&e->kv, e->device, o->kv_policy, dims, e->shape.seq_blocks,
+                                !o->no_prefix_sharing, err);
     if (!st) st = make_buffers(e, err);
     if (!st)
         st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->part.n_ranks,
@@ -148,10 +151,9 @@ static hw_status create(hw_engine *e, const char *folder, hw_error *err)
         e->options.dtype = hw_weights_dtype(&e->model, c, e->options.dtype);
         if (e->options.kv_dtype == HW_DTYPE_NONE) e->options.kv_dtype = e->options.dtype;
         e->checkpoint_bytes = c ? hw_checkpoint_total_bytes(c) : 0;
-        st = check_memory(e, err);
     }
     if (!st) st = make_rope(e, err);
-    st = hw_comm_agree(e->comm, st, err);
+    st = settle_capacity(e, st, err);
     if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
     hw_checkpoint_close(c);
     if (!st) st = hw_meter_set_layers(hw_comm_meter(e->comm), e->model.n_layers, err);
@@ -222,7 +224,8 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .n_local_heads = e->part.heads.n_heads,
                             .n_local_kv_heads = e->part.heads.n_kv_heads,
                             .max_seq_len = e->options.max_seq_len,
-                            .block_tokens = e->options.block_tokens,
+                            .block_tokens = e->shape.block_tokens,
+                            .n_kv_blocks = e->shape.n_blocks,
                             .max_batch_rows = e->options.max_batch_rows,
                             .max_logit_rows = e->options.max_logit_rows,
                             .kv_policy = e->options.kv_policy,
@@ -243,6 +246,7 @@ const hw_model *hw_engine_model(const hw_engine *e) { return &e->model; }
 const hw_part *hw_engine_part(const hw_engine *e) { return &e->part; }
 const hw_work_table *hw_engine_work(const hw_engine *e) { return &e->work; }
 void hw_engine_work_reset(hw_engine *e) { e->work = (hw_work_table){0}; }
+hw_kv_usage hw_engine_kv_usage(const hw_engine *e) { return hw_kv_cache_usage(e->kv); }
 
 /* ---- steps */
 
@@ -251,6 +255,7 @@ hw_status hw_engine_step(hw_engine *e, const hw_batch *b, hw_error *err)
     if (!b->n_rows) return hw_fail(err, HW_ERR_INVALID, "a step without rows");
     hw_status st = hw_forward(e, b, err);
     e->last = st ? NULL : b;
+    if (!st) hw_batch_done(b);
     return st;
 }
 

@@ -29,9 +29,30 @@ struct hw_model;
 struct hw_part;
 
 typedef enum hw_kv_policy {
-    HW_KV_PAGED, /* blocks from a pool, a table per sequence */
-    HW_KV_OFF,   /* no cache: every step runs the sequence's whole prefix again */
+    HW_KV_PAGED,      /* blocks from a pool, a table per sequence; equal prefixes share full blocks */
+    HW_KV_OFF,        /* no cache: every step runs the sequence's whole prefix again */
+    HW_KV_CONTIGUOUS, /* one block of max_seq_len tokens per sequence, taken when it is created */
+    HW_KV_GROWING,    /* one piece per sequence, doubled and copied when full */
 } hw_kv_policy;
+
+const char *hw_kv_policy_name(hw_kv_policy policy); /* "paged", "off", "contiguous", "growing" */
+
+/* Bytes of this rank's cache. A block takes 2 * n_layers * n_local_kv_heads * head_dim * block_tokens * (bytes of a number); all the
+ * others are multiples of it. Plain. */
+typedef struct hw_kv_usage {
+    hw_kv_policy policy;
+    uint64_t bytes_per_token;
+    uint64_t capacity_bytes; /* all blocks, taken from the device when the engine was created */
+    uint64_t reserved_bytes; /* blocks that sequences hold, each counted once */
+    uint64_t
+        used_bytes; /* tokens in them, each counted once. With the cache off they are scratch: rewritten by every step */
+    uint64_t wasted_bytes; /* reserved - used */
+    uint64_t shared_bytes; /* what the sequences would hold more if each had its own copy */
+    uint64_t peak_bytes;   /* the most that was ever reserved; counts both sides of a copy */
+    uint64_t copied_bytes; /* moved so far: growing, forking, and copies on write */
+    int block_tokens, n_blocks;
+    int n_free, n_cached; /* blocks: empty; held by nobody but findable, given up when no other is free */
+} hw_kv_usage;
 
 /* Plain; hw_engine_defaults fills it in. Equal on all ranks, but for the progress function. */
 typedef struct hw_engine_options {
@@ -40,12 +61,15 @@ typedef struct hw_engine_options {
     hw_dtype dtype;     /* of weights; HW_DTYPE_NONE: as stored */
     hw_dtype kv_dtype;  /* of the cache; HW_DTYPE_NONE: as the weights */
     hw_kv_policy kv_policy;
-    int block_tokens;   /* positions per cache block, 1 to 1024 */
-    int max_seq_len;    /* longest sequence; 0: what the model allows, at most 4096 */
-    int max_seqs;       /* sequences at once */
-    int max_batch_rows; /* rows of one step (with the cache off at least max_seq_len) */
-    int max_logit_rows; /* rows of one step that can have logits; at least max_seqs */
-    bool dummy;         /* random weights from config.json alone */
+    int block_tokens; /* positions per cache block, 1 to 1024; contiguous takes max_seq_len instead */
+    uint64_t
+        kv_bytes; /* per rank, rounded down to blocks; 0: what max_seqs full sequences need, or what memory has left for it */
+    bool no_prefix_sharing; /* paged: every sequence computes its own prompt, equal or not */
+    int max_seq_len;        /* longest sequence; 0: what the model allows, at most 4096 */
+    int max_seqs;           /* sequences at once */
+    int max_batch_rows;     /* rows of one step (with the cache off at least max_seq_len) */
+    int max_logit_rows;     /* rows of one step that can have logits; at least max_seqs */
+    bool dummy;             /* random weights from config.json alone */
     uint64_t dummy_seed;
     void (*progress)(void *user, uint64_t done_bytes,
                      uint64_t total_bytes); /* while loading, on every rank; may be NULL */
@@ -53,7 +77,6 @@ typedef struct hw_engine_options {
 } hw_engine_options;
 
 hw_engine_options hw_engine_defaults(void);
-const char *hw_kv_policy_name(hw_kv_policy policy); /* "paged", "off" */
 
 /* Collective. Reads config.json and this rank's part of the weights. `comm` is borrowed and must outlive the engine. On HW_OK the
  * caller owns *out (hw_engine_destroy). On failure every rank gets the same status and message.
@@ -69,7 +92,7 @@ typedef struct hw_engine_info {
     int rank, n_ranks, n_threads;
     int n_layers, n_heads, n_kv_heads, head_dim, dim, ffn_dim, vocab_size;
     int n_local_heads, n_local_kv_heads;
-    int max_seq_len, block_tokens, max_batch_rows, max_logit_rows;
+    int max_seq_len, block_tokens, n_kv_blocks, max_batch_rows, max_logit_rows;
     hw_kv_policy kv_policy;
     hw_dtype dtype, kv_dtype;
     uint64_t n_params;
@@ -89,14 +112,25 @@ const struct hw_part *hw_engine_part(const hw_engine *e);   /* borrowed: what th
 const hw_work_table *hw_engine_work(const hw_engine *e);
 void hw_engine_work_reset(hw_engine *e);
 
+/* Local. What the cache holds now. Counts of blocks are equal on all ranks; bytes are those of this rank's heads. */
+hw_kv_usage hw_engine_kv_usage(const hw_engine *e);
+
 /* ---- sequences */
 
 /* An empty sequence of at most `max_tokens` tokens (0: the engine's max_seq_len). On HW_OK the caller owns *out (hw_sequence_destroy, before
- * the engine). Errors: HW_ERR_NO_MEMORY, HW_ERR_INVALID (longer than the engine allows). */
+ * the engine). Errors: HW_ERR_NO_MEMORY, HW_ERR_CACHE_FULL (contiguous), HW_ERR_INVALID (longer than the engine allows). */
 hw_status hw_sequence_create(hw_sequence **out, hw_engine *e, int max_tokens, hw_error *err);
 void hw_sequence_destroy(hw_sequence *s); /* NULL is fine; its blocks go back to the pool */
 int hw_sequence_n_tokens(const hw_sequence *s);
 const int32_t *hw_sequence_tokens(const hw_sequence *s); /* borrowed, until the next call on the sequence */
+
+/* A second sequence that goes on from the same tokens, of the same greatest length: for drawing several continuations of one prompt.
+ * A paged cache shares all blocks, and the first of them to write into a shared block gets a copy of it; contiguous and growing copy the content at
+ * once. On HW_OK the caller owns *out. Errors: HW_ERR_NO_MEMORY, HW_ERR_CACHE_FULL, HW_ERR_INVALID (tokens of `src` wait for a step). */
+hw_status hw_sequence_fork(hw_sequence **out, const hw_sequence *src, hw_error *err);
+
+/* Tokens whose keys and values were found in the cache, so that no step ran them. A fork begins with 0. */
+int hw_sequence_n_cached(const hw_sequence *s);
 
 /* ---- steps */
 
@@ -109,7 +143,9 @@ void hw_batch_clear(hw_batch *b);
 
 /* Adds `n` new tokens of a sequence to the step, and the sequence takes them in. A sequence can be in a batch once. Logits are
  * asked for after the last of them, after each, or not at all; rows of logits come in the order they were asked for.
- * Errors: HW_ERR_INVALID (token out of range, longer than the context, batch full), HW_ERR_NO_MEMORY (no cache blocks left). After an error
+ * Where a paged cache holds the keys and values of these tokens already, because another sequence began with the same ones, they become
+ * no rows; rows with logits, and at least the last token, always run. The logits have the same bits either way.
+ * Errors: HW_ERR_INVALID (token out of range, longer than the context, batch full), HW_ERR_CACHE_FULL, HW_ERR_NO_MEMORY. After an error
  * the sequence and the batch are as before. */
 hw_status hw_batch_add(hw_batch *b, hw_sequence *s, const int32_t *tokens, int n, hw_logits_wanted wanted,
                        hw_error *err);

@@ -21,7 +21,7 @@ typedef struct hw_buffers {
     void *scratch; /* of the attention op */
     int32_t *tokens, *positions, *seqs; /* [R] */
     int32_t *logit_rows;                /* [L] */
-    int32_t *block_tables;              /* [max_seqs, max_blocks] */
+    int32_t *block_tables;              /* [max_seqs, shape.seq_blocks] */
     size_t n_bytes;
 } hw_buffers;
 
@@ -35,7 +35,7 @@ struct hw_engine {
     hw_kv_cache *kv;
     float *inv_freq; /* [rotary_dim / 2] on the device; NULL without RoPE */
     hw_buffers buffers;
-    int max_blocks;       /* per sequence */
+    hw_kv_shape shape;    /* how the cache is cut; n_blocks is settled by all ranks together */
     const hw_batch *last; /* the batch of the last step: whose logits are in the buffers */
     struct hw_sampler *sampler;
     bool cancelled;
@@ -48,6 +48,8 @@ struct hw_sequence {
     hw_engine *engine;
     int32_t *tokens; /* [max_tokens] */
     int n_tokens, max_tokens;
+    int n_computed; /* tokens whose keys and values are in the cache; the others wait for a step */
+    int n_cached;   /* of them: found, not computed */
     hw_kv_table table;
 };
 
@@ -61,7 +63,7 @@ struct hw_batch {
     int32_t *logit_rows;                /* [L] */
     hw_sequence **logit_seqs;           /* [L] whose row it is */
     hw_sequence **sequences;            /* [max_seqs] */
-    int32_t *block_tables;              /* [max_seqs, max_blocks] */
+    int32_t *block_tables;              /* [max_seqs, shape.seq_blocks] */
 };
 
 /* Collective. The forward pass, see forward.c. */
@@ -69,6 +71,9 @@ hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err);
 
 /* Best candidates of each rank that top-p gathers at first; four times as many when they do not hold enough mass. */
 enum { HW_FIRST_CANDIDATES = 64 };
+
+/* Local. The batch has been run: its sequences' keys and values are in the cache, and their full blocks can be found. */
+void hw_batch_done(const hw_batch *b);
 
 /* Local. Buffers of the sampler: keys and candidates of up to max_logit_rows rows. */
 hw_status hw_sampler_create(struct hw_sampler **out, int max_rows, int n_ranks, int n_local_vocab,

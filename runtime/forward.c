@@ -21,13 +21,13 @@ static hw_status upload(hw_step *s)
     TRY(s->k->copy_in(s->d, NULL, buf->seqs, b->seqs, n));
     TRY(s->k->copy_in(s->d, NULL, buf->logit_rows, b->logit_rows, (size_t)b->n_logits * sizeof(int32_t)));
     TRY(s->k->copy_in(s->d, NULL, buf->block_tables, b->block_tables,
-                      (size_t)b->n_seqs * (size_t)s->e->max_blocks * sizeof(int32_t)));
+                      (size_t)b->n_seqs * (size_t)s->e->shape.seq_blocks * sizeof(int32_t)));
     s->rows = (hw_rows){.n_rows = b->n_rows,
                         .n_seqs = b->n_seqs,
                         .positions = buf->positions,
                         .seqs = buf->seqs,
                         .block_tables = buf->block_tables,
-                        .max_blocks = s->e->max_blocks,
+                        .max_blocks = s->e->shape.seq_blocks,
                         .max_position = b->max_position};
     return HW_OK;
 }

@@ -153,6 +153,8 @@ hw_status hw_generate(hw_engine *e, const hw_tokenizer *tokenizer, const int32_t
         st = s.written;
         if (err) *err = s.written_error;
     }
+    result->kv = hw_engine_kv_usage(e);
+    result->n_cached = s.seq ? hw_sequence_n_cached(s.seq) : 0;
     hw_batch_destroy(s.batch);
     hw_sequence_destroy(s.seq);
     hw_text_stream_destroy(s.stream);

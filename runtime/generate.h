@@ -31,14 +31,16 @@ typedef struct hw_generate_options {
 typedef struct hw_generate_result {
     hw_tokens tokens; /* the new ones, without the end-of-sequence token */
     int n_prompt;
-    int n_steps; /* decode steps: sampled tokens after the first */
+    int n_steps;    /* decode steps: sampled tokens after the first */
+    int n_cached;   /* prompt tokens found in the cache */
+    hw_kv_usage kv; /* of this rank, before the sequence gave its blocks back */
     hw_finish finish;
     double prefill_seconds; /* prompt to first token */
     double decode_seconds;  /* all later tokens */
 } hw_generate_result;
 
 /* Collective. Continues `prompt` [n_prompt]. `tokenizer` NULL: no text is made and stop strings are refused. The result is valid, and to be freed,
- * also after an error. Errors: HW_ERR_INVALID (empty prompt, longer than the context, settings), HW_ERR_NO_MEMORY, HW_ERR_FAILED, and
+ * also after an error. Errors: HW_ERR_INVALID (empty prompt, longer than the context, settings), HW_ERR_CACHE_FULL, HW_ERR_NO_MEMORY, HW_ERR_FAILED, and
  * what on_text returned. */
 hw_status hw_generate(hw_engine *e, const hw_tokenizer *tokenizer, const int32_t *prompt, int n_prompt,
                       const hw_generate_options *options, hw_generate_result *result, hw_error *err);

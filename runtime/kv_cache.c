@@ -1,50 +1,85 @@
 #include "runtime/kv_cache.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 #include "runtime/base/checked.h"
+#include "runtime/kv_cache_state.h"
 
-struct hw_kv_cache {
-    hw_device *device;
-    hw_kv_dims dims;
-    size_t layer_bytes;
-    void *data;           /* on the device */
-    int32_t *free_blocks; /* [n_blocks], a stack: the next one is at the end */
-    int n_free;
-};
-
-static size_t layer_bytes(hw_kv_dims d)
+const char *hw_kv_policy_name(hw_kv_policy policy)
 {
-    return HW_SIZE(2, (size_t)d.n_blocks, (size_t)d.n_kv_heads, (size_t)d.block_tokens, (size_t)d.head_dim,
+    static const char *const names[] = {[HW_KV_PAGED] = "paged",
+                                        [HW_KV_OFF] = "off",
+                                        [HW_KV_CONTIGUOUS] = "contiguous",
+                                        [HW_KV_GROWING] = "growing"};
+    return names[policy];
+}
+
+hw_kv_shape hw_kv_shape_of(hw_kv_policy policy, int block_tokens, int max_seq_len, int max_seqs)
+{
+    hw_kv_shape s = {.block_tokens = policy == HW_KV_CONTIGUOUS ? max_seq_len : block_tokens};
+    s.seq_blocks = max_seq_len / s.block_tokens + (max_seq_len % s.block_tokens != 0);
+    int64_t n = (int64_t)s.seq_blocks * (max_seqs + (policy == HW_KV_GROWING));
+    s.n_blocks = n < INT_MAX ? (int)n : INT_MAX;
+    return s;
+}
+
+static size_t block_bytes(hw_kv_dims d)
+{
+    return HW_SIZE(2, (size_t)d.n_kv_heads, (size_t)d.block_tokens, (size_t)d.head_dim,
                    hw_dtype_size(d.dtype));
 }
 
 size_t hw_kv_bytes(hw_kv_dims d)
 {
-    size_t one = layer_bytes(d);
-    return one == SIZE_MAX ? SIZE_MAX : HW_SIZE((size_t)d.n_layers, one);
+    size_t one = block_bytes(d);
+    return one == SIZE_MAX ? SIZE_MAX : HW_SIZE((size_t)d.n_layers, (size_t)d.n_blocks, one);
 }
 
-hw_status hw_kv_cache_create(hw_kv_cache **out, hw_device *device, hw_kv_dims dims, hw_error *err)
+/* ---- the cache */
+
+static hw_status make_lists(hw_kv_cache *kv, hw_error *err)
+{
+    const hw_kv_dims d = kv->dims;
+    kv->filled = calloc((size_t)d.n_blocks, sizeof *kv->filled);
+    if (!kv->filled)
+        return hw_fail(err, HW_ERR_NO_MEMORY, "KV cache: no memory for the list of %d blocks", d.n_blocks);
+    if (kv->policy == HW_KV_GROWING)
+        return hw_kv_regions_create(&kv->regions, d.n_blocks, kv->seq_blocks, err);
+    hw_status st = hw_kv_pool_create(&kv->pool, d.n_blocks, err);
+    return st || !kv->sharing ? st : hw_kv_prefix_create(&kv->index, d.n_blocks, d.block_tokens, err);
+}
+
+static hw_status make_data(hw_kv_cache *kv, hw_error *err)
+{
+    size_t n_bytes = hw_kv_bytes(kv->dims);
+    hw_status st =
+        n_bytes == SIZE_MAX ? HW_ERR_NO_MEMORY : kv->device->k->alloc(kv->device, &kv->data, n_bytes, NULL);
+    if (!st) return HW_OK;
+    return hw_fail(err, st,
+                   "KV cache: no memory for %d blocks of %d tokens (%zu bytes); lower --max-model-len",
+                   kv->dims.n_blocks, kv->dims.block_tokens, n_bytes);
+}
+
+hw_status hw_kv_cache_create(hw_kv_cache **out, hw_device *device, hw_kv_policy policy, hw_kv_dims dims,
+                             int seq_blocks, bool prefix_sharing, hw_error *err)
 {
     *out = NULL;
     hw_kv_cache *kv = calloc(1, sizeof *kv);
     if (!kv) return hw_fail(err, HW_ERR_NO_MEMORY, "KV cache: no memory");
     kv->device = device;
+    kv->policy = policy;
     kv->dims = dims;
-    kv->layer_bytes = layer_bytes(dims);
-    kv->free_blocks = calloc((size_t)dims.n_blocks, sizeof *kv->free_blocks);
-    size_t n_bytes = hw_kv_bytes(dims);
-    hw_status st = kv->free_blocks && n_bytes != SIZE_MAX ? device->k->alloc(device, &kv->data, n_bytes, NULL)
-                                                          : HW_ERR_NO_MEMORY;
+    kv->seq_blocks = seq_blocks;
+    kv->sharing = prefix_sharing && policy == HW_KV_PAGED;
+    kv->block_bytes = block_bytes(dims);
+    hw_status st = make_data(kv, err);
+    if (!st) st = make_lists(kv, err);
     if (st) {
-        hw_fail(err, st, "KV cache: no memory for %d blocks of %d tokens (%zu bytes); lower --max-model-len",
-                dims.n_blocks, dims.block_tokens, n_bytes);
         hw_kv_cache_destroy(kv);
         return st;
     }
-    kv->n_free = dims.n_blocks;
-    for (int i = 0; i < dims.n_blocks; i++) kv->free_blocks[i] = dims.n_blocks - 1 - i;
+    kv->layer_bytes = kv->block_bytes * (size_t)dims.n_blocks;
     *out = kv;
     return HW_OK;
 }
@@ -53,7 +88,10 @@ void hw_kv_cache_destroy(hw_kv_cache *kv)
 {
     if (!kv) return;
     kv->device->k->free(kv->device, kv->data);
-    free(kv->free_blocks);
+    hw_kv_pool_destroy(&kv->pool);
+    hw_kv_prefix_destroy(&kv->index);
+    hw_kv_regions_destroy(&kv->regions);
+    free(kv->filled);
     free(kv);
 }
 
@@ -65,33 +103,112 @@ hw_kv_layer hw_kv_cache_layer(const hw_kv_cache *kv, int layer)
 }
 
 hw_kv_dims hw_kv_cache_dims(const hw_kv_cache *kv) { return kv->dims; }
-int hw_kv_cache_n_free(const hw_kv_cache *kv) { return kv->n_free; }
 
-hw_status hw_kv_reserve(hw_kv_cache *kv, hw_kv_table *table, int n_tokens, hw_error *err)
+int hw_kv_blocks_in_use(const hw_kv_cache *kv)
 {
-    int wanted = n_tokens / kv->dims.block_tokens + (n_tokens % kv->dims.block_tokens != 0);
-    int more = wanted - table->n_blocks;
-    if (more <= 0) return HW_OK;
-    if (more > kv->n_free)
-        return hw_fail(
-            err, HW_ERR_NO_MEMORY,
-            "KV cache: %d more blocks of %d tokens are needed for a sequence of %d tokens, %d of %d are free",
-            more, kv->dims.block_tokens, n_tokens, kv->n_free, kv->dims.n_blocks);
-    if (wanted > table->capacity) {
-        int capacity = wanted > 2 * table->capacity ? wanted : 2 * table->capacity;
-        int32_t *blocks = realloc(table->blocks, (size_t)capacity * sizeof *blocks);
-        if (!blocks)
-            return hw_fail(err, HW_ERR_NO_MEMORY, "KV cache: no memory for a table of %d blocks", capacity);
-        table->blocks = blocks;
-        table->capacity = capacity;
+    return kv->policy == HW_KV_GROWING ? kv->dims.n_blocks - kv->regions.n_free
+                                       : kv->dims.n_blocks - hw_kv_pool_available(&kv->pool);
+}
+
+void hw_kv_note_peak(hw_kv_cache *kv)
+{
+    int n = hw_kv_blocks_in_use(kv);
+    if (n > kv->peak_blocks) kv->peak_blocks = n;
+}
+
+hw_kv_usage hw_kv_cache_usage(const hw_kv_cache *kv)
+{
+    const bool growing = kv->policy == HW_KV_GROWING;
+    const uint64_t block = (uint64_t)kv->block_bytes * (uint64_t)kv->dims.n_layers;
+    const uint64_t token = block / (uint64_t)kv->dims.block_tokens;
+    hw_kv_usage u = {.policy = kv->policy,
+                     .bytes_per_token = token,
+                     .capacity_bytes = block * (uint64_t)kv->dims.n_blocks,
+                     .peak_bytes = block * (uint64_t)kv->peak_blocks,
+                     .copied_bytes = kv->copied_bytes,
+                     .block_tokens = kv->dims.block_tokens,
+                     .n_blocks = kv->dims.n_blocks,
+                     .n_free = growing ? kv->regions.n_free : kv->pool.n_free,
+                     .n_cached = growing ? 0 : kv->pool.n_cached};
+    u.reserved_bytes = block * (uint64_t)(u.n_blocks - u.n_free - u.n_cached);
+    for (int i = 0; i < u.n_blocks; i++) {
+        int32_t refs = growing ? kv->regions.taken[i] : kv->pool.refs[i];
+        if (!refs) continue;
+        u.used_bytes += token * (uint64_t)kv->filled[i];
+        u.shared_bytes += block * (uint64_t)(refs - 1);
     }
-    while (table->n_blocks < wanted) table->blocks[table->n_blocks++] = kv->free_blocks[--kv->n_free];
+    u.wasted_bytes = u.reserved_bytes - u.used_bytes;
+    return u;
+}
+
+/* ---- what the policies share */
+
+hw_status hw_kv_copy_blocks(hw_kv_cache *kv, int32_t to, int32_t from, int n, hw_error *err)
+{
+    const size_t n_bytes = (size_t)n * kv->block_bytes;
+    for (int layer = 0; layer < kv->dims.n_layers; layer++) {
+        char *data = hw_kv_cache_layer(kv, layer).data;
+        hw_status st = kv->device->k->copy(kv->device, NULL, data + (size_t)to * kv->block_bytes,
+                                           data + (size_t)from * kv->block_bytes, n_bytes);
+        if (st) return hw_fail(err, st, "KV cache: copying %zu bytes of layer %d failed", n_bytes, layer);
+    }
+    for (int i = 0; i < n; i++) kv->filled[to + i] = kv->filled[from + i];
+    kv->copied_bytes += (uint64_t)n_bytes * (uint64_t)kv->dims.n_layers;
     return HW_OK;
+}
+
+hw_status hw_kv_table_grow(hw_kv_table *table, int n, hw_error *err)
+{
+    if (n <= table->capacity) return HW_OK;
+    int capacity = n > 2 * table->capacity ? n : 2 * table->capacity;
+    int32_t *blocks = realloc(table->blocks, (size_t)capacity * sizeof *blocks);
+    if (!blocks)
+        return hw_fail(err, HW_ERR_NO_MEMORY, "KV cache: no memory for a table of %d blocks", capacity);
+    table->blocks = blocks;
+    table->capacity = capacity;
+    return HW_OK;
+}
+
+void hw_kv_note_tokens(hw_kv_cache *kv, const hw_kv_table *table, int first, int n_tokens)
+{
+    const int size = kv->dims.block_tokens;
+    for (int i = first / size; i < hw_kv_blocks_for(kv, n_tokens); i++) {
+        int left = n_tokens - i * size;
+        kv->filled[table->blocks[i]] = left < size ? left : size;
+    }
+}
+
+/* ---- policies */
+
+hw_status hw_kv_open(hw_kv_cache *kv, hw_kv_table *table, hw_error *err)
+{
+    hw_status st = kv->policy == HW_KV_CONTIGUOUS ? hw_kv_blocks_extend(kv, table, NULL, 0, 1, err) : HW_OK;
+    if (st) hw_kv_release(kv, table);
+    return st;
+}
+
+hw_status hw_kv_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int first, int n_tokens,
+                       hw_error *err)
+{
+    hw_status st = kv->policy == HW_KV_GROWING ? hw_kv_growing_extend(kv, table, n_tokens, err)
+                                               : hw_kv_blocks_extend(kv, table, tokens, first, n_tokens, err);
+    if (!st) hw_kv_note_tokens(kv, table, first, n_tokens);
+    return st;
+}
+
+hw_status hw_kv_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err)
+{
+    *out = (hw_kv_table){0};
+    hw_status st = kv->policy == HW_KV_GROWING ? hw_kv_growing_fork(kv, out, from, err)
+                                               : hw_kv_blocks_fork(kv, out, from, err);
+    if (st) hw_kv_release(kv, out);
+    return st;
 }
 
 void hw_kv_release(hw_kv_cache *kv, hw_kv_table *table)
 {
-    while (table->n_blocks) kv->free_blocks[kv->n_free++] = table->blocks[--table->n_blocks];
+    if (kv->policy == HW_KV_GROWING) hw_kv_growing_release(kv, table);
+    else hw_kv_blocks_release(kv, table);
     free(table->blocks);
     *table = (hw_kv_table){0};
 }

@@ -26,7 +26,7 @@ hw_status hw_options_settle(hw_engine_options *o, const hw_model *m, hw_error *e
         (st = check_range("max_batch_rows", o->max_batch_rows, 1, MAX_ROWS, err)) ||
         (st = check_range("max_logit_rows", o->max_logit_rows, 1, MAX_ROWS, err)))
         return st;
-    if ((int64_t)hw_options_max_blocks(o) * o->max_seqs > INT_MAX)
+    if (hw_options_kv_shape(o).n_blocks == INT_MAX)
         return hw_fail(
             err, HW_ERR_INVALID,
             "%d sequences of %d tokens are more cache blocks of %d tokens than Headway counts; use larger "
@@ -39,19 +39,23 @@ hw_status hw_options_settle(hw_engine_options *o, const hw_model *m, hw_error *e
     return HW_OK;
 }
 
-int hw_options_max_blocks(const hw_engine_options *o)
+hw_kv_shape hw_options_kv_shape(const hw_engine_options *o)
 {
-    return (o->max_seq_len + o->block_tokens - 1) / o->block_tokens;
+    return hw_kv_shape_of(o->kv_policy, o->block_tokens, o->max_seq_len, o->max_seqs);
 }
 
 hw_kv_dims hw_options_kv_dims(const hw_engine_options *o, const hw_model *m, const hw_part *p)
 {
-    return (hw_kv_dims){.n_layers = m->n_layers,
-                        .n_kv_heads = p->heads.n_kv_heads,
-                        .head_dim = m->head_dim,
-                        .block_tokens = o->block_tokens,
-                        .n_blocks = hw_options_max_blocks(o) * o->max_seqs,
-                        .dtype = o->kv_dtype};
+    const hw_kv_shape shape = hw_options_kv_shape(o);
+    hw_kv_dims d = {.n_layers = m->n_layers,
+                    .n_kv_heads = p->heads.n_kv_heads,
+                    .head_dim = m->head_dim,
+                    .block_tokens = shape.block_tokens,
+                    .n_blocks = 1,
+                    .dtype = o->kv_dtype};
+    uint64_t one = hw_kv_bytes(d), n = one && o->kv_bytes ? o->kv_bytes / one : (uint64_t)shape.n_blocks;
+    d.n_blocks = n < INT_MAX ? (int)n : INT_MAX;
+    return d;
 }
 
 size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model *m, const hw_part *p,
@@ -79,7 +83,7 @@ size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model
         [HW_BUFFER_SEQS] = ids,
         [HW_BUFFER_LOGIT_ROWS] = HW_SIZE(logits, sizeof(int32_t)),
         [HW_BUFFER_BLOCK_TABLES] =
-            HW_SIZE((size_t)o->max_seqs, (size_t)hw_options_max_blocks(o), sizeof(int32_t)),
+            HW_SIZE((size_t)o->max_seqs, (size_t)hw_options_kv_shape(o).seq_blocks, sizeof(int32_t)),
     };
     size_t total = 0;
     for (int i = 0; i < HW_N_BUFFERS; i++) {

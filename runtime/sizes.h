@@ -13,7 +13,10 @@ hw_status hw_options_settle(hw_engine_options *o, const hw_model *m, hw_error *e
 
 /* Everything below wants settled options whose dtype and kv_dtype are known. */
 
-int hw_options_max_blocks(const hw_engine_options *o); /* cache blocks of the longest sequence */
+hw_kv_shape hw_options_kv_shape(const hw_engine_options *o);
+
+/* The cache that is asked for: kv_bytes of it (no blocks where that is less than one), or room for max_seqs full sequences. The engine's
+ * can be smaller, see kv_capacity.h. */
 hw_kv_dims hw_options_kv_dims(const hw_engine_options *o, const hw_model *m, const hw_part *p);
 
 /* Memory of a step, made once for the largest one; shapes are in hw_buffers (engine_state.h), in this order. */

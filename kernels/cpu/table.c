@@ -6,6 +6,7 @@ const hw_kernels HW_CPU_FN(table) = {
     .free = hw_host_op_free,
     .copy_in = hw_host_op_copy,
     .copy_out = hw_host_op_copy,
+    .copy = hw_host_op_copy,
     .synchronize = hw_host_op_synchronize,
     .weight_create = hw_cpu_weight_create,
     .weight_put = hw_cpu_weight_put,

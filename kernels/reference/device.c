@@ -9,6 +9,7 @@ static const hw_kernels table = {
     .free = hw_host_op_free,
     .copy_in = hw_host_op_copy,
     .copy_out = hw_host_op_copy,
+    .copy = hw_host_op_copy,
     .synchronize = hw_host_op_synchronize,
     .weight_create = hw_ref_weight_create,
     .weight_put = hw_ref_weight_put,

@@ -73,6 +73,7 @@ int hw_exit_code(hw_status status)
     case HW_ERR_INVALID:
     case HW_ERR_UNSUPPORTED: return 2;
     case HW_ERR_MODEL: return 3;
+    case HW_ERR_CACHE_FULL:
     case HW_ERR_NO_MEMORY: return 4;
     case HW_ERR_RANK: return 5;
     case HW_ERR_DEVICE: return 6;

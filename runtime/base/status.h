@@ -19,6 +19,7 @@ typedef enum hw_status {
     HW_ERR_INVALID,     /* an argument, an option or a setting that makes no sense */
     HW_ERR_UNSUPPORTED, /* asked for something that this build does not have */
     HW_ERR_MODEL,       /* model files: missing, damaged, or of a kind that Headway does not know */
+    HW_ERR_CACHE_FULL,  /* no blocks left in the KV cache; found on all ranks alike */
     HW_ERR_NO_MEMORY,   /* host or device memory */
     HW_ERR_DEVICE,      /* a device or a collective library failed */
     HW_ERR_RANK,        /* another rank died or is stuck */

@@ -3,12 +3,13 @@
  *   mpirun -np N golden_worker FOLDER...
  *
  * Every folder of tests/vectors/ is run in all the ways in which the same logits must come out: prompt in one step, in chunks, token by token, with
- * two threads, with the cache off, in a batch among other sequences. Rank 0 prints one line each:
+ * two threads, with the cache off, in one piece or in a growing one, in a batch among other sequences, on top of a prefix that an earlier sequence
+ * computed, and beside a fork that goes another way. Rank 0 prints one line each:
  *
  *   case variant max-error hash-of-the-logits
  *
- * where the error is relative to the largest logit. Exit code 0 when all are within TOLERANCE, a second run gives the same bits, and greedy tokens are
- * equal wherever the reference's two best logits are further apart than the tolerance. */
+ * where the error is relative to the largest logit. Exit code 0 when all are within TOLERANCE, all but the plain loops give the same bits, and
+ * greedy tokens are equal wherever the reference's two best logits are further apart than the tolerance. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,8 @@ typedef struct variant {
     int n_threads, chunk; /* 0: all at once */
     hw_kv_policy policy;
     bool batch, greedy, reference;
+    bool shared; /* every row is the last one of a sequence of its own, which finds the others in the cache */
+    bool forked; /* before every row the sequence is forked, and the fork takes another token */
 } variant;
 
 static const variant variants[] = {
@@ -49,6 +52,13 @@ static const variant variants[] = {
     {.name = "off", .n_threads = 1, .policy = HW_KV_OFF, .greedy = true},
     {.name = "off-chunks", .n_threads = 1, .chunk = 33, .policy = HW_KV_OFF},
     {.name = "batch", .n_threads = 2, .chunk = 5, .batch = true},
+    {.name = "contiguous", .n_threads = 1, .chunk = 9, .policy = HW_KV_CONTIGUOUS, .greedy = true},
+    {.name = "growing", .n_threads = 1, .chunk = 3, .policy = HW_KV_GROWING, .batch = true, .greedy = true},
+    {.name = "shared", .n_threads = 1, .shared = true},
+    {.name = "forked", .n_threads = 1, .forked = true},
+    {.name = "forked-off", .n_threads = 1, .policy = HW_KV_OFF, .forked = true},
+    {.name = "forked-piece", .n_threads = 1, .policy = HW_KV_CONTIGUOUS, .forked = true},
+    {.name = "forked-grow", .n_threads = 1, .policy = HW_KV_GROWING, .forked = true},
     {.name = "reference", .n_threads = 1, .reference = true},
 };
 
@@ -107,7 +117,7 @@ static hw_engine *open_engine(const golden *g, const variant *v)
     o.n_threads = v->n_threads;
     o.kv_policy = v->policy;
     o.kv_dtype = HW_F32; /* what the reference computes with */
-    o.block_tokens = v->batch ? 5 : 16;
+    o.block_tokens = v->batch || v->shared || v->forked ? 5 : 16;
     o.max_seqs = 1 + OTHERS;
     o.max_seq_len = g->n_prompt + g->n_greedy;
     o.max_logit_rows = g->n_prompt;
@@ -143,6 +153,66 @@ static hw_sequence *run_prompt(hw_engine *e, const golden *g, const variant *v, 
     }
     hw_batch_destroy(batch);
     for (int i = 0; i < OTHERS; i++) hw_sequence_destroy(others[i]);
+    return seq;
+}
+
+static void step(hw_engine *e, hw_batch *batch, hw_sequence *seq, const int32_t *tokens, int n, float *logits)
+{
+    hw_error err;
+    hw_batch_clear(batch);
+    must(hw_batch_add(batch, seq, tokens, n, logits ? HW_LOGITS_LAST : HW_LOGITS_NONE, &err), &err);
+    must(hw_engine_step(e, batch, &err), &err);
+    if (logits) must(hw_engine_logits(e, logits, &err), &err);
+}
+
+static void expect(bool true_thing, const char *what, int row)
+{
+    if (true_thing) return;
+    fprintf(stderr, "golden_worker: rank %d: row %d: %s\n", hw_comm_rank(comm), row, what);
+    hw_comm_abort(comm, 3);
+    exit(3);
+}
+
+/* Row i's logits from the prompt's first i + 1 tokens. Full blocks are found; where the last token ends a block, it is asked a second time,
+ * so that even that block is found, and copied because its last token has to run. */
+static hw_sequence *run_shared(hw_engine *e, const golden *g, float *logits)
+{
+    const int block = hw_engine_info_get(e).block_tokens;
+    hw_sequence *seq = NULL;
+    hw_batch *batch;
+    hw_error err;
+    must(hw_batch_create(&batch, e, &err), &err);
+    for (int i = 0; i < g->n_prompt; i++)
+        for (int again = 0; again <= ((i + 1) % block == 0); again++) {
+            hw_sequence_destroy(seq);
+            must(hw_sequence_create(&seq, e, 0, &err), &err);
+            step(e, batch, seq, g->prompt, i + 1, logits + (size_t)i * g->logits.n_cols);
+            expect(hw_sequence_n_cached(seq) == (again ? i : i / block * block), "tokens found", i);
+            expect(hw_batch_n_rows(batch) == i + 1 - hw_sequence_n_cached(seq), "rows run", i);
+        }
+    hw_batch_destroy(batch);
+    return seq;
+}
+
+/* The fork and the sequence it came from write different tokens at the same position, the one or the other first. */
+static hw_sequence *run_forked(hw_engine *e, const golden *g, float *logits)
+{
+    hw_sequence *seq, *fork;
+    hw_batch *batch;
+    hw_error err;
+    must(hw_batch_create(&batch, e, &err), &err);
+    must(hw_sequence_create(&seq, e, 0, &err), &err);
+    for (int i = 0; i < g->n_prompt; i++) {
+        const int32_t *other = &g->prompt[(i + 3) % g->n_prompt];
+        float *row = logits + (size_t)i * g->logits.n_cols;
+        must(hw_sequence_fork(&fork, seq, &err), &err);
+        expect(hw_sequence_n_tokens(fork) == i, "tokens of the fork", i);
+        if (i % 2) step(e, batch, fork, other, 1, NULL);
+        step(e, batch, seq, g->prompt + i, 1, row);
+        if (i % 2 == 0) step(e, batch, fork, other, 1, NULL);
+        hw_sequence_destroy(fork);
+    }
+    hw_batch_destroy(batch);
     return seq;
 }
 
@@ -198,7 +268,9 @@ static bool run_variant(const golden *g, const variant *v, uint64_t *bits)
     size_t n = g->logits.n_rows * g->logits.n_cols;
     float *logits = calloc(n, sizeof *logits);
     hw_engine *e = open_engine(g, v);
-    hw_sequence *seq = run_prompt(e, g, v, logits);
+    hw_sequence *seq = v->shared   ? run_shared(e, g, logits)
+                       : v->forked ? run_forked(e, g, logits)
+                                   : run_prompt(e, g, v, logits);
     double error = largest_error(g, logits);
     bool good = error <= TOLERANCE;
     if (v->greedy && !greedy_matches(e, g, seq)) good = false;
@@ -222,7 +294,12 @@ int main(int argc, char **argv)
         uint64_t bits[sizeof variants / sizeof *variants];
         for (size_t v = 0; v < sizeof variants / sizeof *variants; v++)
             if (!run_variant(&g, &variants[v], &bits[v])) good = false;
-        if (bits[0] != bits[1]) good = false; /* run twice: the same bits */
+        for (size_t v = 1; v < sizeof variants / sizeof *variants; v++)
+            if (bits[v] != bits[0] && !variants[v].reference) {
+                fprintf(stderr, "%s: %s has other bits than %s\n", g.name, variants[v].name,
+                        variants[0].name);
+                good = false;
+            }
         close_golden(&g);
     }
     hw_status st = hw_comm_agree(comm, good ? HW_OK : HW_ERR_FAILED, NULL);
