@@ -215,7 +215,7 @@ static const struct argp_option model_options[] = {
     {0}};
 
 static const struct argp_option engine_options[] = {
-    {0, 0, 0, 0, "Engine:", 2},
+    {0, 0, 0, 0, "Engine:", 3},
     {"threads", 't', "N", 0, "Threads of each rank (1)", 0},
     {"dtype", OPT_DTYPE, "TYPE", 0, "Keep weights as auto (as stored), float32, float16 or bfloat16", 0},
     {"kv-cache", OPT_KV_CACHE, "POLICY", 0,
@@ -252,7 +252,7 @@ static const struct argp_option prompt_options[] = {
     {0}};
 
 static const struct argp_option sampling_options[] = {
-    {0, 0, 0, 0, "Sampling (defaults: the model's generation_config.json, else greedy):", 1},
+    {0, 0, 0, 0, "Sampling (defaults: the model's generation_config.json, else greedy):", 2},
     {"max-tokens", 'n', "N", 0, "New tokens at most (until the context is full)", 0},
     {"temperature", OPT_TEMPERATURE, "T", 0, "0 is greedy", 0},
     {"top-k", OPT_TOP_K, "K", 0, "Only the K best tokens; 0: off", 0},
@@ -265,7 +265,7 @@ static const struct argp_option sampling_options[] = {
     {0}};
 
 static const struct argp_option report_options[] = {
-    {0, 0, 0, 0, "Reports:", 3},
+    {0, 0, 0, 0, "Reports:", 4},
     {"json", OPT_JSON, 0, 0, "One JSON document on standard output instead of text", 0},
     {"stats", OPT_STATS, 0, 0, "A short table of speed and traffic on standard error at the end", 0},
     {0}};

@@ -11,8 +11,8 @@ static const struct argp own = {
     .args_doc = "[-]",
     .doc = "Continues a prompt. Started by mpirun, the model is split over the ranks.\v"
            "  headway generate -m models/tales -p \"Once upon a time\" -n 100\n"
-           "  mpirun -np 4 headway generate -m Llama-3.2-1B -f prompt.txt --temperature 0.8 --top-p 0.95 "
-           "--seed 1"};
+           "  mpirun -np 4 headway generate -m Llama-3.2-1B -f prompt.txt \\\n"
+           "         --temperature 0.8 --top-p 0.95 --seed 1"};
 
 /* Where text goes: to standard output on rank 0, or into memory for --json. */
 typedef struct sink {
