@@ -186,7 +186,8 @@ typedef struct hw_kernels {
                           int first_id, int n_valid, float max, float temperature);
 
     /* One draw from softmax(logit / temperature) over the tokens whose logit is at least `floor`: the largest key of
-     * logit / temperature + Gumbel noise, where the noise of token t is a function of (seed, step, t) alone. 0 when none. */
+     * logit / temperature + Gumbel noise, where the noise of token t is a function of (seed, step, t) alone. 0 when none;
+     * HW_KEY_NAN when one of the logits is not a number. */
     hw_status (*row_draw)(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
                           int first_id, int n_valid, float floor, float temperature, uint64_t seed,
                           uint64_t step);

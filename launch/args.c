@@ -89,8 +89,7 @@ static hw_kv_policy to_policy(const char *text, struct argp_state *state)
     return HW_KV_PAGED;
 }
 
-/* "auto" is 0. A number of bytes, or of K, M, G or T: powers of 1024, as memory is counted. */
-static uint64_t to_memory(const char *name, const char *text, struct argp_state *state)
+uint64_t hw_args_memory(const char *name, const char *text, struct argp_state *state)
 {
     static const char units[] = "KMGT";
     char *end;
@@ -127,7 +126,7 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
     case OPT_COMM: a->comm = arg; break;
     case OPT_DTYPE: o->dtype = to_dtype("--dtype", arg, state); break;
     case OPT_KV_CACHE: o->kv_policy = to_policy(arg, state); break;
-    case OPT_KV_MEMORY: o->kv_bytes = to_memory("--kv-cache-memory", arg, state); break;
+    case OPT_KV_MEMORY: o->kv_bytes = hw_args_memory("--kv-cache-memory", arg, state); break;
     case OPT_NO_SHARING: o->no_prefix_sharing = true; break;
     case OPT_KV_DTYPE: o->kv_dtype = to_dtype("--kv-cache-dtype", arg, state); break;
     case OPT_BLOCK: o->block_tokens = (int)hw_args_int("--block-size", arg, 1, 1024, state); break;

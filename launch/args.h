@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "runtime/engine.h"
+#include "runtime/plan.h"
 
 enum { HW_MAX_STOPS = 16 };
 
@@ -36,6 +37,9 @@ typedef struct hw_args {
     bool anchors;
     /* inspect */
     int ranks;
+    /* plan */
+    const char *rank_list;
+    hw_plan_limits limits;
     /* traffic */
     bool verify, compare_kv, layers, csv;
     const char *plot;
@@ -60,5 +64,8 @@ void hw_args_parse(hw_args *out, const struct argp *own, const struct argp *cons
 
 /* For parsers: reads an integer of [min, max] or ends with a usage message. */
 long hw_args_int(const char *name, const char *text, long min, long max, struct argp_state *state);
+
+/* For parsers: "auto" is 0; else bytes, or K, M, G or T of them, in powers of 1024 as memory is counted. */
+uint64_t hw_args_memory(const char *name, const char *text, struct argp_state *state);
 
 #endif

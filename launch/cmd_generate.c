@@ -40,7 +40,7 @@ static hw_status take_text(void *user, const char *text, size_t n, hw_error *err
 }
 
 static hw_status print_json_report(hw_session *s, const hw_args *a, const sink *text,
-                                   const hw_generate_result *r, hw_error *err)
+                                   const hw_generate_result *r, json_t *load, hw_error *err)
 {
     static const char *const reasons[] = {"length", "eos", "stop"};
     const hw_engine_info info = hw_engine_info_get(s->engine);
@@ -49,12 +49,12 @@ static hw_status print_json_report(hw_session *s, const hw_args *a, const sink *
     /* Without a tokenizer there is no text: null, not "". */
     json_t *said = s->tokenizer ? json_stringn(text->n ? text->text : "", text->n) : json_null();
     json_t *report =
-        json_pack("{s:s, s:o, s:o, s:s, s:{s:i, s:I}, s:o, s:o, s:{s:i, s:s, s:s, s:o}, s:o}", "model",
+        json_pack("{s:s, s:o, s:o, s:s, s:{s:i, s:I}, s:o, s:o, s:{s:i, s:s, s:s, s:o}, s:o, s:O}", "model",
                   a->model, "text", said, "tokens", ids, "finish_reason", reasons[r->finish], "usage",
                   "prompt_tokens", r->n_prompt, "completion_tokens", (json_int_t)r->tokens.n, "timing",
                   hw_report_timing_json(r), "kv_cache", hw_report_kv_json(r), "traffic", "ranks",
                   info.n_ranks, "backend", info.comm, "kv_cache", hw_kv_policy_name(info.kv_policy), "sites",
-                  hw_report_traffic_json(s->engine), "work", hw_report_work_json(s->engine));
+                  hw_report_traffic_json(s->engine), "work", hw_report_work_json(s->engine), "load", load);
     return hw_print_json(report, err);
 }
 
@@ -71,11 +71,13 @@ static hw_status run(hw_session *s, const hw_args *a, hw_error *err)
                              .prefill_chunk = a->prefill_chunk,
                              .on_text = take_text,
                              .user = &text};
+    json_t *load = NULL;
     hw_status st = hw_session_sampling(s, a, &o.sampling, err);
+    if (!st && a->json) st = hw_report_load_json(s->engine, &load, err);
     if (!st) st = hw_generate(s->engine, s->tokenizer, s->prompt.ids, (int)s->prompt.n, &o, &result, err);
     hw_session_end_if_alone(s, st, err);
     if (!st && s->rank == 0) {
-        if (a->json) st = print_json_report(s, a, &text, &result, err);
+        if (a->json) st = print_json_report(s, a, &text, &result, load, err);
         else if (!s->tokenizer)
             for (size_t i = 0; i < result.tokens.n && !st; i++)
                 st = hw_print(err, "%d%s", result.tokens.ids[i], i + 1 < result.tokens.n ? "," : "\n");
@@ -84,6 +86,7 @@ static hw_status run(hw_session *s, const hw_args *a, hw_error *err)
     }
     hw_tokens_free(&result.tokens);
     free(text.text);
+    json_decref(load);
     return hw_comm_agree(s->comm, st, err);
 }
 

@@ -21,6 +21,7 @@ static const struct {
     {"tokenize", hw_cmd_tokenize, "text to token ids"},
     {"detokenize", hw_cmd_detokenize, "token ids to text"},
     {"inspect", hw_cmd_inspect, "what is in a model folder, and what Headway makes of it"},
+    {"plan", hw_cmd_plan, "memory per rank and traffic per step, before anything is loaded"},
     {"traffic", hw_cmd_traffic, "generate, and report what crossed between ranks"},
     {"check", hw_cmd_check, "the same prompt on one rank and on all: same bits, close, or wrong"},
     {"bench", hw_cmd_bench, "speed of prefill and decode, beside what the machine allows"},

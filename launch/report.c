@@ -1,5 +1,7 @@
 #include "launch/report.h"
 
+#include <stdlib.h>
+
 #include "launch/output.h"
 #include "runtime/memory.h"
 
@@ -149,4 +151,26 @@ json_t *hw_report_timing_json(const hw_generate_result *r)
                      r->decode_seconds, "prefill_tokens_per_second",
                      per_second(r->n_prompt, r->prefill_seconds), "decode_tokens_per_second",
                      per_second(r->n_steps, r->decode_seconds));
+}
+
+hw_status hw_report_load_json(hw_engine *e, json_t **out, hw_error *err)
+{
+    const hw_engine_info info = hw_engine_info_get(e);
+    const uint64_t mine[2] = {info.bytes_read, info.weight_bytes};
+    uint64_t(*all)[2] = calloc((size_t)info.n_ranks, sizeof *all);
+    json_t *read = json_array(), *weights = json_array();
+    hw_status st = hw_comm_agree(hw_engine_comm(e), all && read && weights ? HW_OK : HW_ERR_NO_MEMORY, err);
+    if (!st)
+        st = hw_comm_all_gather(hw_engine_comm(e), (hw_tag){.site = HW_SITE_LOAD}, mine, sizeof mine, all,
+                                err);
+    for (int r = 0; r < info.n_ranks && !st; r++) {
+        json_array_append_new(read, json_integer((json_int_t)all[r][0]));
+        json_array_append_new(weights, json_integer((json_int_t)all[r][1]));
+    }
+    free(all);
+    *out = json_pack("{s:I, s:o, s:o, s:f}", "checkpoint_bytes", (json_int_t)info.checkpoint_bytes,
+                     "bytes_read", read, "weight_bytes", weights, "seconds", info.load_seconds);
+    if (!st && !*out) st = HW_ERR_NO_MEMORY;
+    return st == HW_ERR_NO_MEMORY ? hw_fail(err, st, "no memory for a report over %d ranks", info.n_ranks)
+                                  : st;
 }

@@ -1,4 +1,4 @@
-/* What a run tells about its speed and its traffic. All functions are Local. */
+/* What a run tells about its speed and its traffic. Functions are Local where nothing else is said. */
 #ifndef HW_LAUNCH_REPORT_H
 #define HW_LAUNCH_REPORT_H
 
@@ -23,5 +23,9 @@ json_t *hw_report_work_json(const hw_engine *e);
 /* The cache as it was when the last token was there. */
 json_t *hw_report_kv_json(const hw_generate_result *r);
 json_t *hw_report_timing_json(const hw_generate_result *r);
+
+/* Collective. What loading took, on all ranks: {checkpoint_bytes, bytes_read: [per rank], weight_bytes: [per rank], seconds}. On HW_OK *out is
+ * the caller's. */
+hw_status hw_report_load_json(hw_engine *e, json_t **out, hw_error *err);
 
 #endif

@@ -43,6 +43,16 @@ hw_range hw_shard_granules(size_t n, int rank, int n_ranks)
     return (hw_range){granule_cut(n, rank, n_ranks), granule_cut(n, rank + 1, n_ranks)};
 }
 
+size_t hw_shard_widest(size_t n, int n_ranks)
+{
+    size_t widest = 0;
+    for (int r = 0; r < n_ranks; r++) {
+        size_t share = hw_range_size(hw_shard_granules(n, r, n_ranks));
+        if (share > widest) widest = share;
+    }
+    return widest;
+}
+
 static size_t local(size_t global, hw_range mine)
 {
     if (global <= mine.begin) return 0;

@@ -33,6 +33,7 @@ hw_range hw_shard_kv_heads(int n_heads, int n_kv_heads, int rank, int n_ranks);
 /* MLP columns and vocabulary rows: cut in granules of 16 where that leaves at least HW_SHARD_CUTS granules, else one by one; what
  * is left over goes to the last rank. */
 hw_range hw_shard_granules(size_t n, int rank, int n_ranks);
+size_t hw_shard_widest(size_t n, int n_ranks); /* the size of the largest of these shares */
 
 /* Where this rank's part of a split input falls among the HW_SHARD_CUTS cuts of the whole, in local indices: cuts[i] .. cuts[i + 1] - 1
  * belong to cut i. The cuts of heads are those of HW_SHARD_CUTS ranks (of n_heads ranks' rule when there are fewer heads). */

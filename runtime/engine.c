@@ -119,8 +119,7 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
                                 !o->no_prefix_sharing, err);
     if (!st) st = make_buffers(e, err);
     if (!st)
-        st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->part.n_ranks,
-                               (int)hw_range_size(e->part.vocab), e->model.vocab_size, err);
+        st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->part.n_ranks, e->model.vocab_size, err);
     return st;
 }
 
@@ -263,11 +262,8 @@ hw_status hw_engine_step(hw_engine *e, const hw_batch *b, hw_error *err)
 hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err)
 {
     const hw_part *p = &e->part;
-    size_t vocab = (size_t)e->model.vocab_size, width = 0, n_local = hw_range_size(p->vocab);
-    for (int r = 0; r < p->n_ranks; r++) {
-        size_t n = hw_range_size(hw_shard_granules(vocab, r, p->n_ranks));
-        if (n > width) width = n;
-    }
+    size_t vocab = (size_t)e->model.vocab_size, width = hw_shard_widest(vocab, p->n_ranks),
+           n_local = hw_range_size(p->vocab);
     if (!e->last) return hw_fail(err, HW_ERR_INVALID, "logits were asked for before a step");
     float *mine = calloc(width, sizeof *mine), *all = calloc(width * (size_t)p->n_ranks, sizeof *all);
     hw_status st = mine && all ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "logits: no memory for a row");

@@ -163,7 +163,7 @@ hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err);
 /* How the next token is chosen. Plain; all zero is greedy. Filters apply in the order of transformers: repetition penalty,
  * temperature, top-k, top-p, min-p. */
 typedef struct hw_sampling {
-    float temperature;        /* 0: greedy */
+    float temperature;        /* 0: greedy; otherwise 1e-6 to 1e6 */
     int top_k;                /* 0: off */
     float top_p;              /* 0 or 1: off */
     float min_p;              /* 0: off */
@@ -178,7 +178,8 @@ hw_status hw_sampling_check(const hw_sampling *s, hw_error *err);
  * HW_LOGITS_LAST) and is drawn with settings[i]. Every rank gets the same tokens [n_logits]. What a token is depends on the seed, the
  * length of its sequence and the logits alone: not on the batch, not on the number of ranks.
  * Tokens from `n_valid` on are never chosen (0: all are valid): ids that pad the vocabulary.
- * Errors: HW_ERR_FAILED when a logit is not a number, or when hw_engine_cancel was called on some rank. */
+ * A repetition penalty changes the logits of the step where they lie: with one, gather them before (hw_engine_logits), and sample once.
+ * Errors: HW_ERR_FAILED when a logit is not a number or the largest is infinite, or when hw_engine_cancel was called on some rank. */
 hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_valid, int32_t *tokens,
                            hw_error *err);
 

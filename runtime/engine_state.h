@@ -76,8 +76,8 @@ enum { HW_FIRST_CANDIDATES = 64 };
 void hw_batch_done(const hw_batch *b);
 
 /* Local. Buffers of the sampler: keys and candidates of up to max_logit_rows rows. */
-hw_status hw_sampler_create(struct hw_sampler **out, int max_rows, int n_ranks, int n_local_vocab,
-                            int vocab_size, hw_error *err);
+hw_status hw_sampler_create(struct hw_sampler **out, int max_rows, int n_ranks, int vocab_size,
+                            hw_error *err);
 void hw_sampler_destroy(struct hw_sampler *s);
 
 /* Local. What crosses in this step is tagged with its rows. */

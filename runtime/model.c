@@ -73,20 +73,25 @@ hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *
     return HW_OK;
 }
 
-hw_status hw_model_open(hw_model *out, const char *folder, hw_error *err)
+hw_status hw_model_open_config(hw_model *out, const char *path, hw_error *err)
 {
     enum { MAX_CONFIG_BYTES = 4 << 20 };
-    char path[4096];
     json_t *config;
-    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path)
-        return hw_fail(err, HW_ERR_MODEL, "the name of the model folder is longer than %zu bytes",
-                       sizeof path);
-    hw_status st = hw_checkpoint_check_folder(folder, err);
-    if (!st) st = hw_json_load(&config, path, MAX_CONFIG_BYTES, HW_ERR_MODEL, err);
+    hw_status st = hw_json_load(&config, path, MAX_CONFIG_BYTES, HW_ERR_MODEL, err);
     if (st) return st;
     st = hw_model_from_config(out, config, path, err);
     json_decref(config);
     return st;
+}
+
+hw_status hw_model_open(hw_model *out, const char *folder, hw_error *err)
+{
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path)
+        return hw_fail(err, HW_ERR_MODEL, "the name of the model folder is longer than %zu bytes",
+                       sizeof path);
+    hw_status st = hw_checkpoint_check_folder(folder, err);
+    return st ? st : hw_model_open_config(out, path, err);
 }
 
 bool hw_role_is_vector(hw_role role)

@@ -80,6 +80,9 @@ extern const hw_architecture *const hw_architectures[]; /* runtime/models/regist
 /* Reads <folder>/config.json. Errors: HW_ERR_MODEL naming the key. */
 hw_status hw_model_open(hw_model *out, const char *folder, hw_error *err);
 
+/* The same from a file of any name. */
+hw_status hw_model_open_config(hw_model *out, const char *path, hw_error *err);
+
 /* The same from parsed JSON; `name` is what messages call it. */
 hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *name, hw_error *err);
 

@@ -8,6 +8,7 @@
 #include "parallel/meter.h"
 #include "runtime/engine.h"
 #include "runtime/model.h"
+#include "runtime/sizes.h"
 #include "runtime/weights.h"
 
 #ifdef __cplusplus
@@ -38,7 +39,8 @@ void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_pa
                           hw_step_rows rows, const hw_sampling *sampling);
 
 /* One sequence from its prompt to its last token, as hw_generate runs it: the prompt `chunk` tokens at a time (0: at once), then
- * `n_steps` decode steps. Without a cache every step runs the sequence's whole prefix. */
+ * `n_steps` decode steps. Without a cache every step runs the sequence's whole prefix. Of a cache
+ * that holds an equal beginning already nothing is known here. */
 typedef struct hw_generation_shape {
     int n_prompt, chunk, n_steps;
     bool cache_off;
@@ -54,6 +56,53 @@ uint64_t hw_plan_generation_flops(const hw_model *m, hw_generation_shape shape);
 
 /* Both phases of a site together. */
 hw_traffic hw_step_traffic_site(const hw_step_traffic *t, hw_site site);
+
+/* ---- a whole plan for one number of ranks */
+
+/* What the machine gives each rank. */
+typedef struct hw_plan_limits {
+    uint64_t memory;  /* bytes */
+    double bandwidth; /* of reading weights, bytes per second */
+    double latency;   /* of one all-reduce of a decode step, seconds */
+} hw_plan_limits;
+
+typedef struct hw_plan {
+    int n_ranks;
+    int n_blocks;               /* of the cache, on every rank */
+    hw_rank_memory least, most; /* each figure over all ranks by itself */
+    int min_heads, max_heads, min_kv_heads, max_kv_heads;
+    int replicated_kv_heads; /* heads that ranks keep beyond the model's, all ranks together */
+    double imbalance;        /* weights of the rank with the most over the mean: 1 is even */
+
+    /* Steps of prefill_rows rows of one prompt, and of one token of max_seqs sequences, greedy or temperature. Of the rank that sends most;
+     * payload is that of every rank. */
+    int prefill_rows;
+    hw_step_traffic prefill, decode;
+    uint64_t prefill_sent_by_all, decode_sent_by_all; /* bytes that cross, all ranks together */
+
+    uint64_t memory; /* of a rank, as given */
+    uint64_t
+        cache_tokens; /* positions, of all sequences together, whose K and V fit beside weights and buffers on every rank */
+    bool fits; /* weights, the cache that was asked for and buffers, on every rank */
+
+    /* Splitting a layer saves reading W (1 - 1/n) of its matrices and costs two all-reduces. Where W (1 - 1/n) / bandwidth is not more than
+     * 2 latency, a decode step of one row cannot get faster by it. */
+    uint64_t layer_bytes;    /* W: matrices of a layer, whole */
+    double break_even_bytes; /* W that it takes; infinite with one rank */
+    bool can_pay;
+} hw_plan;
+
+/* `o`: settled options with known types (runtime/sizes.h). `d`: a device as the ranks would have it; nothing is allocated on it.
+ * Errors: HW_ERR_INVALID when there are more ranks than heads, or no room for a block in o->kv_bytes. What does not fit is no error: see `fits`. */
+hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_options *o, const hw_device *d,
+                         int n_ranks, hw_plan_limits limits, hw_error *err);
+
+/* One rank of the plan. */
+hw_rank_memory hw_plan_rank_memory(const hw_plan *plan, const hw_engine_options *o, const hw_model *m,
+                                   const hw_part *p, const hw_device *d);
+
+/* Bytes of the matrices of one layer of the whole model. */
+uint64_t hw_plan_layer_bytes(const hw_model *m, hw_dtype dtype);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,4 @@
 /* What a step sends, from the shapes that forward.c and sampler.c hand to the communicator. */
-#include <limits.h>
 
 #include "parallel/volume.h"
 #include "runtime/engine_state.h"
@@ -61,17 +60,19 @@ static void count_filters(hw_step_traffic *t, const hw_model *m, const hw_part *
                           const hw_sampling *s)
 {
     const uint64_t n = (uint64_t)r.n_sampled;
+    const size_t widest =
+        hw_shard_widest((size_t)m->vocab_size, p->n_ranks); /* no rank has more candidates */
     const bool top_p = s->top_p > 0 && s->top_p < 1;
     if (s->temperature == 0) return;
     if (s->top_k > 0) {
-        size_t k = (size_t)(s->top_k < m->vocab_size ? s->top_k : m->vocab_size);
+        size_t k = (size_t)s->top_k < widest ? (size_t)s->top_k : widest;
         count(t, HW_SITE_SAMPLE, r, n, all_gather(p, k * sizeof(uint64_t)));
     } else if (top_p) {
         count(t, HW_SITE_SAMPLE, r, n, all_reduce(p, 1, HW_U64)); /* the mass of all tokens */
-        for (int k = HW_FIRST_CANDIDATES;; k = k > INT_MAX / 4 ? INT_MAX : 4 * k) {
-            if (k > m->vocab_size) k = m->vocab_size;
-            count(t, HW_SITE_SAMPLE, r, n, all_gather(p, (size_t)k * sizeof(uint64_t)));
-            if (k == m->vocab_size) break;
+        for (size_t k = HW_FIRST_CANDIDATES;; k *= 4) {
+            if (k > widest) k = widest;
+            count(t, HW_SITE_SAMPLE, r, n, all_gather(p, k * sizeof(uint64_t)));
+            if (k == widest) break;
         }
         t->sample_is_bound = true;
     } else if (s->min_p > 0) count(t, HW_SITE_SAMPLE, r, n, all_reduce(p, 1, HW_U64)); /* the draw */

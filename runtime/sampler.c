@@ -5,7 +5,6 @@
  * The draw is an arg-max over logit / temperature + Gumbel noise (Gumbel 1954; Maddison et al. 2014), which has the
  * distribution of the softmax. The noise of a token depends on (seed, position, token id) alone, so it does not matter which rank
  * holds the token; a filter only takes tokens out of the race. */
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,30 +14,34 @@
 /* Outranks every logit and yields to HW_KEY_NAN: a rank that was cancelled says so with it. */
 #define KEY_CANCEL (UINT64_MAX - 1)
 
+static const float MIN_TEMPERATURE = 1e-6f, MAX_TEMPERATURE = 1e6f;
+
 typedef struct hw_sampler {
     uint64_t *keys;       /* [max_rows] one per row */
-    uint64_t *candidates; /* [n_ranks, capacity] and as many again for this rank's own */
+    uint64_t *candidates; /* [n_ranks, capacity]: gathered, then merged */
+    uint64_t *other;      /* [n_ranks, capacity]: this rank's own, then the other side of the merge */
     size_t capacity;
-    int n_ranks, n_local_vocab, vocab_size;
+    int n_ranks, vocab_size;
+    int widest;        /* tokens of the rank that holds most of the vocabulary: no rank has more candidates */
     int32_t *distinct; /* [vocab_size] tokens of a sequence, each once */
     uint8_t *seen;     /* [vocab_size] */
 } hw_sampler;
 
-hw_status hw_sampler_create(hw_sampler **out, int max_rows, int n_ranks, int n_local_vocab, int vocab_size,
-                            hw_error *err)
+hw_status hw_sampler_create(hw_sampler **out, int max_rows, int n_ranks, int vocab_size, hw_error *err)
 {
     hw_sampler *s = calloc(1, sizeof *s);
     *out = NULL;
     if (!s) return hw_fail(err, HW_ERR_NO_MEMORY, "sampler: no memory");
     s->n_ranks = n_ranks;
-    s->n_local_vocab = n_local_vocab;
     s->vocab_size = vocab_size;
+    s->widest = (int)hw_shard_widest((size_t)vocab_size, n_ranks);
     s->keys = calloc((size_t)max_rows, sizeof *s->keys);
     s->distinct = calloc((size_t)vocab_size, sizeof *s->distinct);
     s->seen = calloc((size_t)vocab_size, 1);
     s->capacity = HW_FIRST_CANDIDATES;
-    s->candidates = calloc((size_t)(n_ranks + 1) * s->capacity, sizeof *s->candidates);
-    if (!s->keys || !s->distinct || !s->seen || !s->candidates) {
+    s->candidates = calloc((size_t)n_ranks * s->capacity, sizeof *s->candidates);
+    s->other = calloc((size_t)n_ranks * s->capacity, sizeof *s->other);
+    if (!s->keys || !s->distinct || !s->seen || !s->candidates || !s->other) {
         hw_sampler_destroy(s);
         return hw_fail(err, HW_ERR_NO_MEMORY, "sampler: no memory for a vocabulary of %d", vocab_size);
     }
@@ -51,6 +54,7 @@ void hw_sampler_destroy(hw_sampler *s)
     if (!s) return;
     free(s->keys);
     free(s->candidates);
+    free(s->other);
     free(s->distinct);
     free(s->seen);
     free(s);
@@ -58,9 +62,10 @@ void hw_sampler_destroy(hw_sampler *s)
 
 hw_status hw_sampling_check(const hw_sampling *s, hw_error *err)
 {
-    if (!(s->temperature >= 0 && s->temperature <= 1e6f))
-        return hw_fail(err, HW_ERR_INVALID, "temperature is %g, wanted 0 (greedy) or more",
-                       (double)s->temperature);
+    /* Below the least temperature a logit divided by it can be too large for a float. */
+    if (s->temperature != 0 && !(s->temperature >= MIN_TEMPERATURE && s->temperature <= MAX_TEMPERATURE))
+        return hw_fail(err, HW_ERR_INVALID, "temperature is %g, wanted 0 (greedy) or %g to %g",
+                       (double)s->temperature, (double)MIN_TEMPERATURE, (double)MAX_TEMPERATURE);
     if (s->top_k < 0) return hw_fail(err, HW_ERR_INVALID, "top_k is %d, wanted 0 (off) or more", s->top_k);
     if (!(s->top_p >= 0 && s->top_p <= 1))
         return hw_fail(err, HW_ERR_INVALID, "top_p is %g, wanted above 0 up to 1 (off)", (double)s->top_p);
@@ -119,40 +124,69 @@ static hw_status penalize(row *r, const hw_sequence *seq)
 
 /* ---- top-k and top-p: the best candidates of all ranks, in order */
 
-static int descending(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x < y) - (x > y);
-}
-
 static hw_status reserve(hw_sampler *s, size_t per_rank, hw_error *err)
 {
     if (per_rank <= s->capacity) return HW_OK;
-    uint64_t *candidates = realloc(s->candidates, (size_t)(s->n_ranks + 1) * per_rank * sizeof *candidates);
-    if (!candidates) return hw_fail(err, HW_ERR_NO_MEMORY, "sampler: no memory for %zu candidates", per_rank);
+    size_t n = (size_t)s->n_ranks * per_rank;
+    uint64_t *candidates = calloc(n, sizeof *candidates), *other = calloc(n, sizeof *other);
+    if (!candidates || !other) {
+        free(candidates);
+        free(other);
+        return hw_fail(err, HW_ERR_NO_MEMORY, "sampler: no memory for %zu candidates", n);
+    }
+    free(s->candidates);
+    free(s->other);
     s->candidates = candidates;
+    s->other = other;
     s->capacity = per_rank;
     return HW_OK;
 }
 
+/* out = a [n_a] and b [n_b] together, all descending. */
+static void merge(uint64_t *out, const uint64_t *a, size_t n_a, const uint64_t *b, size_t n_b)
+{
+    size_t i = 0, j = 0;
+    while (i < n_a && j < n_b) *out++ = a[i] >= b[j] ? a[i++] : b[j++];
+    while (i < n_a) *out++ = a[i++];
+    while (j < n_b) *out++ = b[j++];
+}
+
+/* The candidates of `n_ranks` ranks, `k` of each and descending, become one descending list: neighbours are merged until one is left.
+ * Not qsort, which may allocate. */
+static void merge_ranks(hw_sampler *s, size_t k)
+{
+    size_t total = (size_t)s->n_ranks * k;
+    for (size_t run = k; run < total; run *= 2) {
+        for (size_t at = 0; at < total; at += 2 * run) {
+            size_t middle = at + run < total ? at + run : total,
+                   end = middle + run < total ? middle + run : total;
+            merge(s->other + at, s->candidates + at, middle - at, s->candidates + middle, end - middle);
+        }
+        uint64_t *merged = s->other;
+        s->other = s->candidates;
+        s->candidates = merged;
+    }
+}
+
 /* Collective. The best `k` of each rank, all together in descending order in s->candidates; *n of them. *certain: how many of the first are
- * known to be the best of all (below the worst candidate of some rank, that rank may hold others). */
+ * known to be the best of all (below the worst candidate of some rank, that rank may hold others). k is at most s->widest. */
 static hw_status gather_best(row *r, int k, int *n, int *certain)
 {
     hw_sampler *s = r->e->sampler;
     hw_device *d = r->e->device;
     hw_status st = reserve(s, (size_t)k, r->err);
-    uint64_t *mine = s->candidates + (size_t)s->n_ranks * s->capacity, bound = 0;
-    if (!st) st = d->k->row_best(d, NULL, mine, r->logits, r->n_local, r->first_id, r->n_valid, k);
+    uint64_t bound = 0;
+    if (!st) st = d->k->row_best(d, NULL, s->other, r->logits, r->n_local, r->first_id, r->n_valid, k);
     if (!st)
-        st = hw_comm_all_gather(r->e->comm, r->tag, mine, (size_t)k * sizeof *mine, s->candidates, r->err);
+        st = hw_comm_all_gather(r->e->comm, r->tag, s->other, (size_t)k * sizeof *s->other, s->candidates,
+                                r->err);
     if (st) return st;
-    for (int i = 0; i < s->n_ranks; i++) {
+    for (int i = 0; i < s->n_ranks && k < s->widest; i++) {
         uint64_t last = s->candidates[(size_t)i * (size_t)k + (size_t)k - 1]; /* 0: that rank has no more */
         if (last > bound) bound = last;
     }
+    merge_ranks(s, (size_t)k);
     size_t total = (size_t)s->n_ranks * (size_t)k;
-    qsort(s->candidates, total, sizeof *s->candidates, descending);
     *n = *certain = 0;
     while (*n < (int)total && s->candidates[*n]) (*n)++;
     while (*certain < *n && s->candidates[*certain] >= bound) (*certain)++;
@@ -182,8 +216,8 @@ static int nucleus(const row *r, int n, uint64_t total)
 static hw_status keep_top_k(row *r, int *n)
 {
     int certain;
-    int k = r->set->top_k < r->e->sampler->vocab_size ? r->set->top_k : r->e->sampler->vocab_size;
-    hw_status st = gather_best(r, k, n, &certain);
+    int k = r->set->top_k, widest = r->e->sampler->widest;
+    hw_status st = gather_best(r, k < widest ? k : widest, n, &certain);
     if (st) return st;
     if (*n > k) *n = k; /* the k best of all are among the k best of each */
     if (has_top_p(r->set)) {
@@ -206,11 +240,11 @@ static hw_status keep_top_p(row *r, float max, int *n)
     hw_status st = d->k->row_mass(d, NULL, &total, r->logits, r->n_local, r->first_id, r->n_valid, max,
                                   r->set->temperature);
     if (!st) st = hw_comm_all_reduce(r->e->comm, r->tag, &total, 1, HW_U64, HW_SUM, r->err);
-    for (int k = HW_FIRST_CANDIDATES; !st; k = k > INT_MAX / 4 ? INT_MAX : 4 * k) {
-        if (k > r->e->sampler->vocab_size) k = r->e->sampler->vocab_size;
+    for (int k = HW_FIRST_CANDIDATES; !st; k *= 4) {
+        if (k > r->e->sampler->widest) k = r->e->sampler->widest;
         if ((st = gather_best(r, k, n, &certain))) break;
         int kept = nucleus(r, certain, total);
-        if (kept <= certain || k == r->e->sampler->vocab_size) {
+        if (kept <= certain || k == r->e->sampler->widest) {
             if (kept < *n) *n = kept;
             break;
         }
@@ -257,7 +291,10 @@ static hw_status refuse(uint64_t key, hw_error *err)
         return hw_fail(err, HW_ERR_FAILED,
                        "a logit is not a number: the weights are damaged, or too large for their type");
     if (key == KEY_CANCEL) return hw_fail(err, HW_ERR_FAILED, "cancelled");
-    if (key == 0) return hw_fail(err, HW_ERR_FAILED, "no token can be chosen: all logits are minus infinity");
+    if (key == 0) return hw_fail(err, HW_ERR_FAILED, "no token can be chosen: none is valid");
+    if (isinf(hw_key_logit(key)))
+        return hw_fail(err, HW_ERR_FAILED,
+                       "the largest logit is infinite: the weights are damaged, or too large for their type");
     return HW_OK;
 }
 

@@ -62,10 +62,15 @@ hw_status hw_stop_push(hw_stop *s, const char *text, size_t n, const char **out,
         s->capacity = capacity;
     }
     if (n) memcpy(s->held + s->n_held, text, n);
-    size_t total = s->n_held + n, first = total;
+    size_t total = s->n_held + n, first = total, first_end = total + 1;
     for (int i = 0; i < s->n; i++) {
-        const char *found = memmem(s->held, total, s->strings[i], strlen(s->strings[i]));
-        if (found && (size_t)(found - s->held) < first) first = (size_t)(found - s->held), *stopped = true;
+        size_t length = strlen(s->strings[i]);
+        const char *found = memmem(s->held, total, s->strings[i], length);
+        if (!found) continue;
+        size_t begin = (size_t)(found - s->held), end = begin + length;
+        if (end > first_end || (end == first_end && begin >= first)) continue;
+        first = begin, first_end = end;
+        *stopped = true;
     }
     s->n_given = *stopped ? first : total - unsure(s, s->held, total);
     s->n_held = *stopped ? 0 : total - s->n_given;

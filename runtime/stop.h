@@ -14,7 +14,8 @@ hw_status hw_stop_create(hw_stop **out, const char *const *strings, int n, hw_er
 void hw_stop_destroy(hw_stop *s); /* NULL is fine */
 
 /* Takes new text; gives what is certain to come before any stop string (borrowed until the next call). *stopped when one is
- * complete: then the text up to the first of them has been given, and nothing more is taken. */
+ * complete: the first to be so, and of those that end together the longest. Then the text before it has been given, and nothing
+ * more is taken. How the text is cut into pieces changes nothing. */
 hw_status hw_stop_push(hw_stop *s, const char *text, size_t n, const char **out, size_t *n_out, bool *stopped,
                        hw_error *err);
 

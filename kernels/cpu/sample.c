@@ -122,7 +122,10 @@ hw_status HW_CPU_FN(row_draw)(hw_device *d, hw_stream *s, uint64_t *key, const f
         for (; candidates; candidates &= candidates - 1) {
             int j = __builtin_ctz(candidates), t = first_id + i + j;
             float logit = row[i + j];
-            if (!(logit >= floor)) continue; /* NaN */
+            if (logit != logit) {
+                *key = HW_KEY_NAN;
+                return HW_OK;
+            }
             float heated = logit / temperature;
             float reach = heated + noise_bound(random[j]);
             /* `reach` is rounded: a large logit swallows the margin, hence the relative one. */

@@ -50,8 +50,8 @@ hw_status hw_ref_row_draw(hw_device *d, hw_stream *s, uint64_t *key, const float
     (void)d, (void)s;
     *key = 0;
     for (int t = 0; t < n_vocab && first_id + t < n_valid; t++) {
-        if (!(row[t] >= floor)) continue;
-        uint64_t candidate =
+        if (row[t] < floor) continue;
+        uint64_t candidate = /* HW_KEY_NAN, which stays the largest, when the logit is not a number */
             hw_key(row[t] / temperature + hw_gumbel(seed, step, (uint32_t)(first_id + t)), first_id + t);
         if (candidate > *key) *key = candidate;
     }

@@ -8,7 +8,7 @@
 #define TALES   HW_SOURCE_DIR "/models/tales"
 #define VECTORS HW_SOURCE_DIR "/tests/vectors"
 
-enum { HEADWAY_TIMEOUT_S = 100 }; /* nothing here takes seconds; a rank that waits for ever does */
+enum { HEADWAY_TIMEOUT_S = 240 }; /* nothing here takes seconds; a rank that waits for ever does */
 
 /* headway ARGS..., on one rank without mpirun, or on several with it. The caller frees the result. */
 #define RUN(n_ranks, stdin_text, ...)                                                                        \

@@ -125,6 +125,35 @@ static void compare_work(const char *folder, const char *name, const hw_engine *
                  hw_comm_n_ranks(comm) > m->n_kv_heads && m->n_kv_heads < m->n_heads);
 }
 
+/* What the engine took is what the plan says, but for the padding of weights, which these odd sizes need. */
+static void compare_memory(const char *folder, const char *name, const hw_engine *e, hw_engine_options o)
+{
+    const hw_engine_info info = hw_engine_info_get(e);
+    const hw_plan_limits limits = {.memory = UINT64_MAX, .bandwidth = 1e9, .latency = 1e-6};
+    const hw_model *m = hw_engine_model(e);
+    hw_device *d;
+    hw_plan plan;
+    hw_error err;
+    char where[4200];
+    must(hw_options_settle(&o, m, &err), &err);
+    o.dtype = info.dtype;
+    o.kv_dtype = info.kv_dtype;
+    must(hw_cpu_device_create(&d, o.n_threads, NULL, &err), &err);
+    must(hw_plan_create(&plan, m, &o, d, info.n_ranks, limits, &err), &err);
+    const hw_rank_memory mine = hw_rank_memory_of(&o, m, hw_engine_part(e), d);
+    snprintf(where, sizeof where, "%s, %s", folder, name);
+    expect_equal("KV cache", where, info.kv_bytes, mine.kv);
+    expect_equal("buffers", where, info.buffer_bytes, mine.buffers);
+    expect_equal("weights cover the plan's", where, info.weight_bytes >= mine.weights, true);
+    expect_equal("least to most", where,
+                 plan.least.total <= mine.total && mine.total <= plan.most.total &&
+                     plan.least.kv <= mine.kv && mine.kv <= plan.most.kv,
+                 true);
+    expect_equal("own heads", where,
+                 info.n_local_heads >= plan.min_heads && info.n_local_kv_heads <= plan.max_kv_heads, true);
+    hw_device_destroy(d);
+}
+
 static void check_generation(const char *folder, const variant *v)
 {
     hw_engine_options o = hw_engine_defaults();
@@ -147,6 +176,7 @@ static void check_generation(const char *folder, const variant *v)
     hw_plan_generation_traffic(&wanted, hw_engine_model(e), hw_engine_part(e), HW_F32, shape, &v->sampling);
     compare(folder, v->name, &wanted);
     compare_work(folder, v->name, e, shape);
+    compare_memory(folder, v->name, e, o);
     hw_tokens_free(&r.tokens);
     hw_engine_destroy(e);
 }

@@ -198,3 +198,22 @@ Test(penalize, divides_what_is_positive_and_multiplies_the_rest)
     close_devices(&all);
     hw_device_destroy(reference);
 }
+
+Test(row_draw, tells_of_a_logit_that_is_not_a_number)
+{
+    hw_device *reference = open_reference();
+    devices all = open_devices();
+    for (int i = -1; i < all.n; i++) {
+        hw_device *d = i < 0 ? reference : all.at[i];
+        float row[40] = {[3] = 5, [37] = NAN};
+        uint64_t key;
+        d->k->row_draw(d, NULL, &key, row, 40, 0, 40, -INFINITY, 1, 7, 1);
+        cr_assert_eq(key, HW_KEY_NAN);
+        d->k->row_draw(d, NULL, &key, row, 40, 0, 40, 4, 1, 7, 1);
+        cr_assert_eq(key, HW_KEY_NAN, "whatever the floor");
+        d->k->row_draw(d, NULL, &key, row, 40, 0, 37, 4, 1, 7, 1);
+        cr_assert_eq(hw_key_token(key), 3, "a NaN that is not valid does not count");
+    }
+    close_devices(&all);
+    hw_device_destroy(reference);
+}

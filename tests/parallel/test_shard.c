@@ -220,3 +220,12 @@ Test(shard, ranks_that_nest_own_whole_cuts)
             }
         }
 }
+
+/* By hand: 331 is 20 granules of 16 and 11 more; three ranks get 6, 7 and 7 granules, the last one also the rest. */
+Test(shard_granules, the_widest_share_is_known)
+{
+    cr_assert_eq(hw_shard_widest(331, 1), 331);
+    cr_assert_eq(hw_shard_widest(331, 3), 7 * 16 + 11);
+    cr_assert_eq(hw_shard_widest(3, 8), 1);
+    cr_assert_eq(hw_shard_widest(0, 4), 0);
+}

@@ -1,0 +1,127 @@
+#include "runtime/plan.h"
+
+#include <limits.h>
+#include <math.h>
+
+static void widen(hw_rank_memory *least, hw_rank_memory *most, hw_rank_memory r, bool first)
+{
+    uint64_t *lo[] = {&least->weights, &least->kv, &least->buffers, &least->total};
+    uint64_t *hi[] = {&most->weights, &most->kv, &most->buffers, &most->total};
+    const uint64_t n[] = {r.weights, r.kv, r.buffers, r.total};
+    for (int i = 0; i < 4; i++) {
+        if (first || n[i] < *lo[i]) *lo[i] = n[i];
+        if (first || n[i] > *hi[i]) *hi[i] = n[i];
+    }
+}
+
+static uint64_t sent(const hw_step_traffic *t)
+{
+    uint64_t n = 0;
+    for (int site = 0; site < HW_N_SITES; site++) n += hw_step_traffic_site(t, (hw_site)site).sent_bytes;
+    return n;
+}
+
+static void keep_busiest(hw_step_traffic *busiest, uint64_t *all, hw_step_traffic t)
+{
+    uint64_t n = sent(&t);
+    *all += n;
+    if (n > sent(busiest)) *busiest = t;
+}
+
+/* One rank's part of the plan. */
+static void add_rank(hw_plan *plan, const hw_model *m, const hw_engine_options *o, const hw_device *d,
+                     const hw_part *p)
+{
+    const bool first = p->rank == 0;
+    const hw_heads h = p->heads;
+    hw_step_traffic prefill = {.sample_is_bound = false}, decode = prefill;
+    widen(&plan->least, &plan->most, hw_plan_rank_memory(plan, o, m, p, d), first);
+    if (first || h.n_heads < plan->min_heads) plan->min_heads = h.n_heads;
+    if (first || h.n_heads > plan->max_heads) plan->max_heads = h.n_heads;
+    if (first || h.n_kv_heads < plan->min_kv_heads) plan->min_kv_heads = h.n_kv_heads;
+    if (first || h.n_kv_heads > plan->max_kv_heads) plan->max_kv_heads = h.n_kv_heads;
+    plan->replicated_kv_heads += h.n_kv_heads;
+    hw_plan_step_traffic(&prefill, m, p, d->act,
+                         (hw_step_rows){.prefill_rows = plan->prefill_rows, .n_sampled = 1}, NULL);
+    hw_plan_step_traffic(&decode, m, p, d->act,
+                         (hw_step_rows){.decode_rows = o->max_seqs, .n_sampled = o->max_seqs}, NULL);
+    keep_busiest(&plan->prefill, &plan->prefill_sent_by_all, prefill);
+    keep_busiest(&plan->decode, &plan->decode_sent_by_all, decode);
+}
+
+/* What is left beside weights and buffers, in whole blocks of this rank's heads. */
+static uint64_t tokens_that_fit(const hw_engine_options *o, const hw_model *m, const hw_part *p,
+                                hw_rank_memory r, uint64_t memory)
+{
+    hw_kv_dims one = hw_options_kv_dims(o, m, p);
+    one.n_blocks = 1;
+    const uint64_t taken = r.weights + r.buffers, block = hw_kv_bytes(one);
+    if (r.buffers == SIZE_MAX || taken > memory || !block) return 0;
+    return (memory - taken) / block * (uint64_t)one.block_tokens;
+}
+
+hw_rank_memory hw_plan_rank_memory(const hw_plan *plan, const hw_engine_options *o, const hw_model *m,
+                                   const hw_part *p, const hw_device *d)
+{
+    hw_rank_memory r = hw_rank_memory_of(o, m, p, d);
+    hw_kv_dims dims = hw_options_kv_dims(o, m, p);
+    if (r.total == UINT64_MAX) return r;
+    dims.n_blocks = plan->n_blocks;
+    r.total -= r.kv;
+    r.kv = hw_kv_bytes(dims);
+    r.total += r.kv;
+    return r;
+}
+
+/* As many blocks as every rank has in the bytes that were given: ranks with more KV heads get fewer of them. */
+static hw_status agree_on_blocks(hw_plan *plan, const hw_model *m, const hw_engine_options *o, hw_error *err)
+{
+    plan->n_blocks = INT_MAX;
+    for (int rank = 0; rank < plan->n_ranks; rank++) {
+        hw_part p;
+        hw_status st = hw_part_create(&p, m, rank, plan->n_ranks, err);
+        if (st) return st;
+        const hw_kv_dims dims = hw_options_kv_dims(o, m, &p);
+        if (dims.n_blocks < plan->n_blocks) plan->n_blocks = dims.n_blocks;
+    }
+    if (plan->n_blocks) return HW_OK;
+    return hw_fail(err, HW_ERR_INVALID,
+                   "the KV cache was given %llu bytes, which hold no block on some of %d ranks; raise "
+                   "--kv-cache-memory",
+                   (unsigned long long)o->kv_bytes, plan->n_ranks);
+}
+
+uint64_t hw_plan_layer_bytes(const hw_model *m, hw_dtype dtype)
+{
+    const uint64_t dim = (uint64_t)m->dim, q = (uint64_t)m->n_heads * (uint64_t)m->head_dim,
+                   kv = (uint64_t)m->n_kv_heads * (uint64_t)m->head_dim;
+    return dim * (2 * q + 2 * kv + (m->gated_mlp ? 3 : 2) * (uint64_t)m->ffn_dim) * hw_dtype_size(dtype);
+}
+
+hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_options *o, const hw_device *d,
+                         int n_ranks, hw_plan_limits limits, hw_error *err)
+{
+    hw_plan plan = {.n_ranks = n_ranks, .cache_tokens = UINT64_MAX, .memory = limits.memory};
+    uint64_t all_weights = 0;
+    hw_status st = agree_on_blocks(&plan, m, o, err);
+    if (st) return st;
+    plan.prefill_rows = o->max_batch_rows < o->max_seq_len ? o->max_batch_rows : o->max_seq_len;
+    for (int rank = 0; rank < n_ranks; rank++) {
+        hw_part p;
+        if ((st = hw_part_create(&p, m, rank, n_ranks, err))) return st;
+        const hw_rank_memory r = hw_rank_memory_of(o, m, &p, d);
+        const uint64_t tokens = tokens_that_fit(o, m, &p, r, limits.memory);
+        add_rank(&plan, m, o, d, &p);
+        all_weights += r.weights;
+        if (tokens < plan.cache_tokens) plan.cache_tokens = tokens;
+    }
+    plan.replicated_kv_heads -= m->n_kv_heads;
+    plan.imbalance = (double)plan.most.weights * n_ranks / (double)all_weights;
+    plan.fits = plan.most.total != UINT64_MAX && plan.most.total <= limits.memory;
+    plan.layer_bytes = hw_plan_layer_bytes(m, o->dtype);
+    plan.break_even_bytes =
+        n_ranks > 1 ? 2 * limits.latency * limits.bandwidth / (1 - 1.0 / n_ranks) : INFINITY;
+    plan.can_pay = (double)plan.layer_bytes > plan.break_even_bytes;
+    *out = plan;
+    return HW_OK;
+}

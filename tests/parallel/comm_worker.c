@@ -1,0 +1,248 @@
+/* Checks the collectives from the inside, on as many ranks as it is started on. test_comm.c starts it under mpirun.
+ *
+ * Every rank knows what every other rank gives, since inputs are a function of (rank, index), and works the result out by itself with plain
+ * loops. Exit code 0 when everything holds on every rank; otherwise standard error says what does not. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/comm.h"
+
+enum { MAX_RANKS = 64, MAX_COUNT = 100003, LARGEST = 1 << 20 };
+
+/* Small ones, an odd width, a model's width, and both sides of the size from which vectors are halved instead of sent whole
+ * (32 KiB: 8192 float32, 4096 uint64). */
+static const size_t counts[] = {0, 1, 2, 3, 767, 768, 4095, 4096, 4097, 8191, 8192, 8193, MAX_COUNT};
+enum { N_COUNTS = sizeof counts / sizeof *counts };
+
+static hw_comm *comm;
+static int rank, n_ranks, n_wrong;
+
+static void expect(bool good, const char *what, size_t size)
+{
+    if (good) return;
+    if (n_wrong++ < 10) fprintf(stderr, "rank %d of %d: %s (%zu)\n", rank, n_ranks, what, size);
+}
+
+static void must(hw_status st, const hw_error *err)
+{
+    if (!st) return;
+    fprintf(stderr, "rank %d of %d: %s\n", rank, n_ranks, err->message);
+    hw_comm_abort(comm, 3);
+    exit(3);
+}
+
+/* splitmix64 of (rank, index): the same on every rank. */
+static uint64_t bits_of(int of_rank, size_t i)
+{
+    uint64_t z = (uint64_t)of_rank * 1000003u + i * 0x9e3779b97f4a7c15u + 12345;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* Magnitudes from 2^-15 to 2^16 and both signs, so that another order of additions gives other bits almost everywhere. */
+static float number_of(int of_rank, size_t i)
+{
+    uint64_t z = bits_of(of_rank, i);
+    float x = (float)(z & 0xffffff) / 16777216.0f + 0.5f;
+    for (uint64_t e = z >> 24 & 15; e; e--) x *= z >> 40 & 1 ? 2 : 0.5f;
+    return z >> 63 ? -x : x;
+}
+
+/* ---- the documented sum: pairs first, then a balanced tree */
+
+static float tree(const float *x, int n) { return n == 1 ? *x : tree(x, n / 2) + tree(x + n / 2, n / 2); }
+
+static float documented_sum(size_t i)
+{
+    float nodes[MAX_RANKS];
+    int p = 1, n = 0, r = 0;
+    while (2 * p <= n_ranks) p *= 2;
+    for (int extra = n_ranks - p; n < extra; r += 2) nodes[n++] = number_of(r, i) + number_of(r + 1, i);
+    while (r < n_ranks) nodes[n++] = number_of(r++, i);
+    return tree(nodes, p);
+}
+
+/* ---- what the meter must have counted */
+
+static hw_traffic counted(hw_site site) { return hw_meter_site(hw_comm_meter(comm), site, HW_PREFILL); }
+
+/* The sum over ranks, which does not depend on how halves of odd vectors fall. */
+static uint64_t over_ranks(uint64_t mine)
+{
+    hw_error err;
+    must(hw_comm_all_reduce(comm, (hw_tag){.site = HW_SITE_CONTROL}, &mine, 1, HW_U64, HW_SUM, &err), &err);
+    return mine;
+}
+
+/* All ranks together: a whole vector in each of log2 p rounds, or 2 (p - 1) vectors in halves; and two for each rank beyond p. */
+static uint64_t all_reduce_sent(uint64_t n_bytes)
+{
+    uint64_t p = 1, rounds = 0;
+    while (2 * p <= (uint64_t)n_ranks) p *= 2, rounds++;
+    uint64_t extra = 2 * ((uint64_t)n_ranks - p);
+    return n_bytes * (extra + (n_bytes < 32768 ? p * rounds : 2 * (p - 1)));
+}
+
+static void check_meter(uint64_t payload, uint64_t sent_by_all, size_t size)
+{
+    hw_traffic t = counted(HW_SITE_MLP);
+    expect(t.calls == (n_ranks > 1), "calls are counted once", size);
+    expect(t.payload_bytes == (n_ranks > 1 ? payload : 0), "payload is the buffer", size);
+    expect(over_ranks(t.sent_bytes) == (n_ranks > 1 ? sent_by_all : 0), "sent is the closed form", size);
+}
+
+/* ---- collectives */
+
+static const hw_tag tag = {.site = HW_SITE_MLP, .prefill_rows = 1};
+
+static void check_sum_f32(float *x, size_t n, bool exact)
+{
+    hw_error err;
+    /* Small integers: 64 ranks of at most 1000 are exact in any order. */
+    for (size_t i = 0; i < n; i++) x[i] = exact ? (float)(bits_of(rank, i) % 1000) : number_of(rank, i);
+    x[n] = 77;
+    hw_meter_reset(hw_comm_meter(comm));
+    must(hw_comm_all_reduce(comm, tag, x, n, HW_F32, HW_SUM, &err), &err);
+    bool good = x[n] == 77;
+    for (size_t i = 0; i < n && good; i++) {
+        float want = 0;
+        for (int r = 0; r < n_ranks && exact; r++) want += (float)(bits_of(r, i) % 1000);
+        if (!exact) want = documented_sum(i);
+        good = !memcmp(&x[i], &want, sizeof want);
+    }
+    expect(good, exact ? "float32 sum of integers" : "float32 sum has the bits of the documented tree", n);
+    check_meter(n * sizeof *x, all_reduce_sent(n * sizeof *x), n);
+}
+
+static void check_u64(uint64_t *x, size_t n, hw_reduce op)
+{
+    hw_error err;
+    bool good = true;
+    for (size_t i = 0; i < n; i++) x[i] = bits_of(rank, i);
+    hw_meter_reset(hw_comm_meter(comm));
+    must(hw_comm_all_reduce(comm, tag, x, n, HW_U64, op, &err), &err);
+    for (size_t i = 0; i < n && good; i++) {
+        uint64_t want = 0;
+        for (int r = 0; r < n_ranks; r++) {
+            uint64_t b = bits_of(r, i);
+            want = op == HW_SUM ? want + b : b > want ? b : want;
+        }
+        good = x[i] == want;
+    }
+    expect(good, op == HW_SUM ? "uint64 sum" : "uint64 max", n);
+    check_meter(n * sizeof *x, all_reduce_sent(n * sizeof *x), n);
+}
+
+static void check_all_gather(char *send, char *recv, size_t n)
+{
+    hw_error err;
+    bool good = true;
+    for (size_t i = 0; i < n; i++) send[i] = (char)bits_of(rank, i);
+    hw_meter_reset(hw_comm_meter(comm));
+    must(hw_comm_all_gather(comm, tag, send, n, recv, &err), &err);
+    for (int r = 0; r < n_ranks; r++)
+        for (size_t i = 0; i < n && good; i++) good = recv[(size_t)r * n + i] == (char)bits_of(r, i);
+    expect(good, "all-gather", n);
+    uint64_t all = (uint64_t)n_ranks * n;
+    expect(counted(HW_SITE_MLP).sent_bytes == all - n, "a rank sends its part to each other", n);
+    check_meter(all, all * (uint64_t)(n_ranks - 1), n);
+}
+
+static void check_broadcast(char *buffer, size_t n, int root)
+{
+    hw_error err;
+    bool good = true;
+    for (size_t i = 0; i < n; i++) buffer[i] = (char)bits_of(rank, i);
+    hw_meter_reset(hw_comm_meter(comm));
+    must(hw_comm_broadcast(comm, tag, buffer, n, root, &err), &err);
+    for (size_t i = 0; i < n && good; i++) good = buffer[i] == (char)bits_of(root, i);
+    expect(good, "broadcast", n);
+    check_meter(n, (uint64_t)n * (uint64_t)(n_ranks - 1), n);
+}
+
+/* Whoever fails, all hear of it: the worst status, in the words of the lowest rank that has it. */
+static void check_agree(void)
+{
+    for (int failing = 0; failing <= n_ranks; failing++) {
+        hw_error err = {"nothing was said"};
+        hw_status mine = HW_OK;
+        /* Ranks from `failing` on: the first of them mildly, the others alike and worse. */
+        if (rank == failing) mine = hw_fail(&err, HW_ERR_INVALID, "rank %d, mildly", rank);
+        if (rank > failing) mine = hw_fail(&err, HW_ERR_NO_MEMORY, "rank %d, badly", rank);
+        hw_status st = hw_comm_agree(comm, mine, &err);
+        char want[64] = "nothing was said";
+        hw_status want_st = HW_OK;
+        if (failing == n_ranks - 1) {
+            want_st = HW_ERR_INVALID;
+            snprintf(want, sizeof want, "rank %d, mildly", failing);
+        } else if (failing < n_ranks - 1) {
+            want_st = HW_ERR_NO_MEMORY;
+            snprintf(want, sizeof want, "rank %d, badly", failing + 1);
+        }
+        expect(st == want_st, "agree gives the worst status", (size_t)failing);
+        expect(!strcmp(err.message, want), "agree gives its message", (size_t)failing);
+    }
+    expect(hw_comm_agree(comm, rank == 0 ? HW_ERR_RANK : HW_OK, NULL) == HW_ERR_RANK, "agree without words",
+           0);
+}
+
+/* Tree of one step: three rows of prefill and one of decode share a call. */
+static void check_phases(void)
+{
+    hw_error err;
+    float x[8] = {0};
+    hw_meter *m = hw_comm_meter(comm);
+    hw_meter_reset(m);
+    must(hw_comm_all_reduce(comm, (hw_tag){HW_SITE_ATTN, 0, 3, 1}, x, 8, HW_F32, HW_SUM, &err), &err);
+    hw_traffic prefill = hw_meter_site(m, HW_SITE_ATTN, HW_PREFILL),
+               decode = hw_meter_site(m, HW_SITE_ATTN, HW_DECODE);
+    bool several = n_ranks > 1;
+    expect(prefill.payload_bytes == (several ? 24 : 0), "three quarters are prefill", 0);
+    expect(decode.payload_bytes == (several ? 8 : 0), "one quarter is decode", 0);
+    expect(over_ranks(prefill.sent_bytes + decode.sent_bytes) == (several ? all_reduce_sent(32) : 0),
+           "the phases together are what was sent", 0);
+}
+
+static void check_all(void)
+{
+    static const size_t broadcasts[] = {0, 1, 5, LARGEST};
+    uint64_t *numbers = malloc((MAX_COUNT + 1) * sizeof *numbers);
+    char *send = malloc(LARGEST), *recv = malloc((size_t)n_ranks * MAX_COUNT);
+    if (!numbers || !send || !recv) hw_comm_abort(comm, 3);
+    for (size_t i = 0; i < N_COUNTS; i++) {
+        check_sum_f32((float *)numbers, counts[i], true);
+        check_sum_f32((float *)numbers, counts[i], false);
+        check_u64(numbers, counts[i], HW_SUM);
+        check_u64(numbers, counts[i], HW_MAX);
+        check_all_gather(send, recv, counts[i]);
+    }
+    for (int root = 0; root < n_ranks; root++)
+        for (size_t i = 0; i < sizeof broadcasts / sizeof *broadcasts; i++)
+            check_broadcast(send, broadcasts[i], root);
+    check_agree();
+    check_phases();
+    free(numbers);
+    free(send);
+    free(recv);
+}
+
+int main(int argc, char **argv)
+{
+    hw_error err;
+    const char *backend = argc > 1 ? argv[1] : "auto";
+    hw_status st = hw_comm_create(&comm, backend, &err);
+    if (st) return fprintf(stderr, "%s\n", err.message), hw_exit_code(st);
+    rank = hw_comm_rank(comm);
+    n_ranks = hw_comm_n_ranks(comm);
+    expect(n_ranks == hw_comm_launched_ranks(), "the launcher says how many ranks there are", 0);
+    expect(rank == hw_comm_launched_rank(), "and which this is", 0);
+    expect(hw_comm_n_local_ranks(comm) == n_ranks, "all ranks are on this host", 0);
+    check_all();
+    if (rank == 0) printf("%d ranks, %s\n", n_ranks, hw_comm_backend(comm));
+    st = hw_comm_agree(comm, n_wrong ? HW_ERR_FAILED : HW_OK, NULL);
+    hw_comm_destroy(comm);
+    return st ? 1 : 0;
+}

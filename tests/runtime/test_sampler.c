@@ -1,0 +1,142 @@
+/* Sampling on one rank and on several; sampler_worker.c says what is checked. */
+#include <math.h>
+
+#include "runtime/base/json.h"
+#include "runtime/engine.h"
+#include "tests/runtime/checkpoint_files.h"
+#include "tests/support/mpi_test.h"
+
+static const char *const worker = HW_BINARY_DIR "/tests/runtime/sampler_worker";
+static const char *const uneven = HW_SOURCE_DIR "/tests/vectors/llama-gqa-uneven";
+
+/* A vocabulary beyond what the first candidates of each rank cover, and room for 200 tokens. 5003 is prime. */
+static const char *const large_vocabulary =
+    "{\"model_type\": \"llama\", \"vocab_size\": 5003, \"hidden_size\": 64, \"intermediate_size\": 112,"
+    " \"num_hidden_layers\": 2, \"num_attention_heads\": 8, \"num_key_value_heads\": 4,"
+    " \"max_position_embeddings\": 256, \"dtype\": \"float32\"}";
+
+/* What rank 0 printed; to be freed. */
+static char *run_on(int n_ranks, const char *const argv[])
+{
+    hw_run_result r = n_ranks == 1 ? hw_run(argv, NULL, 280) : hw_mpirun(n_ranks, argv, NULL, 280);
+    cr_assert_eq(r.exit_code, 0, "%s on %d ranks: exit code %d\n%s", argv[1], n_ranks, r.exit_code, r.err);
+    char *out = strdup(r.out);
+    hw_run_free(&r);
+    return out;
+}
+
+static void same_tokens_on_all(const char *const argv[])
+{
+    static const int n_ranks[] = {2, 3, 4, 8};
+    char *one = run_on(1, argv);
+    cr_assert_geq(strlen(one), 1000);
+    for (size_t i = 0; i < sizeof n_ranks / sizeof *n_ranks; i++) {
+        char *several = run_on(n_ranks[i], argv);
+        cr_expect_str_eq(several, one, "%d ranks gave other tokens than one rank", n_ranks[i]);
+        free(several);
+    }
+    free(one);
+}
+
+Test(sampler, follows_the_naive_sampler_with_a_real_model_on_1_2_3_4_and_8_ranks)
+{
+    same_tokens_on_all((const char *const[]){worker, "steps", uneven, "real", "100", NULL});
+}
+
+Test(sampler, gives_the_same_200_tokens_from_a_large_vocabulary_on_1_2_3_4_and_8_ranks, .init = make_folder,
+     .fini = remove_folder)
+{
+    write_text("config.json", large_vocabulary);
+    same_tokens_on_all((const char *const[]){worker, "steps", test_folder, "dummy", "200", NULL});
+}
+
+Test(sampler, draws_have_the_distribution_of_the_softmax)
+{
+    const char *const argv[] = {worker, "draws", uneven, "real", "8000", NULL};
+    free(run_on(1, argv));
+    free(run_on(2, argv));
+}
+
+/* ---- what is refused */
+
+static void copy_file(const char *from_folder, const char *name)
+{
+    char path[4096], *bytes;
+    size_t n;
+    hw_error err;
+    snprintf(path, sizeof path, "%s/%s", from_folder, name);
+    cr_assert_eq(hw_file_read(&bytes, &n, path, 1 << 28, HW_ERR_FAILED, &err), HW_OK, "%s", err.message);
+    write_bytes(name, bytes, n);
+    free(bytes);
+}
+
+/* Makes the first number of a token's row of the embedding, which is also the head, a NaN: that token's logit is one, and no other. */
+static void damage_row(int token, int vocab_size)
+{
+    hw_error err;
+    char *bytes;
+    size_t n;
+    cr_assert_eq(hw_file_read(&bytes, &n, in_folder("model.safetensors"), 1 << 28, HW_ERR_FAILED, &err),
+                 HW_OK);
+    size_t n_header = (size_t)(unsigned char)bytes[0] | (size_t)(unsigned char)bytes[1] << 8 |
+                      (size_t)(unsigned char)bytes[2] << 16;
+    json_t *header;
+    cr_assert_eq(hw_json_parse(&header, bytes + 8, n_header, "header", HW_ERR_FAILED, &err), HW_OK, "%s",
+                 err.message);
+    json_t *offsets = json_object_get(json_object_get(header, "model.embed_tokens.weight"), "data_offsets");
+    size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0));
+    size_t end = (size_t)json_integer_value(json_array_get(offsets, 1));
+    cr_assert_gt(end, begin);
+    /* All ones is a NaN in each of the three types. */
+    memset(bytes + 8 + n_header + begin + (end - begin) / (size_t)vocab_size * (size_t)token, 0xff, 4);
+    write_bytes("model.safetensors", bytes, n);
+    json_decref(header);
+    free(bytes);
+}
+
+Test(sampler, refuses_a_logit_that_is_not_a_number_on_all_ranks, .init = make_folder, .fini = remove_folder)
+{
+    const char *const argv[] = {worker, "nan", test_folder, "330", NULL};
+    copy_file(uneven, "config.json");
+    copy_file(uneven, "model.safetensors");
+    damage_row(330, 331); /* the last token: one rank alone sees it */
+    for (int n = 1; n <= 4; n++) free(run_on(n, argv));
+}
+
+Test(sampler, cancelling_on_one_rank_ends_all)
+{
+    const char *const argv[] = {worker, "cancel", uneven, NULL};
+    for (int n = 1; n <= 4; n *= 2) free(run_on(n, argv));
+}
+
+static void expect_refused(hw_sampling s, const char *names)
+{
+    hw_error err = {""};
+    cr_expect_eq(hw_sampling_check(&s, &err), HW_ERR_INVALID, "%s", names);
+    cr_expect_not_null(strstr(err.message, names), "\"%s\" does not name %s", err.message, names);
+}
+
+Test(sampling_check, names_what_is_out_of_range)
+{
+    static const float numbers[] = {-0.1f, NAN, INFINITY};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        expect_refused((hw_sampling){.temperature = numbers[i]}, "temperature");
+        expect_refused((hw_sampling){.top_p = numbers[i]}, "top_p");
+        expect_refused((hw_sampling){.min_p = numbers[i]}, "min_p");
+        expect_refused((hw_sampling){.repetition_penalty = numbers[i]}, "repetition_penalty");
+    }
+    expect_refused((hw_sampling){.temperature = 1e-7f}, "temperature");
+    expect_refused((hw_sampling){.top_k = -1}, "top_k");
+    expect_refused((hw_sampling){.top_p = 1.01f}, "top_p");
+    expect_refused((hw_sampling){.min_p = 1.01f}, "min_p");
+}
+
+Test(sampling_check, accepts_the_ends_of_the_ranges)
+{
+    const hw_sampling good[] = {
+        {0},
+        {.temperature = 1e-6f},
+        {.temperature = 1e6f, .top_k = 1 << 30, .top_p = 1, .min_p = 1, .repetition_penalty = 1e6f}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        cr_expect_eq(hw_sampling_check(&good[i], NULL), HW_OK);
+}
