@@ -127,7 +127,7 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
     case OPT_DTYPE: o->dtype = to_dtype("--dtype", arg, state); break;
     case OPT_KV_CACHE: o->kv_policy = to_policy(arg, state); break;
     case OPT_KV_MEMORY: o->kv_bytes = hw_args_memory("--kv-cache-memory", arg, state); break;
-    case OPT_NO_SHARING: o->no_prefix_sharing = true; break;
+    case OPT_NO_SHARING: o->prefix_sharing = false; break;
     case OPT_KV_DTYPE: o->kv_dtype = to_dtype("--kv-cache-dtype", arg, state); break;
     case OPT_BLOCK: o->block_tokens = (int)hw_args_int("--block-size", arg, 1, 1024, state); break;
     case OPT_CONTEXT: o->max_seq_len = (int)hw_args_int("--max-model-len", arg, 1, INT_MAX, state); break;

@@ -299,7 +299,7 @@ static hw_status prepare(bench *b, hw_args *a)
     if (st) return st;
     b->s->rank = hw_comm_rank(b->s->comm);
     if (!a->engine.max_seq_len) a->engine.max_seq_len = longest(b);
-    a->engine.no_prefix_sharing = true; /* repeats have one prompt, and every one of them is to run */
+    a->engine.prefix_sharing = false; /* repeats have one prompt, and every one of them is to run */
     if ((st = hw_session_open_engine(b->s, a, b->err))) return st;
     if (longest(b) > hw_engine_info_get(b->s->engine).max_seq_len)
         return hw_fail(b->err, HW_ERR_INVALID, "the longest test has %d positions, the context holds %d",

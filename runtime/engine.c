@@ -15,6 +15,7 @@ hw_engine_options hw_engine_defaults(void)
                                .n_threads = 1,
                                .kv_policy = HW_KV_PAGED,
                                .block_tokens = 16,
+                               .prefix_sharing = true,
                                .max_seqs = 1,
                                .max_batch_rows = 512,
                                .max_logit_rows = 1};
@@ -115,8 +116,8 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
     hw_kv_dims dims = hw_options_kv_dims(o, &e->model, &e->part);
     dims.n_blocks = e->shape.n_blocks; /* what all ranks have room for */
     if (!st)
-        st = hw_kv_cache_create(&e->kv, e->device, o->kv_policy, dims, e->shape.seq_blocks,
-                                !o->no_prefix_sharing, err);
+        st = hw_kv_cache_create(&e->kv, e->device, o->kv_policy, dims, e->shape.seq_blocks, o->prefix_sharing,
+                                err);
     if (!st) st = make_buffers(e, err);
     if (!st)
         st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->part.n_ranks, e->model.vocab_size, err);

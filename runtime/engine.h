@@ -61,15 +61,14 @@ typedef struct hw_engine_options {
     hw_dtype dtype;     /* of weights; HW_DTYPE_NONE: as stored */
     hw_dtype kv_dtype;  /* of the cache; HW_DTYPE_NONE: as the weights */
     hw_kv_policy kv_policy;
-    int block_tokens; /* positions per cache block, 1 to 1024; contiguous takes max_seq_len instead */
-    uint64_t
-        kv_bytes; /* per rank, rounded down to blocks; 0: what max_seqs full sequences need, or what memory has left for it */
-    bool no_prefix_sharing; /* paged: every sequence computes its own prompt, equal or not */
-    int max_seq_len;        /* longest sequence; 0: what the model allows, at most 4096 */
-    int max_seqs;           /* sequences at once */
-    int max_batch_rows;     /* rows of one step (with the cache off at least max_seq_len) */
-    int max_logit_rows;     /* rows of one step that can have logits; at least max_seqs */
-    bool dummy;             /* random weights from config.json alone */
+    int block_tokens;    /* positions per cache block, 1 to 1024; contiguous takes max_seq_len instead */
+    uint64_t kv_bytes;   /* of each rank's cache; 0: what max_seqs full sequences need, or memory has left */
+    bool prefix_sharing; /* paged: equal beginnings of sequences are computed once */
+    int max_seq_len;     /* longest sequence; 0: what the model allows, at most 4096 */
+    int max_seqs;        /* sequences at once */
+    int max_batch_rows;  /* rows of one step (with the cache off at least max_seq_len) */
+    int max_logit_rows;  /* rows of one step that can have logits; at least max_seqs */
+    bool dummy;          /* random weights from config.json alone */
     uint64_t dummy_seed;
     void (*progress)(void *user, uint64_t done_bytes,
                      uint64_t total_bytes); /* while loading, on every rank; may be NULL */

@@ -69,6 +69,11 @@ Test(bad_input, values_outside_their_range)
         {"--dtype", "int4"},
         {"--kv-cache-dtype", "e4"},
         {"--kv-cache", "ring"},
+        {"--kv-cache-memory", "0"},
+        {"--kv-cache-memory", "-1"},
+        {"--kv-cache-memory", "12X"},
+        {"--kv-cache-memory", "1GB"},
+        {"--kv-cache-memory", "99999999999T"},
         {"--load-format", "pickle"},
         {"--prefill-chunk", "0"},
     };
@@ -263,6 +268,18 @@ Test(bad_input, sizes_that_no_machine_has)
             in_model(""), "--tokens", "1", "--max-model-len", "268435456");
     REFUSED(1, 4, WORDS("not enough memory", "MiB", "buffers", "--max-model-len"), "generate", "-m",
             in_model(""), "--tokens", "1", "--max-model-len", "268435456", "--kv-cache", "off");
+}
+
+/* models/tales caches 2048 bytes per token: a block of 16 tokens takes 32768 on one rank, 16384 on each of two. */
+Test(bad_input, caches_without_room_for_a_block_or_for_the_prompt)
+{
+    static const char prompt[] = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17";
+    REFUSED(2, 2, WORDS("12 bytes", "block of 16 tokens", "16384", "--kv-cache-memory"), "generate", "-m",
+            TALES, "--tokens", "1", "--kv-cache-memory", "12");
+    REFUSED(2, 4, WORDS("2 more blocks of 16 tokens", "17 tokens", "1 of 1", "--kv-cache-memory"), "generate",
+            "-m", TALES, "--tokens", prompt, "--kv-cache-memory", "16K");
+    REFUSED(1, 4, WORDS("2 neighbouring blocks", "17 tokens", "1 of 1", "--kv-cache-memory"), "generate",
+            "-m", TALES, "--tokens", prompt, "--kv-cache-memory", "32K", "--kv-cache", "growing");
 }
 
 /* The largest sizes that config.json may name: their products pass 64 bits. */
