@@ -80,7 +80,7 @@ hw_status hw_kv_blocks_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t
 {
     const int wanted = hw_kv_blocks_for(kv, n_tokens), n_covered = hw_kv_blocks_for(kv, first);
     const int n_own = table->n_blocks, n_old = n_covered > n_own ? n_covered : n_own;
-    hw_status st = hw_kv_table_grow(table, wanted, err);
+    hw_status st = hw_kv_table_grow(kv, table, wanted, err);
     if (st) return st;
     int n_taken = wanted > n_old ? wanted - n_old : 0;
     int n_revived = list_found(kv, table, tokens, n_covered);
@@ -123,7 +123,7 @@ hw_status hw_kv_blocks_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table
         hw_status st = hw_kv_blocks_extend(kv, out, NULL, 0, 1, err);
         return st ? st : hw_kv_copy_blocks(kv, out->blocks[0], from->blocks[0], 1, err);
     }
-    hw_status st = hw_kv_table_grow(out, from->n_blocks, err);
+    hw_status st = hw_kv_table_grow(kv, out, from->n_blocks, err);
     if (st) return st;
     for (int i = 0; i < from->n_blocks; i++) {
         out->blocks[i] = from->blocks[i];

@@ -157,10 +157,11 @@ hw_status hw_kv_copy_blocks(hw_kv_cache *kv, int32_t to, int32_t from, int n, hw
     return HW_OK;
 }
 
-hw_status hw_kv_table_grow(hw_kv_table *table, int n, hw_error *err)
+hw_status hw_kv_table_grow(const hw_kv_cache *kv, hw_kv_table *table, int n, hw_error *err)
 {
     if (n <= table->capacity) return HW_OK;
-    int capacity = n > 2 * table->capacity ? n : 2 * table->capacity;
+    /* For the longest sequence at once, so that no later step allocates. */
+    int capacity = n > kv->seq_blocks ? n : kv->seq_blocks;
     int32_t *blocks = realloc(table->blocks, (size_t)capacity * sizeof *blocks);
     if (!blocks)
         return hw_fail(err, HW_ERR_NO_MEMORY, "KV cache: no memory for a table of %d blocks", capacity);

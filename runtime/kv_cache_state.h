@@ -33,7 +33,7 @@ static inline int hw_kv_blocks_for(const hw_kv_cache *kv, int n_tokens)
 hw_status hw_kv_copy_blocks(hw_kv_cache *kv, int32_t to, int32_t from, int n, hw_error *err);
 
 /* Room for n entries in the table's array. Errors: HW_ERR_NO_MEMORY. */
-hw_status hw_kv_table_grow(hw_kv_table *table, int n, hw_error *err);
+hw_status hw_kv_table_grow(const hw_kv_cache *kv, hw_kv_table *table, int n, hw_error *err);
 
 /* Positions `first` .. n_tokens - 1 of the table are being written: notes how full its blocks are. */
 void hw_kv_note_tokens(hw_kv_cache *kv, const hw_kv_table *table, int first, int n_tokens);

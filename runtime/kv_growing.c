@@ -8,7 +8,7 @@
 static hw_status take(hw_kv_cache *kv, hw_kv_table *run, int n, int n_tokens, hw_error *err)
 {
     hw_kv_regions *r = &kv->regions;
-    hw_status st = hw_kv_table_grow(run, n, err);
+    hw_status st = hw_kv_table_grow(kv, run, n, err);
     if (st) return st;
     int first = hw_kv_regions_take(r, n);
     if (first < 0) {
