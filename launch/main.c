@@ -24,6 +24,7 @@ static const struct {
     {"plan", hw_cmd_plan, "memory per rank and traffic per step, before anything is loaded"},
     {"traffic", hw_cmd_traffic, "generate, and report what crossed between ranks"},
     {"check", hw_cmd_check, "the same prompt on one rank and on all: same bits, close, or wrong"},
+    {"study", hw_cmd_study, "the KV cache and communication explained by measured numbers: a report"},
     {"bench", hw_cmd_bench, "speed of prefill and decode, beside what the machine allows"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

@@ -16,7 +16,8 @@ typedef struct hw_plot {
     char *text, *data; /* the commands, and the numbers before them */
     size_t n_text, n_data;
     FILE *commands, *numbers;
-    int n_series;
+    int n_series, most_points;
+    bool log_y;
 } hw_plot;
 
 /* Errors: HW_ERR_NO_MEMORY. */
@@ -29,6 +30,12 @@ void hw_plot_log(hw_plot *p, bool x, bool y);
 /* A line through n points, or one bar in each of n groups. At most HW_PLOT_MAX_SERIES of them. */
 hw_status hw_plot_line(hw_plot *p, const char *label, const double *x, const double *y, int n, hw_error *err);
 hw_status hw_plot_bars(hw_plot *p, const char *label, const double *values, int n, hw_error *err);
+
+/* Whether gnuplot is there. */
+bool hw_plot_possible(void);
+
+/* Instead of an end: frees, draws nothing. */
+void hw_plot_cancel(hw_plot *p);
 
 /* Draws. Without gnuplot: a line on standard error and HW_OK. Errors: HW_ERR_FAILED when the file cannot be written. */
 hw_status hw_plot_end_lines(hw_plot *p, hw_error *err);

@@ -1,0 +1,194 @@
+/* headway study: runs the experiments of launch/study/ one after the other and writes FOLDER/report.md. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "launch/commands.h"
+#include "launch/output.h"
+#include "launch/session.h"
+#include "launch/study/study.h"
+#include "launch/version.h"
+
+enum { DEFAULT_NEW = 256, LEAST_NEW = 8, DEFAULT_REPEATS = 10, MAX_REPEATS = 1000 };
+
+static error_t parse_own(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    switch (key) {
+    case 'o': a->output = arg; break;
+    case 'n': a->max_tokens = (int)hw_args_int("--max-tokens", arg, LEAST_NEW, 1 << 20, state); break;
+    case 'r': a->repeats = (int)hw_args_int("--repetitions", arg, 1, MAX_REPEATS, state); break;
+    case ARGP_KEY_END:
+        if (!a->output) argp_error(state, "where to? Give a folder with -o FOLDER");
+        if (a->engine.kv_policy == HW_KV_OFF)
+            argp_error(state,
+                       "--kv-cache: the study compares with off by itself; give the policy that is on");
+        if (a->engine.max_seq_len)
+            argp_error(state,
+                       "--max-model-len: every experiment has its own context; -n says how long they are");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp_option own_options[] = {
+    {"output", 'o', "FOLDER", 0,
+     "Where report.md, its pictures (SVG) and its figures (CSV) go; made if need be", 0},
+    {"max-tokens", 'n', "N", 0,
+     "New tokens of the run with the cache on and off, whose cost without the cache grows with the square of "
+     "N (256, or "
+     "what the context allows); the other experiments are no longer than it",
+     0},
+    {"repetitions", 'r', "N", 0, "Repeats of that run (10)", 0},
+    {0}};
+static const struct argp own = {.options = own_options,
+                                .parser = parse_own,
+                                .doc = "Explains the KV cache and the communication between ranks by "
+                                       "measured numbers: runs experiments and writes a report.\v"
+                                       "Takes about two minutes for models/tales on two ranks. With "
+                                       "--load-format dummy a config.json is all it needs.\n"
+                                       "  mpirun -np 2 headway study -m models/tales -o study"};
+
+static const hw_experiment *const experiments[] = {
+    &hw_experiment_on_off,   &hw_experiment_length, &hw_experiment_phases,   &hw_experiment_heads,
+    &hw_experiment_policies, &hw_experiment_ranks,  &hw_experiment_questions};
+enum { N_EXPERIMENTS = sizeof experiments / sizeof *experiments };
+
+/* ---- before and after */
+
+/* Rank 0. Before anything that takes time. */
+static hw_status open_folder(hw_study *s, hw_error *err)
+{
+    char path[4096];
+    if (mkdir(s->folder, 0777) && errno != EEXIST)
+        return hw_fail(err, HW_ERR_FAILED, "%s: cannot make this folder: %s", s->folder, strerror(errno));
+    if (snprintf(path, sizeof path, "%s/report.md", s->folder) >= (int)sizeof path)
+        return hw_fail(err, HW_ERR_INVALID, "the path of the output folder is too long");
+    s->report = fopen(path, "w");
+    if (!s->report) return hw_fail(err, HW_ERR_FAILED, "%s: cannot write: %s", path, strerror(errno));
+    s->can_draw = hw_plot_possible();
+    if (!s->can_draw) fprintf(stderr, "gnuplot is not installed: the report has no pictures\n");
+    return HW_OK;
+}
+
+static hw_status close_report(hw_study *s, hw_error *err)
+{
+    bool bad = ferror(s->report);
+    bad |= fclose(s->report) != 0;
+    s->report = NULL;
+    return bad ? hw_fail(err, HW_ERR_FAILED, "%s/report.md: cannot write: %s", s->folder, strerror(errno))
+               : HW_OK;
+}
+
+static hw_status prepare(hw_study *s, const hw_args *a, hw_error *err)
+{
+    hw_status st = hw_model_open(&s->model, s->model_folder, err);
+    int most = s->model.max_seq_len - 1;
+    s->n_new = a->max_tokens ? a->max_tokens : DEFAULT_NEW < most ? DEFAULT_NEW : most;
+    if (!st && (s->n_new > most || most < LEAST_NEW))
+        st = hw_fail(err, HW_ERR_INVALID,
+                     "-n is %d, but after one prompt token the model's context of %d positions has room for "
+                     "%d, and the study "
+                     "needs at least %d",
+                     s->n_new, s->model.max_seq_len, most, LEAST_NEW);
+    if (!st && s->rank == 0) st = open_folder(s, err);
+    return hw_comm_agree(s->comm, st, err);
+}
+
+static void write_head(hw_study *s)
+{
+    const hw_engine_info *i = &s->on_off.on.info;
+    char params[16], weights[16];
+    hw_study_text(s, "# What the KV cache saves, and what crosses between ranks\n\n");
+    hw_study_text(s,
+                  "Made by `%s` (headway %s). %s, %s parameters, weights %s as %s over all ranks; %d layers, "
+                  "width %d, %d query heads, %d KV heads of %d; ",
+                  s->command, HW_VERSION, i->architecture, hw_format_count(params, (double)i->n_params),
+                  hw_format_bytes(weights, (double)s->on_off.on.weight_bytes), hw_dtype_name(i->dtype),
+                  i->n_layers, i->dim, i->n_heads, i->n_kv_heads, i->head_dim);
+    hw_study_text(s, "%d rank%s (%s), each on %s.\n\n", i->n_ranks, i->n_ranks > 1 ? "s" : "", i->comm,
+                  i->device);
+    hw_study_text(s, "*Payload* is the buffers handed to collectives: exact, and the same for any algorithm "
+                     "and any number of ranks above one. *FLOPs* are counted, 2 per "
+                     "multiply-add of products, scores and values; causal pairs only. Counts are exact and "
+                     "repeat; times are this machine's, at this hour.\n\n");
+}
+
+/* ---- running */
+
+static hw_status run_one(hw_study *s, const hw_experiment *x, hw_error *err)
+{
+    void *data = NULL;
+    hw_study_progress(s, "%s", x->title);
+    hw_status st = x->run ? x->run(s, &data, err) : HW_OK;
+    if (st && (st == HW_ERR_DEVICE || st == HW_ERR_RANK)) {
+        hw_session alone = {.comm = s->comm, .rank = s->rank};
+        hw_session_end_if_alone(&alone, st, err);
+    }
+    if (!st && s->rank == 0) {
+        if (!s->n_sections) write_head(s);
+        hw_study_text(s, "## %d. %s\n\n", ++s->n_sections, x->title);
+        st = x->write(s, data, err);
+    }
+    st = hw_comm_agree(s->comm, st, err);
+    if (x->free) x->free(data);
+    return st;
+}
+
+static void release(hw_study *s)
+{
+    hw_on_off *r = &s->on_off;
+    hw_trial_free(&r->on);
+    hw_trial_free(&r->off);
+    free(r->on_seconds);
+    free(r->off_seconds);
+    free(r->on_step);
+    free(r->off_step);
+    if (s->report) fclose(s->report);
+}
+
+/* "headway study -m ...": argv[0] is "headway study" once it has been parsed. */
+static char *join(int argc, char **argv)
+{
+    size_t n = 1;
+    for (int i = 0; i < argc; i++) n += strlen(argv[i]) + 1;
+    char *line = malloc(n), *end = line;
+    for (int i = 0; line && i < argc; i++) end += sprintf(end, "%s%s", i ? " " : "", argv[i]);
+    return line;
+}
+
+hw_status hw_cmd_study(int argc, char **argv, hw_error *err)
+{
+    static const struct argp *const groups[] = {&hw_args_model, &hw_args_engine, NULL};
+    hw_args a = hw_args_defaults();
+    a.repeats = DEFAULT_REPEATS;
+    hw_study s = {.n_sections = 0};
+    char *typed = join(argc - 1, argv + 1), command[2048];
+    hw_args_parse(&a, &own, groups, argc, argv);
+    hw_status st = hw_comm_create(&s.comm, a.comm, err);
+    if (!st) {
+        s.rank = hw_comm_rank(s.comm);
+        s.n_ranks = hw_comm_n_ranks(s.comm);
+        s.model_folder = a.model;
+        s.folder = a.output;
+        s.engine = a.engine;
+        s.repeats = a.repeats;
+        s.command = command;
+        if (s.n_ranks > 1)
+            snprintf(command, sizeof command, "mpirun -np %d headway study %s", s.n_ranks,
+                     typed ? typed : "");
+        else snprintf(command, sizeof command, "headway study %s", typed ? typed : "");
+        st = prepare(&s, &a, err);
+    }
+    for (int i = 0; i < N_EXPERIMENTS && !st; i++) st = run_one(&s, experiments[i], err);
+    if (s.comm && s.rank == 0 && !st) st = close_report(&s, err);
+    if (!st) st = hw_comm_agree(s.comm, st, err);
+    if (!st && s.rank == 0) st = hw_print(err, "%s/report.md\n", s.folder);
+    release(&s);
+    hw_comm_destroy(s.comm);
+    free(typed);
+    return st;
+}

@@ -1,0 +1,279 @@
+#include "launch/study/trial.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+
+typedef struct run {
+    hw_trial *t;
+    hw_engine *e;
+    const hw_trial_sequence *sequences;
+    hw_sequence **open; /* [n_seqs], NULL before a sequence joins and after it has left */
+    int32_t *next;      /* [n_seqs] the token that was sampled last */
+    hw_batch *batch;
+    int *in_batch; /* [n_seqs] whose row of logits is whose */
+    int n_in_batch, capacity;
+    hw_part part; /* whose traffic the plan tells */
+    hw_work_table work_before;
+    uint64_t payload_before;
+    hw_error *err;
+} run;
+
+/* ---- making room */
+
+static hw_status prepare(run *r, int n_seqs)
+{
+    const hw_engine_info info = hw_engine_info_get(r->e);
+    hw_trial *t = r->t;
+    size_t n = (size_t)n_seqs;
+    *t = (hw_trial){.info = info, .n_seqs = n_seqs};
+    t->tokens = calloc(n, sizeof *t->tokens);
+    r->open = calloc(n, sizeof *r->open);
+    r->next = calloc(n, sizeof *r->next);
+    r->in_batch = calloc(n, sizeof *r->in_batch);
+    for (int i = 0; i < n_seqs; i++) {
+        int end = r->sequences[i].first_step + r->sequences[i].n_new;
+        if (end > r->capacity) r->capacity = end;
+    }
+    t->steps = calloc((size_t)r->capacity, sizeof *t->steps);
+    if (!t->tokens || !r->open || !r->next || !r->in_batch || !t->steps)
+        return hw_fail(r->err, HW_ERR_NO_MEMORY, "study: no memory for %d steps", r->capacity);
+    hw_status st = HW_OK;
+    if (info.n_ranks == 1 && info.n_heads > 1)
+        st = hw_part_create(&r->part, hw_engine_model(r->e), 0, 2, r->err);
+    else r->part = *hw_engine_part(r->e);
+    return st ? st : hw_batch_create(&r->batch, r->e, r->err);
+}
+
+static void clean_up(run *r)
+{
+    for (int i = 0; r->open && i < r->t->n_seqs; i++) hw_sequence_destroy(r->open[i]);
+    hw_batch_destroy(r->batch);
+    free(r->open);
+    free(r->next);
+    free(r->in_batch);
+}
+
+/* ---- one step */
+
+static uint64_t metered_payload(hw_comm *comm)
+{
+    uint64_t n = 0;
+    for (int site = 0; site <= HW_SITE_SAMPLE; site++)
+        for (int phase = 0; phase < HW_N_PHASES; phase++)
+            n += hw_meter_site(hw_comm_meter(comm), (hw_site)site, (hw_phase)phase).payload_bytes;
+    return n;
+}
+
+/* Puts the sequences of this step into the batch. False: none is left, now or later. */
+static hw_status fill(run *r, int number, hw_trial_step *step, bool *more)
+{
+    hw_status st = HW_OK;
+    hw_batch_clear(r->batch);
+    r->n_in_batch = 0;
+    step->decode = true;
+    for (int i = 0; i < r->t->n_seqs && !st; i++) {
+        const hw_trial_sequence *s = &r->sequences[i];
+        if (number < s->first_step || (int)r->t->tokens[i].n == s->n_new) continue;
+        bool joins = !r->open[i];
+        if (joins) st = hw_sequence_create(&r->open[i], r->e, s->n_prompt + s->n_new, r->err);
+        if (!st)
+            st = hw_batch_add(r->batch, r->open[i], joins ? s->prompt : &r->next[i], joins ? s->n_prompt : 1,
+                              HW_LOGITS_LAST, r->err);
+        if (st) break;
+        if (joins) step->decode = false;
+        r->in_batch[r->n_in_batch++] = i;
+        int length = hw_sequence_n_tokens(r->open[i]);
+        if (length > step->length) step->length = length;
+    }
+    *more = r->n_in_batch > 0;
+    return st;
+}
+
+static hw_status compare_with_plan(const run *r, hw_trial_step *step)
+{
+    hw_step_traffic planned = {.sample_is_bound = false};
+    uint64_t bytes = 0;
+    /* Phases are summed up, so it does not matter which rows are of which. */
+    hw_plan_step_traffic(&planned, hw_engine_model(r->e), &r->part, HW_F32,
+                         (hw_step_rows){.prefill_rows = step->rows, .n_sampled = step->n_sampled}, NULL);
+    for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
+        uint64_t of_site = hw_step_traffic_site(&planned, (hw_site)site).payload_bytes;
+        r->t->payload_bytes[site] += of_site;
+        bytes += of_site;
+    }
+    if (r->t->info.n_ranks == 1) step->payload_bytes = bytes;
+    if (step->payload_bytes == bytes) return HW_OK;
+    return hw_fail(r->err, HW_ERR_FAILED,
+                   "a step of %d rows had a payload of %" PRIu64 " B, arithmetic says %" PRIu64
+                   " B: something crossed that the plan does not know of",
+                   step->rows, step->payload_bytes, bytes);
+}
+
+static hw_status account(run *r, hw_trial_step *step)
+{
+    const hw_work_table *work = hw_engine_work(r->e);
+    for (int site = 0; site < HW_N_WORK_SITES; site++)
+        for (int phase = 0; phase < HW_N_PHASES; phase++) {
+            const hw_work *now = &work->site[site][phase], *before = &r->work_before.site[site][phase];
+            step->flops[site] +=
+                (now->flops - now->replicated_flops) - (before->flops - before->replicated_flops);
+        }
+    r->work_before = *work;
+    uint64_t payload = metered_payload(hw_engine_comm(r->e));
+    step->payload_bytes = payload - r->payload_before;
+    r->payload_before = payload;
+    step->kv = hw_engine_kv_usage(r->e);
+    return compare_with_plan(r, step);
+}
+
+/* The sampled tokens go to their sequences; those that have enough leave. */
+static hw_status hand_out(run *r, const int32_t *tokens)
+{
+    hw_status st = HW_OK;
+    for (int i = 0; i < r->n_in_batch && !st; i++) {
+        int which = r->in_batch[i];
+        r->next[which] = tokens[i];
+        st = hw_tokens_push(&r->t->tokens[which], tokens[i], r->err);
+        if ((int)r->t->tokens[which].n < r->sequences[which].n_new) continue;
+        hw_sequence_destroy(r->open[which]);
+        r->open[which] = NULL;
+    }
+    return st;
+}
+
+static hw_status one_step(run *r, int number, bool *more)
+{
+    static const hw_sampling greedy[64];
+    int32_t tokens[64];
+    hw_trial_step *step = &r->t->steps[r->t->n_steps];
+    *step = (hw_trial_step){.rows = 0};
+    hw_status st = fill(r, number, step, more);
+    if (st || !*more) return st;
+    step->rows = hw_batch_n_rows(r->batch);
+    step->n_sampled = r->n_in_batch;
+    uint64_t start = hw_clock_ns();
+    st = hw_engine_step(r->e, r->batch, r->err);
+    if (!st) st = hw_engine_sample(r->e, greedy, 0, tokens, r->err);
+    step->seconds = hw_seconds_since(start);
+    r->t->n_steps++;
+    if (!st) st = account(r, step);
+    return st ? st : hand_out(r, tokens);
+}
+
+/* ---- over all ranks */
+
+static hw_status sum_counts(hw_comm *comm, uint64_t *counts, size_t n, hw_error *err)
+{
+    return hw_comm_all_reduce(comm, (hw_tag){.site = HW_SITE_CONTROL}, counts, n, HW_U64, HW_SUM, err);
+}
+
+static hw_status gather(run *r)
+{
+    hw_trial *t = r->t;
+    hw_comm *comm = hw_engine_comm(r->e);
+    uint64_t n_sent = 0;
+    for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
+        hw_traffic metered = hw_meter_site(hw_comm_meter(comm), (hw_site)site, HW_PREFILL);
+        hw_traffic_add(&metered, hw_meter_site(hw_comm_meter(comm), (hw_site)site, HW_DECODE));
+        n_sent += metered.sent_bytes;
+        if (t->info.n_ranks > 1 && metered.payload_bytes != t->payload_bytes[site])
+            return hw_fail(r->err, HW_ERR_FAILED,
+                           "site %s had a payload of %" PRIu64 " B, arithmetic says %" PRIu64 " B",
+                           hw_site_name((hw_site)site), metered.payload_bytes, t->payload_bytes[site]);
+    }
+    const hw_work_table *work = hw_engine_work(r->e);
+    uint64_t sums[4] = {n_sent, t->info.weight_bytes, t->info.step_weight_bytes, t->info.kv_bytes};
+    hw_status st = sum_counts(comm, sums, 4, r->err);
+    for (int i = 0; i < t->n_steps && !st; i++)
+        st = sum_counts(comm, t->steps[i].flops, HW_N_WORK_SITES, r->err);
+    for (int site = 0; site < HW_N_WORK_SITES; site++)
+        for (int phase = 0; phase < HW_N_PHASES && !st; phase++) {
+            hw_work w = work->site[site][phase];
+            uint64_t all[4] = {w.flops - w.replicated_flops, w.weight_bytes, w.kv_bytes, w.activation_bytes};
+            st = sum_counts(comm, all, 4, r->err);
+            t->work[site][phase] = (hw_work){
+                .flops = all[0], .weight_bytes = all[1], .kv_bytes = all[2], .activation_bytes = all[3]};
+        }
+    t->sent_bytes = sums[0];
+    t->weight_bytes = sums[1];
+    t->step_weight_bytes = sums[2];
+    t->kv_bytes = sums[3];
+    return st;
+}
+
+hw_status hw_trial_run(hw_trial *out, hw_engine *e, const hw_trial_sequence *sequences, int n_seqs,
+                       hw_error *err)
+{
+    run r = {.t = out, .e = e, .sequences = sequences, .err = err};
+    hw_comm *comm = hw_engine_comm(e);
+    bool more;
+    hw_status st = hw_comm_agree(comm, prepare(&r, n_seqs), err);
+    hw_meter_reset(hw_comm_meter(comm));
+    hw_engine_work_reset(e);
+    /* Steps before a sequence joins may be empty, those after the last has left are not there. */
+    for (int number = 0; number < r.capacity && !st; number++) st = one_step(&r, number, &more);
+    if (!st) st = gather(&r);
+    clean_up(&r);
+    return st;
+}
+
+void hw_trial_free(hw_trial *t)
+{
+    for (int i = 0; t->tokens && i < t->n_seqs; i++) hw_tokens_free(&t->tokens[i]);
+    free(t->tokens);
+    free(t->steps);
+    *t = (hw_trial){.n_seqs = 0};
+}
+
+/* ---- sums */
+
+uint64_t hw_trial_step_flops(const hw_trial_step *s)
+{
+    uint64_t n = 0;
+    for (int site = 0; site < HW_N_WORK_SITES; site++) n += s->flops[site];
+    return n;
+}
+
+uint64_t hw_trial_flops(const hw_trial *t)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < t->n_steps; i++) n += hw_trial_step_flops(&t->steps[i]);
+    return n;
+}
+
+uint64_t hw_trial_rows(const hw_trial *t)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < t->n_steps; i++) n += (uint64_t)t->steps[i].rows;
+    return n;
+}
+
+uint64_t hw_trial_layer_payload(const hw_trial *t)
+{
+    return t->payload_bytes[HW_SITE_EMBED] + t->payload_bytes[HW_SITE_ATTN] + t->payload_bytes[HW_SITE_MLP];
+}
+
+uint64_t hw_trial_payload(const hw_trial *t)
+{
+    return hw_trial_layer_payload(t) + t->payload_bytes[HW_SITE_SAMPLE];
+}
+
+double hw_trial_seconds(const hw_trial *t)
+{
+    double s = 0;
+    for (int i = 0; i < t->n_steps; i++) s += t->steps[i].seconds;
+    return s;
+}
+
+bool hw_trial_same_tokens(const hw_trial *a, const hw_trial *b)
+{
+    if (a->n_seqs != b->n_seqs) return false;
+    for (int i = 0; i < a->n_seqs; i++)
+        if (a->tokens[i].n != b->tokens[i].n ||
+            memcmp(a->tokens[i].ids, b->tokens[i].ids, a->tokens[i].n * sizeof *a->tokens[i].ids))
+            return false;
+    return true;
+}
