@@ -6,6 +6,7 @@
 #include "launch/output.h"
 #include "launch/report.h"
 #include "launch/session.h"
+#include "launch/traffic.h"
 
 static const struct argp own = {
     .args_doc = "[-]",
@@ -84,6 +85,8 @@ static hw_status run(hw_session *s, const hw_args *a, hw_error *err)
         else st = hw_print(err, "\n");
         if (!st && a->stats) hw_report_table(stderr, s->engine, &result);
     }
+    /* What is reported is also compared with what arithmetic says. */
+    if (!st && (a->json || a->stats)) st = hw_traffic_check(s->engine, &result, &o.sampling, o.prefill_chunk, err);
     hw_tokens_free(&result.tokens);
     free(text.text);
     json_decref(load);
