@@ -101,14 +101,14 @@ int hw_comm_host_of(const hw_comm *c, int rank) { return c->host_of[rank]; }
 const char *hw_comm_backend(const hw_comm *c) { return c->ops->name; }
 hw_meter *hw_comm_meter(hw_comm *c) { return c->meter; }
 
-/* What one collective adds to the meter: everything between `start` and now. */
+/* What one collective adds to the meter: everything between the beginning and now. */
 typedef struct measure {
-    uint64_t start_ns, bytes, messages;
+    uint64_t ticks, bytes, messages;
 } measure;
 
 static measure begin(const hw_comm *c)
 {
-    return (measure){.start_ns = hw_clock_ns(),
+    return (measure){.ticks = hw_clock_ticks(),
                      .bytes = hw_meter_sent_bytes(c->meter, HW_ALL_RANKS),
                      .messages = hw_meter_sent_messages(c->meter, HW_ALL_RANKS)};
 }
@@ -122,8 +122,8 @@ static void end(hw_comm *c, hw_tag tag, measure before, size_t payload, double s
                                  .messages = now.messages - before.messages,
                                  .payload_bytes = payload,
                                  .sent_bytes = now.bytes - before.bytes,
-                                 .ideal_bytes = share * (double)payload,
-                                 .time_ns = now.start_ns - before.start_ns});
+                                 .ideal_bytes = share * (double)payload},
+                    now.ticks - before.ticks);
 }
 
 static double one_way(const hw_comm *c) { return (double)(c->n_ranks - 1) / c->n_ranks; }

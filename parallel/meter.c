@@ -4,10 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
+
 typedef hw_traffic layer_traffic[HW_N_SITES][HW_N_PHASES];
 
 struct hw_meter {
     int n_layers, n_ranks;
+    uint64_t first_ticks, first_ns;               /* of both clocks, when the meter was made */
     layer_traffic *layers;                        /* [n_layers] */
     uint64_t *sent_bytes, *sent_messages;         /* [n_ranks + 1], the last for all together */
     uint64_t *bytes_at_reset, *messages_at_reset; /* [n_ranks + 1] the same, then */
@@ -24,6 +27,8 @@ hw_status hw_meter_create(hw_meter **out, int n_ranks, hw_error *err)
         uint64_t **counters[] = {&m->sent_bytes, &m->sent_messages, &m->bytes_at_reset,
                                  &m->messages_at_reset};
         m->n_ranks = n_ranks;
+        m->first_ticks = hw_clock_ticks();
+        m->first_ns = hw_clock_ns();
         for (size_t i = 0; i < sizeof counters / sizeof *counters && made; i++)
             made = (*counters[i] = calloc((size_t)n_ranks + 1, sizeof **counters[i])) != NULL;
     }
@@ -75,8 +80,9 @@ static hw_traffic decode_share(hw_traffic t, uint64_t decode, uint64_t rows)
                         .time_ns = t.time_ns * decode / rows};
 }
 
-void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what)
+void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what, uint64_t ticks)
 {
+    what.time_ns = ticks; /* until it is read */
     int layer = tag.layer < m->n_layers ? tag.layer : m->n_layers - 1;
     hw_traffic *t = m->layers[layer][tag.site];
     hw_phase phase = tag.decode_rows && !tag.prefill_rows ? HW_DECODE : HW_PREFILL;
@@ -113,16 +119,24 @@ void hw_meter_reset(hw_meter *m)
 
 int hw_meter_n_layers(const hw_meter *m) { return m->n_layers; }
 
+/* Ticks to nanoseconds, by what both clocks did since the meter was made. */
+static hw_traffic in_ns(const hw_meter *m, hw_traffic t)
+{
+    double ticks = (double)(hw_clock_ticks() - m->first_ticks), ns = (double)(hw_clock_ns() - m->first_ns);
+    if (ticks > 0) t.time_ns = (uint64_t)((double)t.time_ns * (ns / ticks));
+    return t;
+}
+
 hw_traffic hw_meter_layer(const hw_meter *m, hw_site site, int layer, hw_phase phase)
 {
-    return layer >= 0 && layer < m->n_layers ? m->layers[layer][site][phase] : (hw_traffic){0};
+    return layer >= 0 && layer < m->n_layers ? in_ns(m, m->layers[layer][site][phase]) : (hw_traffic){0};
 }
 
 hw_traffic hw_meter_site(const hw_meter *m, hw_site site, hw_phase phase)
 {
     hw_traffic sum = {0};
     for (int i = 0; i < m->n_layers; i++) hw_traffic_add(&sum, m->layers[i][site][phase]);
-    return sum;
+    return in_ns(m, sum);
 }
 
 static int peer(const hw_meter *m, int to) { return to < 0 ? m->n_ranks : to; }

@@ -54,8 +54,9 @@ void hw_meter_destroy(hw_meter *m);                                    /* NULL i
 /* Makes room for layers 0 .. n_layers - 1; higher ones are counted under the last. HW_ERR_NO_MEMORY. */
 hw_status hw_meter_set_layers(hw_meter *m, int n_layers, hw_error *err);
 
-/* One collective: `what` with calls = 1. */
-void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what);
+/* One collective: `what` with calls = 1. Its time is given as ticks (hw_clock_ticks), which cost less than a look at the clock, and is
+ * turned into nanoseconds when it is read; what.time_ns is not looked at. */
+void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what, uint64_t ticks);
 
 /* One message of n_bytes to a rank. Backends call it as they send. */
 void hw_meter_send(hw_meter *m, int to, size_t n_bytes);

@@ -13,7 +13,7 @@ static hw_meter *make(int n_layers)
 
 static void record(hw_meter *m, hw_tag tag, uint64_t payload, uint64_t sent)
 {
-    hw_meter_record(m, tag, (hw_traffic){.calls = 1, .payload_bytes = payload, .sent_bytes = sent});
+    hw_meter_record(m, tag, (hw_traffic){.calls = 1, .payload_bytes = payload, .sent_bytes = sent}, 0);
 }
 
 static void expect_traffic(hw_traffic t, uint64_t calls, uint64_t payload, uint64_t sent)
