@@ -25,9 +25,12 @@ static error_t parse_own(int key, char *arg, struct argp_state *state)
         if (a->engine.kv_policy == HW_KV_OFF)
             argp_error(state,
                        "--kv-cache: the study compares with off by itself; give the policy that is on");
-        if (a->engine.max_seq_len)
-            argp_error(state,
-                       "--max-model-len: every experiment has its own context; -n says how long they are");
+        if (a->engine.max_seq_len || a->engine.kv_bytes ||
+            a->engine.max_batch_rows != hw_engine_defaults().max_batch_rows)
+            argp_error(
+                state,
+                "--max-model-len, --kv-cache-memory and --max-num-batched-tokens: every experiment has its "
+                "own; -n says how long they are");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -110,7 +113,7 @@ static void write_head(hw_study *s)
                   hw_format_bytes(weights, (double)s->on_off.on.weight_bytes), hw_dtype_name(i->dtype),
                   i->n_layers, i->dim, i->n_heads, i->n_kv_heads, i->head_dim);
     hw_study_text(s, "%d rank%s (%s), each on %s.\n\n", i->n_ranks, i->n_ranks > 1 ? "s" : "", i->comm,
-                  i->device);
+                  s->device);
     hw_study_text(s, "*Payload* is the buffers handed to collectives: exact, and the same for any algorithm "
                      "and any number of ranks above one. *FLOPs* are counted, 2 per "
                      "multiply-add of products, scores and values; causal pairs only. Counts are exact and "

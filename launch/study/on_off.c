@@ -99,6 +99,7 @@ static hw_status run(hw_study *s, void **data, hw_error *err)
     if (!st) {
         hw_engine_info info = hw_engine_info_get(on);
         s->dtype = info.dtype;
+        snprintf(s->device, sizeof s->device, "%s", info.device);
         st =
             hw_machine_measure(&s->machine, s->comm, info.n_threads, info.dtype, info.step_weight_bytes, err);
     }
@@ -249,7 +250,9 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
                   "**Measured against predicted.** The measured ratio is %.1f, the roofline's %.1f. It takes "
                   "`T_on = sum over t of (W + t KV) / B` "
                   "and `T_off = sum over t of max(F(t) / P, W / B)` with what these ranks could do in the "
-                  "same run:\n\n",
+                  "same run, and leaves out everything else: norms, softmax, collectives, waiting for other "
+                  "ranks. A small "
+                  "model, whose weights fit a processor's cache, spends most of a cached step on those.\n\n",
                   measured_ratio(s), r->off_predicted / r->on_predicted);
     if ((st = write_machine(s, err)) || (st = write_repeats(s, err))) return st;
     hw_study_text(s, "A ratio of times is not that of FLOPs. With the cache a step reads all weights for one "

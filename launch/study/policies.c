@@ -28,8 +28,8 @@ static hw_status fill(mix *m, const hw_study *s, hw_error *err)
         hw_study_tokens(s, m->tokens + i * l, plan[i].n_prompt, plan[i].content * MOST_TOKENS);
         m->seqs[i] = (hw_trial_sequence){.first_step = plan[i].first_step,
                                          .prompt = m->tokens + i * l,
-                                         .n_prompt = plan[i].n_prompt,
-                                         .n_new = plan[i].n_new};
+                                         .n_prompt = plan[i].n_prompt ? plan[i].n_prompt : 1,
+                                         .n_new = plan[i].n_new ? plan[i].n_new : 1};
     }
     return HW_OK;
 }

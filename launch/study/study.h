@@ -27,7 +27,8 @@ typedef struct hw_study {
     int n_new, repeats;
     const char *command; /* what made the report */
     hw_model model;
-    hw_dtype dtype; /* of the weights, once an engine has said so */
+    hw_dtype dtype;  /* of the weights, once an engine has said so */
+    char device[64]; /* for people, likewise */
     hw_machine machine;
     hw_on_off on_off;
     /* rank 0 */

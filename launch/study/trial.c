@@ -29,6 +29,7 @@ static hw_status prepare(run *r, int n_seqs)
     hw_trial *t = r->t;
     size_t n = (size_t)n_seqs;
     *t = (hw_trial){.info = info, .n_seqs = n_seqs};
+    t->info.device = NULL;
     t->tokens = calloc(n, sizeof *t->tokens);
     r->open = calloc(n, sizeof *r->open);
     r->next = calloc(n, sizeof *r->next);
@@ -67,8 +68,8 @@ static uint64_t metered_payload(hw_comm *comm)
     return n;
 }
 
-/* Puts the sequences of this step into the batch. False: none is left, now or later. */
-static hw_status fill(run *r, int number, hw_trial_step *step, bool *more)
+/* Puts the sequences of this step into the batch; there can be none between one that has left and one that joins later. */
+static hw_status fill(run *r, int number, hw_trial_step *step)
 {
     hw_status st = HW_OK;
     hw_batch_clear(r->batch);
@@ -88,7 +89,6 @@ static hw_status fill(run *r, int number, hw_trial_step *step, bool *more)
         int length = hw_sequence_n_tokens(r->open[i]);
         if (length > step->length) step->length = length;
     }
-    *more = r->n_in_batch > 0;
     return st;
 }
 
@@ -144,14 +144,14 @@ static hw_status hand_out(run *r, const int32_t *tokens)
     return st;
 }
 
-static hw_status one_step(run *r, int number, bool *more)
+static hw_status one_step(run *r, int number)
 {
     static const hw_sampling greedy[64];
     int32_t tokens[64];
     hw_trial_step *step = &r->t->steps[r->t->n_steps];
     *step = (hw_trial_step){.rows = 0};
-    hw_status st = fill(r, number, step, more);
-    if (st || !*more) return st;
+    hw_status st = fill(r, number, step);
+    if (st || !r->n_in_batch) return st;
     step->rows = hw_batch_n_rows(r->batch);
     step->n_sampled = r->n_in_batch;
     uint64_t start = hw_clock_ns();
@@ -209,12 +209,10 @@ hw_status hw_trial_run(hw_trial *out, hw_engine *e, const hw_trial_sequence *seq
 {
     run r = {.t = out, .e = e, .sequences = sequences, .err = err};
     hw_comm *comm = hw_engine_comm(e);
-    bool more;
     hw_status st = hw_comm_agree(comm, prepare(&r, n_seqs), err);
     hw_meter_reset(hw_comm_meter(comm));
     hw_engine_work_reset(e);
-    /* Steps before a sequence joins may be empty, those after the last has left are not there. */
-    for (int number = 0; number < r.capacity && !st; number++) st = one_step(&r, number, &more);
+    for (int number = 0; number < r.capacity && !st; number++) st = one_step(&r, number);
     if (!st) st = gather(&r);
     clean_up(&r);
     return st;

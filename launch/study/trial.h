@@ -26,7 +26,7 @@ typedef struct hw_trial_step {
 
 /* Plain; hw_trial_free. The same on all ranks but for times. */
 typedef struct hw_trial {
-    hw_engine_info info;
+    hw_engine_info info;  /* device is NULL: a trial outlives its engine */
     hw_trial_step *steps; /* [n_steps] */
     int n_steps;
     hw_work work[HW_N_WORK_SITES][HW_N_PHASES];         /* sums over all ranks, replicated FLOPs taken out */

@@ -97,7 +97,7 @@ static void study(int n_ranks, const char *model, const char *folder, const char
     hw_run_free(&r);
 }
 
-/* Every CSV file parses and is named in the report, and so is every picture that is there. Returns how many pictures. */
+/* Every CSV file parses and is named in the report; every picture that is there is too, and is not empty. Returns how many pictures. */
 static int check_files(const char *folder)
 {
     char *report = read_file(folder, "report.md");
@@ -108,6 +108,11 @@ static int check_files(const char *folder)
         bool table = suffix && !strcmp(suffix, ".csv"), picture = suffix && !strcmp(suffix, ".svg");
         if (table || picture) cr_expect_not_null(strstr(report, entry->d_name), "%s", entry->d_name);
         if (table) free(read_csv(folder, entry->d_name).text);
+        if (picture) {
+            char *svg = read_file(folder, entry->d_name);
+            cr_expect(strstr(svg, "<path") && strstr(svg, "</svg>"), "%s is empty", entry->d_name);
+            free(svg);
+        }
         tables += table;
         pictures += picture;
     }
@@ -249,8 +254,13 @@ Test(study, without_gnuplot_the_numbers_are_written_and_one_line_says_so)
 
 Test(study, sizes_that_make_no_sense_are_refused)
 {
-    static const char *const settings[][2] = {
-        {"-n", "600"}, {"-n", "3"}, {"--kv-cache", "off"}, {"--repetitions", "0"}, {"--max-model-len", "64"}};
+    static const char *const settings[][2] = {{"-n", "600"},
+                                              {"-n", "3"},
+                                              {"--kv-cache", "off"},
+                                              {"--repetitions", "0"},
+                                              {"--max-model-len", "64"},
+                                              {"--kv-cache-memory", "1M"},
+                                              {"--max-num-batched-tokens", "64"}};
     char folder[64];
     make_folder(folder);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
