@@ -16,6 +16,7 @@ enum { MAX_PATH = 4096, WAIT_S = 10 };
 struct hw_monitoring {
     char folder[MAX_PATH];
     int rank, n_ranks;
+    bool marked;    /* this rank has said that it is done: rank 0 cleans up */
     hw_pair *pairs; /* [n_ranks, n_ranks] from, to */
 };
 
@@ -127,8 +128,7 @@ static hw_status wait_for(const hw_monitoring *m, int rank, const char *ending, 
 static hw_status read_report(hw_monitoring *m, int rank, hw_error *err)
 {
     char path[MAX_PATH], line[1024], kind;
-    hw_status st = wait_for(m, rank, "done", err);
-    if (!st) st = wait_for(m, rank, "prof", err);
+    hw_status st = wait_for(m, rank, "prof", err);
     if (st) return st;
     report_path(m, path, rank, "prof");
     FILE *f = fopen(path, "re");
@@ -161,11 +161,12 @@ static void remove_reports(const hw_monitoring *m)
 }
 
 /* MPI has ended on this rank, so its report is complete. */
-static hw_status mark_done(const hw_monitoring *m, hw_error *err)
+static hw_status mark_done(hw_monitoring *m, hw_error *err)
 {
     char path[MAX_PATH];
     report_path(m, path, m->rank, "done");
     FILE *f = fopen(path, "wex");
+    m->marked = true;
     if (!f || fclose(f)) return hw_fail(err, HW_ERR_FAILED, "%s: cannot write: %s", path, strerror(errno));
     return HW_OK;
 }
@@ -175,15 +176,27 @@ hw_status hw_monitoring_compare(hw_monitoring *m, const hw_pair **pairs, hw_erro
     *pairs = NULL;
     hw_status st = mark_done(m, err);
     if (m->rank) return st;
+    /* All ranks have ended before anything is read or removed. */
+    for (int r = 0; r < m->n_ranks && !st; r++) st = wait_for(m, r, "done", err);
     for (int r = 0; r < m->n_ranks && !st; r++) st = read_report(m, r, err);
     remove_reports(m);
     if (!st) *pairs = m->pairs;
     return st;
 }
 
+/* Nothing was compared: every rank takes its own report away, and the last one the folder. */
+static void remove_own(const hw_monitoring *m)
+{
+    char path[MAX_PATH];
+    report_path(m, path, m->rank, "prof");
+    unlink(path);
+    rmdir(m->folder);
+}
+
 void hw_monitoring_destroy(hw_monitoring *m)
 {
     if (!m) return;
+    if (!m->marked) remove_own(m);
     free(m->pairs);
     free(m);
 }
