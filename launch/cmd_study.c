@@ -135,6 +135,7 @@ static hw_status run_one(hw_study *s, const hw_experiment *x, hw_error *err)
         if (!s->n_sections) write_head(s);
         hw_study_text(s, "## %d. %s\n\n", ++s->n_sections, x->title);
         st = x->write(s, data, err);
+        fflush(s->report); /* what is known so far can be read; errors are found when it is closed */
     }
     st = hw_comm_agree(s->comm, st, err);
     if (x->free) x->free(data);

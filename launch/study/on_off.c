@@ -123,7 +123,7 @@ static void ratio_row(hw_table *t, const char *what, uint64_t on, uint64_t off)
     hw_table_text(t, "%s", what);
     hw_table_count(t, on);
     hw_table_count(t, off);
-    hw_table_real(t, on ? (double)off / (double)on : 0);
+    hw_table_text(t, "%.3f", on ? (double)off / (double)on : 0);
 }
 
 static void time_row(hw_table *t, const char *what, double on, double off)

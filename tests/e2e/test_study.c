@@ -137,6 +137,7 @@ static void check_on_off(const char *folder)
     cr_expect_eq(count(&c, "payload of embed + attn + mlp (B)", "cache_off"), 78 * 9216);
     cr_expect_eq(count(&c, "payload with sampling (B)", "cache_off"), 78 * 9216 + 12 * 8);
     cr_expect_eq(count(&c, "FLOPs", "cache_on"), 12 * row + 78 * pair + 12 * head);
+    cr_expect_str_eq(at(&c, "rows through the layers", "off_over_on"), "6.500");
     cr_expect_eq(count(&c, "FLOPs", "cache_off"), 78 * row + 364 * pair + 12 * head);
     cr_expect_gt(atof(at(&c, "seconds: roofline prediction", "off_over_on")), 0);
     free(c.text);
