@@ -73,14 +73,16 @@ static hw_status compute(hw_session *s, const hw_args *a, const way *w, outcome 
     args.engine.max_logit_rows = HW_ROWS_AT_ONCE;
     args.engine.kv_policy = w->policy;
     if (w->threads) args.engine.n_threads = w->threads;
-    if (!args.engine.max_seq_len) args.engine.max_seq_len = n + o.max_new_tokens;
+    if (!args.engine.max_seq_len) args.engine.max_seq_len = hw_session_length(s, &o);
     o.prefill_chunk = w->chunk;
     *out = (outcome){.n = n};
     hw_status st = hw_session_open_engine(s, &args, err);
-    if (!st) out->kv_dtype = hw_engine_info_get(s->engine).kv_dtype;
-    if (!st) st = hw_each_row(s, s->prompt.ids, n, w->chunk, keep_row, out, err);
-    if (!st) st = hw_generate(s->engine, NULL, s->prompt.ids, n, &o, &result, err);
-    hw_session_end_if_alone(s, st, err);
+    if (!st) {
+        out->kv_dtype = hw_engine_info_get(s->engine).kv_dtype;
+        st = hw_each_row(s, s->prompt.ids, n, w->chunk, keep_row, out, err);
+        if (!st) st = hw_generate(s->engine, NULL, s->prompt.ids, n, &o, &result, err);
+        hw_session_end_if_alone(s, st, err);
+    }
     out->greedy = result.tokens;
     hw_engine_destroy(s->engine);
     s->engine = NULL;
@@ -187,6 +189,7 @@ static hw_status run(hw_session *s, hw_args *a, hw_error *err)
                       "%-10s %14s   greedy tokens\n",
                       s->prompt.n, one.greedy.n, hw_comm_n_ranks(s->comm),
                       hw_comm_n_ranks(s->comm) > 1 ? "s" : "", "", "verdict", "largest diff.");
+    st = hw_comm_agree(s->comm, st, err);
     for (int i = 0; i < n && !st; i++) {
         st = compute(s, a, &ways[i], &other, err);
         if (!st && s->rank == 0) {

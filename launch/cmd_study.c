@@ -188,8 +188,10 @@ hw_status hw_cmd_study(int argc, char **argv, hw_error *err)
         st = prepare(&s, &a, err);
     }
     for (int i = 0; i < N_EXPERIMENTS && !st; i++) st = run_one(&s, experiments[i], err);
-    if (s.comm && s.rank == 0 && !st) st = close_report(&s, err);
-    if (!st) st = hw_comm_agree(s.comm, st, err);
+    if (!st) {
+        if (s.rank == 0) st = close_report(&s, err);
+        st = hw_comm_agree(s.comm, st, err);
+    }
     if (!st && s.rank == 0) st = hw_print(err, "%s/report.md\n", s.folder);
     release(&s);
     hw_comm_destroy(s.comm);

@@ -57,7 +57,7 @@ static hw_status run_once(hw_session *s, hw_args *a, hw_kv_policy policy, hw_tra
                              .ignore_eos = true, /* a count for as many tokens as were asked for */
                              .prefill_chunk = a->prefill_chunk};
     a->engine.kv_policy = policy;
-    if (!a->engine.max_seq_len) a->engine.max_seq_len = (int)s->prompt.n + o.max_new_tokens;
+    if (!a->engine.max_seq_len) a->engine.max_seq_len = hw_session_length(s, &o);
     hw_status st = hw_session_sampling(s, a, &o.sampling, err);
     if (!st) st = hw_session_open_engine(s, a, err);
     if (st) return st;

@@ -1,6 +1,7 @@
 #include "launch/session.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,11 @@ void hw_session_close(hw_session *s)
     hw_tokenizer_destroy(s->tokenizer);
     hw_tokens_free(&s->prompt);
     hw_comm_destroy(s->comm);
+}
+
+int hw_session_length(const hw_session *s, const hw_generate_options *o)
+{
+    return o->max_new_tokens < INT_MAX - (int)s->prompt.n ? (int)s->prompt.n + o->max_new_tokens : INT_MAX;
 }
 
 hw_status hw_session_sampling(const hw_session *s, const hw_args *a, hw_sampling *out, hw_error *err)

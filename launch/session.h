@@ -16,8 +16,8 @@ typedef struct hw_session {
     hw_tokens prompt;
 } hw_session;
 
-/* Collective. `text_needed`: whether to refuse a folder without a tokenizer even when the prompt is ids. After an error every rank has the same
- * status and message. hw_session_close in any case. */
+/* Collective. Starts the ranks and gives each of them the tokenizer, the settings of generation_config.json and the prompt's tokens,
+ * which rank 0 reads. After an error every rank has the same status and message. hw_session_close in any case. */
 hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err);
 
 /* Collective. The engine, with a line on how far loading is. */
@@ -33,6 +33,9 @@ hw_status hw_parse_token_list(hw_tokens *out, const char *text, hw_error *err);
 
 /* Local. The text of -p, -f or -, in memory; the caller frees *text. */
 hw_status hw_read_prompt_text(const hw_args *a, char **text, size_t *n_bytes, hw_error *err);
+
+/* Local. Positions that the prompt and the new tokens of `o` take, INT_MAX when they are more. */
+int hw_session_length(const hw_session *s, const hw_generate_options *o);
 
 /* Local. The settings of a generation: what was given, over what generation_config.json recommends. */
 hw_status hw_session_sampling(const hw_session *s, const hw_args *a, hw_sampling *out, hw_error *err);

@@ -8,6 +8,7 @@
 
 #include "tests/e2e/headway.h"
 #include "tests/e2e/model_folder.h"
+#include "tests/support/mpi_test.h"
 
 #define GQA VECTORS "/llama-gqa" /* no tokenizer; 8 heads */
 
@@ -209,6 +210,29 @@ Test(bad_input, full_disk)
             "/dev/full");
 }
 
+/* A rank that cannot write must not leave the others waiting for it. mpirun stands between a rank and its own standard output, hence
+ * the shell behind it. */
+Test(bad_input, disk_full_on_one_of_2_ranks)
+{
+    static const char *const commands[] = {
+        HEADWAY " generate -m " TALES " -p Once -n 5 --json",
+        HEADWAY " perplexity -m " TALES " -p 'Once upon a time'",
+        HEADWAY " check -m " TALES " --tokens 1,2,3 -n 2",
+        HEADWAY " traffic -m " TALES " --tokens 1,2,3 -n 2",
+        HEADWAY " bench -m " TALES " -P 1 -n 1 -r 1",
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        char command[1024];
+        snprintf(command, sizeof command, "exec %s >/dev/full", commands[i]);
+        const char *argv[] = {"/bin/sh", "-c", command, NULL};
+        hw_run_result r = hw_mpirun(2, argv, NULL, 60);
+        cr_expect_eq(r.exit_code, 1, "%s: exit code %d\n%s", commands[i], r.exit_code, r.err);
+        cr_expect(strstr(r.err, "headway: cannot write to standard output: No space left on device"),
+                  "%s: %s", commands[i], r.err);
+        hw_run_free(&r);
+    }
+}
+
 Test(bad_input, output_file_that_cannot_be_made)
 {
     REFUSED(1, 1, WORDS("/nowhere/x.npy", "No such file"), "logits", "-m", TALES, "-p", "Once", "-o",
@@ -280,6 +304,13 @@ Test(bad_input, caches_without_room_for_a_block_or_for_the_prompt)
             "-m", TALES, "--tokens", prompt, "--kv-cache-memory", "16K");
     REFUSED(1, 4, WORDS("2 neighbouring blocks", "17 tokens", "1 of 1", "--kv-cache-memory"), "generate",
             "-m", TALES, "--tokens", prompt, "--kv-cache-memory", "32K", "--kv-cache", "growing");
+}
+
+/* Prompt and new tokens are added up to a length, which must not pass an int. */
+Test(bad_input, more_new_tokens_than_can_be_counted)
+{
+    REFUSED(1, 2, WORDS("max_model_len is 2147483647", "512 positions"), "traffic", "-m", TALES, "--tokens",
+            "1,2,3", "-n", "2147483647");
 }
 
 /* The largest sizes that config.json may name: their products pass 64 bits. */

@@ -232,6 +232,21 @@ Test(study, a_folder_that_cannot_be_written_is_refused_at_once)
     }
 }
 
+/* The report is short enough to reach the disk only when it is closed, at the very end; rank 1 must hear of it. */
+Test(study, report_on_a_full_disk_fails_on_all_ranks)
+{
+    char folder[64], report[128];
+    make_folder(folder);
+    snprintf(report, sizeof report, "%s/report.md", folder);
+    cr_assert_eq(symlink("/dev/full", report), 0);
+    const char *argv[] = {HEADWAY, "study", "-m", TALES, "-o", folder, "-n", "8", "-r", "1", NULL};
+    hw_run_result r = hw_mpirun(2, argv, NULL, 120);
+    cr_expect_eq(r.exit_code, 1, "%d: %s%s", r.exit_code, r.out, r.err);
+    cr_expect_not_null(strstr(r.err, "report.md: cannot write"), "%s", r.err);
+    hw_run_free(&r);
+    remove_folder(folder);
+}
+
 Test(study, without_gnuplot_the_numbers_are_written_and_one_line_says_so)
 {
     char folder[64];
