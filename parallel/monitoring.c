@@ -90,6 +90,7 @@ hw_status hw_monitoring_collect(hw_monitoring *m, hw_comm *c, hw_error *err)
     hw_status st = m->pairs && mine && all
                        ? HW_OK
                        : hw_fail(err, HW_ERR_NO_MEMORY, "monitoring: no memory for %zu ranks", n);
+    st = hw_comm_agree(c, st, err);
     for (size_t to = 0; to < n && !st; to++) {
         mine[2 * to] = hw_meter_sent_bytes(meter, (int)to);
         mine[2 * to + 1] = hw_meter_sent_messages(meter, (int)to);

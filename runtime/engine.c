@@ -121,6 +121,7 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
     if (!st) st = make_buffers(e, err);
     if (!st)
         st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->part.n_ranks, e->model.vocab_size, err);
+    if (!st) st = hw_meter_set_layers(hw_comm_meter(e->comm), e->model.n_layers, err);
     return st;
 }
 
@@ -156,7 +157,6 @@ static hw_status create(hw_engine *e, const char *folder, hw_error *err)
     st = settle_capacity(e, st, err);
     if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
     hw_checkpoint_close(c);
-    if (!st) st = hw_meter_set_layers(hw_comm_meter(e->comm), e->model.n_layers, err);
     return st;
 }
 
@@ -166,10 +166,13 @@ hw_status hw_engine_create(hw_engine **out, hw_comm *comm, const char *model_fol
     uint64_t start = hw_clock_ns();
     *out = NULL;
     hw_engine *e = calloc(1, sizeof *e);
-    if (!e) return hw_fail(err, HW_ERR_NO_MEMORY, "engine: no memory");
-    e->comm = comm;
-    e->options = *options;
-    hw_status st = create(e, model_folder, err);
+    hw_status st = hw_comm_agree(
+        comm, e ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "engine: no memory for %zu bytes", sizeof *e), err);
+    if (!st) {
+        e->comm = comm;
+        e->options = *options;
+        st = create(e, model_folder, err);
+    }
     if (st) {
         hw_engine_destroy(e);
         return st;

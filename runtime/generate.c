@@ -138,11 +138,10 @@ hw_status hw_generate(hw_engine *e, const hw_tokenizer *tokenizer, const int32_t
     state s = {.e = e, .o = options, .result = result, .err = err};
     *result = (hw_generate_result){.n_prompt = n_prompt};
     hw_status st = check(&info, tokenizer, n_prompt, options, err);
-    if (st) return st;
     int room = info.max_seq_len - n_prompt;
     int max_new = options->max_new_tokens && options->max_new_tokens < room ? options->max_new_tokens : room;
     s.n_valid = tokenizer ? (int)hw_tokenizer_n_ids(tokenizer) : 0;
-    st = hw_stop_create(&s.stop, options->stops, options->n_stops, err);
+    if (!st) st = hw_stop_create(&s.stop, options->stops, options->n_stops, err);
     if (!st && tokenizer) st = hw_text_stream_create(&s.stream, tokenizer, true, err);
     if (!st) st = hw_sequence_create(&s.seq, e, 0, err);
     if (!st) st = hw_batch_create(&s.batch, e, err);
