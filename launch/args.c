@@ -98,7 +98,7 @@ uint64_t hw_args_memory(const char *name, const char *text, struct argp_state *s
     unsigned long long n = strtoull(text, &end, 10);
     const char *unit = *end ? strchr(units, *end) : NULL;
     int shift = unit ? 10 * (int)(unit - units + 1) : 0;
-    if (errno || end == text || *text == '-' || (*end && (!unit || end[1])) || !n || n > UINT64_MAX >> shift)
+    if (errno || *text < '0' || *text > '9' || (*end && (!unit || end[1])) || !n || n > UINT64_MAX >> shift)
         argp_error(state, "%s is '%s', wanted auto, or bytes as in 1073741824, 1024M or 1G", name, text);
     return (uint64_t)n << shift;
 }

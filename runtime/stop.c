@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/tokenizer/unicode.h"
+
 struct hw_stop {
     char **strings;
     int n;
@@ -17,7 +19,12 @@ hw_status hw_stop_create(hw_stop **out, const char *const *strings, int n, hw_er
     if (s) s->strings = calloc((size_t)n + 1, sizeof *s->strings);
     hw_status st = s && s->strings ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "stop strings: no memory");
     for (int i = 0; i < n && !st; i++) {
-        if (!*strings[i]) st = hw_fail(err, HW_ERR_INVALID, "a stop string is empty");
+        size_t length = strlen(strings[i]);
+        if (!length) st = hw_fail(err, HW_ERR_INVALID, "a stop string is empty");
+        else if (hw_utf8_valid_prefix(strings[i], length) < length)
+            st = hw_fail(err, HW_ERR_INVALID, "stop string %d is not UTF-8: byte 0x%02x at offset %zu", i + 1,
+                         (unsigned char)strings[i][hw_utf8_valid_prefix(strings[i], length)],
+                         hw_utf8_valid_prefix(strings[i], length));
         else if (!(s->strings[s->n++] = strdup(strings[i])))
             st = hw_fail(err, HW_ERR_NO_MEMORY, "stop strings: no memory");
     }

@@ -9,7 +9,8 @@
 
 typedef struct hw_stop hw_stop;
 
-/* `strings` [n] are copied. Errors: HW_ERR_INVALID for an empty one, HW_ERR_NO_MEMORY. The caller owns *out (hw_stop_destroy). */
+/* `strings` [n] are copied. On HW_OK the caller owns *out (hw_stop_destroy). Errors: HW_ERR_INVALID for one that is empty or not
+ * UTF-8 (the text before it would end in half a character), HW_ERR_NO_MEMORY. */
 hw_status hw_stop_create(hw_stop **out, const char *const *strings, int n, hw_error *err);
 void hw_stop_destroy(hw_stop *s); /* NULL is fine */
 

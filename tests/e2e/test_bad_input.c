@@ -72,6 +72,7 @@ Test(bad_input, values_outside_their_range)
         {"--kv-cache", "ring"},
         {"--kv-cache-memory", "0"},
         {"--kv-cache-memory", "-1"},
+        {"--kv-cache-memory", " -1"},
         {"--kv-cache-memory", "12X"},
         {"--kv-cache-memory", "1GB"},
         {"--kv-cache-memory", "99999999999T"},
@@ -143,6 +144,8 @@ Test(bad_input, prompt_that_is_not_utf8)
     REFUSED(1, 2, WORDS("not UTF-8", "0xc0", "offset 0"), "tokenize", "-m", TALES, "-p", "\xc0\xaf");
     REFUSED(1, 2, WORDS("not UTF-8", "offset 1"), "tokenize", "-m", TALES, "-p", "a\xed\xa0\x80");
     REFUSED(2, 2, WORDS("not UTF-8", "0xff", "offset 5"), "generate", "-m", TALES, "-p", "Once \xff");
+    REFUSED(2, 2, WORDS("stop string 2", "not UTF-8", "0xa9", "offset 1"), GENERATE, "--stop", "end",
+            "--stop", "x\xa9");
 }
 
 Test(bad_input, token_lists)

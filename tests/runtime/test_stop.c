@@ -176,3 +176,16 @@ Test(stop, an_empty_stop_string_is_refused)
     cr_expect_null(s);
     cr_expect_str_eq(err.message, "a stop string is empty");
 }
+
+/* It could match the second half of a character and leave the first behind. */
+Test(stop, a_stop_string_that_is_not_utf8_is_refused_by_number_and_offset)
+{
+    static const char *const strings[] = {"\xc3\xa9", "b\xa9"};
+    hw_stop *stop;
+    hw_error err = {{0}};
+    cr_expect_eq(hw_stop_create(&stop, strings, 2, &err), HW_ERR_INVALID);
+    cr_expect_null(stop);
+    cr_expect_str_eq(err.message, "stop string 2 is not UTF-8: byte 0xa9 at offset 1");
+    cr_expect_eq(hw_stop_create(&stop, strings, 1, &err), HW_OK);
+    hw_stop_destroy(stop);
+}
