@@ -117,8 +117,6 @@ void hw_meter_reset(hw_meter *m)
     memcpy(m->messages_at_reset, m->sent_messages, ((size_t)m->n_ranks + 1) * sizeof *m->sent_messages);
 }
 
-int hw_meter_n_layers(const hw_meter *m) { return m->n_layers; }
-
 /* Ticks to nanoseconds, by what both clocks did since the meter was made. */
 static hw_traffic in_ns(const hw_meter *m, hw_traffic t)
 {

@@ -64,7 +64,6 @@ void hw_meter_send(hw_meter *m, int to, size_t n_bytes);
 /* Forgets what was counted per site. What was sent to each rank, and the ring, go on, since they are compared with counters that go on. */
 void hw_meter_reset(hw_meter *m);
 
-int hw_meter_n_layers(const hw_meter *m);
 hw_traffic hw_meter_layer(const hw_meter *m, hw_site site, int layer, hw_phase phase);
 hw_traffic hw_meter_site(const hw_meter *m, hw_site site, hw_phase phase); /* all layers */
 void hw_traffic_add(hw_traffic *sum, hw_traffic t);

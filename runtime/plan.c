@@ -3,6 +3,8 @@
 #include <limits.h>
 #include <math.h>
 
+#include "runtime/base/checked.h"
+
 static void widen(hw_rank_memory *least, hw_rank_memory *most, hw_rank_memory r, bool first)
 {
     uint64_t *lo[] = {&least->weights, &least->kv, &least->buffers, &least->total};
@@ -55,8 +57,9 @@ static uint64_t tokens_that_fit(const hw_engine_options *o, const hw_model *m, c
 {
     hw_kv_dims one = hw_options_kv_dims(o, m, p);
     one.n_blocks = 1;
-    const uint64_t taken = r.weights + r.buffers, block = hw_kv_bytes(one);
-    if (r.buffers == SIZE_MAX || taken > memory || !block) return 0;
+    const uint64_t block = hw_kv_bytes(one);
+    uint64_t taken;
+    if (!hw_add_u64(r.weights, r.buffers, &taken) || taken > memory || !block) return 0;
     return (memory - taken) / block * (uint64_t)one.block_tokens;
 }
 
@@ -102,7 +105,7 @@ hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_option
                          int n_ranks, hw_plan_limits limits, hw_error *err)
 {
     hw_plan plan = {.n_ranks = n_ranks, .cache_tokens = UINT64_MAX, .memory = limits.memory};
-    uint64_t all_weights = 0;
+    double all_weights = 0;
     hw_status st = agree_on_blocks(&plan, m, o, err);
     if (st) return st;
     plan.prefill_rows = o->max_batch_rows < o->max_seq_len ? o->max_batch_rows : o->max_seq_len;
@@ -112,11 +115,11 @@ hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_option
         const hw_rank_memory r = hw_rank_memory_of(o, m, &p, d);
         const uint64_t tokens = tokens_that_fit(o, m, &p, r, limits.memory);
         add_rank(&plan, m, o, d, &p);
-        all_weights += r.weights;
+        all_weights += (double)r.weights;
         if (tokens < plan.cache_tokens) plan.cache_tokens = tokens;
     }
     plan.replicated_kv_heads -= m->n_kv_heads;
-    plan.imbalance = (double)plan.most.weights * n_ranks / (double)all_weights;
+    plan.imbalance = (double)plan.most.weights * n_ranks / all_weights;
     plan.fits = plan.most.total != UINT64_MAX && plan.most.total <= limits.memory;
     plan.layer_bytes = hw_plan_layer_bytes(m, o->dtype);
     plan.break_even_bytes =

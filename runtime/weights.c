@@ -331,9 +331,10 @@ uint64_t hw_weights_estimate(const hw_model *m, const hw_part *part, hw_dtype dt
         hw_range out, in;
         if (!hw_model_has(m, (hw_role)role)) continue;
         local_part(m, part, (hw_role)role, &out, &in);
-        uint64_t bytes = (uint64_t)hw_range_size(out) * hw_range_size(in);
-        bytes *= hw_role_is_vector((hw_role)role) ? sizeof(float) : hw_dtype_size(dtype);
-        n += bytes * (role >= HW_ROLE_ATTN_NORM ? (uint64_t)m->n_layers : 1);
+        size_t number = hw_role_is_vector((hw_role)role) ? sizeof(float) : hw_dtype_size(dtype);
+        size_t n_times = role >= HW_ROLE_ATTN_NORM ? (size_t)m->n_layers : 1;
+        size_t bytes = HW_SIZE(hw_range_size(out), hw_range_size(in), number, n_times);
+        if (bytes == SIZE_MAX || !hw_add_u64(n, bytes, &n)) return UINT64_MAX;
     }
     return n;
 }

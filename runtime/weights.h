@@ -61,7 +61,8 @@ typedef struct hw_load_options {
 /* Local. The type that matrices will be kept in. `c` NULL for dummy. */
 hw_dtype hw_weights_dtype(const hw_model *m, const hw_checkpoint *c, hw_dtype wanted);
 
-/* Local. Bytes of this rank's weights, without the device's padding: for refusing what cannot fit before anything is read. */
+/* Local. Bytes of this rank's weights, without the device's padding, UINT64_MAX when that does not fit: for refusing what cannot be
+ * held before anything is read. */
 uint64_t hw_weights_estimate(const hw_model *m, const hw_part *part, hw_dtype dtype);
 
 /* Local. Checks every tensor's name and shape first (missing, extra and misshapen ones are refused by name), then reads this rank's part

@@ -169,3 +169,20 @@ Test(weights, keys_come_from_the_middle_third_of_c_attn)
     free(columns);
     unload(&l);
 }
+
+/* q, k, v and wo take 2^63 bytes each. */
+Test(weights, more_bytes_than_64_bits_count_are_not_foreseen_as_few)
+{
+    const hw_model m = {.n_layers = 4096,
+                        .dim = 1 << 20,
+                        .ffn_dim = 1,
+                        .n_heads = 1 << 20,
+                        .n_kv_heads = 1 << 20,
+                        .head_dim = 1024,
+                        .vocab_size = 1,
+                        .max_seq_len = 1,
+                        .tied_embeddings = true};
+    hw_part p;
+    cr_assert_eq(hw_part_create(&p, &m, 0, 1, NULL), HW_OK);
+    cr_expect_eq(hw_weights_estimate(&m, &p, HW_BF16), UINT64_MAX);
+}
