@@ -26,8 +26,9 @@ typedef struct host_block {
 
 enum { HOST_ALIGN = 64, HOST_MAP_FROM = 1 << 20, HOST_HUGE_FROM = 8 << 20 };
 
-/* Large blocks are mapped: the kernel zeroes their pages when they are first written, so that memory counts only once it is used.
- * Huge pages make that first write several times cheaper; they are a wish, and a refusal does not matter. */
+/* Large blocks are mapped: the kernel zeroes their pages when they are first written, so that memory counts
+ * only once it is used. Huge pages make that first write several times cheaper; they are a wish, and a
+ * refusal does not matter. */
 void *hw_host_alloc(size_t n_bytes)
 {
     uint64_t total;

@@ -1,4 +1,5 @@
-/* Standard output that is checked: a full disk or a closed pipe is an error, not silence. Only rank 0 writes. All functions are Local. */
+/* Standard output that is checked: a full disk or a closed pipe is an error, not silence. Only rank 0 writes.
+ * All functions are Local. */
 #ifndef HW_LAUNCH_OUTPUT_H
 #define HW_LAUNCH_OUTPUT_H
 
@@ -20,7 +21,8 @@ hw_status hw_print_json(json_t *document, hw_error *err);
 char *hw_format_bytes(char text[16], double n_bytes);
 char *hw_format_count(char text[16], double n); /* "3.2 M" */
 
-/* A progress function for loading (hw_engine_options.progress): a line on a terminal, nothing elsewhere. `user`: hw_load_progress. */
+/* A progress function for loading (hw_engine_options.progress): a line on a terminal, nothing elsewhere.
+ * `user`: hw_load_progress. */
 typedef struct hw_load_progress {
     int enabled;
     uint64_t shown_at_ns;

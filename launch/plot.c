@@ -19,7 +19,8 @@ static void put_string(FILE *f, const char *text)
     fputc('"', f);
 }
 
-/* A file name as it is, in single quotes, where nothing is special but the quote itself. A line break cannot be said. */
+/* A file name as it is, in single quotes, where nothing is special but the quote itself. A line break cannot
+ * be said. */
 static void put_path(FILE *f, const char *path)
 {
     fputc('\'', f);
@@ -45,7 +46,8 @@ hw_status hw_plot_begin(hw_plot *p, const char *path, const char *title, const c
     put_string(p->commands, x_label);
     fprintf(p->commands, "\nset ylabel ");
     put_string(p->commands, y_label);
-    /* A column under the picture: a label of any length fits. Colours that also differ without colour vision, none too light. */
+    /* A column under the picture: a label of any length fits. Colours that also differ without colour vision,
+     * none too light. */
     fprintf(p->commands, "\nset grid\nset key outside below center vertical maxcols 1 Left reverse height 1\n"
                          "set linetype cycle 8\n");
     static const char *const colours[] = {"0072b2", "d55e00", "009e73", "cc79a7",

@@ -29,7 +29,8 @@ static void report_work(FILE *f, const char *phase, hw_work w, double seconds)
             hw_format_bytes(text[3], (double)hw_work_bytes(w) * rate));
 }
 
-/* What the cache held at the end. With the cache off its blocks are scratch, and no byte of them was read by a later step. */
+/* What the cache held at the end. With the cache off its blocks are scratch, and no byte of them was read by
+ * a later step. */
 static void print_cache(FILE *f, const hw_generate_result *r)
 {
     const hw_kv_usage u = r->kv;
@@ -76,7 +77,8 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
                 (unsigned long long)predicted, (double)sample.payload_bytes / r->n_steps);
         fprintf(f, "sent by rank 0         %s in all decode steps\n", hw_format_bytes(text[0], (double)sent));
     }
-    /* The meter stands before every message; no site carries keys or values, so what it holds is all that crossed. */
+    /* The meter stands before every message; no site carries keys or values, so what it holds is all that
+     * crossed. */
     fprintf(f, "K and V that crossed   0 B (%s of cache stay on each rank)\n",
             hw_format_bytes(text[0], (double)info.kv_bytes));
     report_work(f, "prefill", hw_work_phase(hw_engine_work(e), HW_PREFILL), r->prefill_seconds);

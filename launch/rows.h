@@ -10,8 +10,8 @@ enum { HW_ROWS_AT_ONCE = 64 };
 /* Told of row i of the logits, [vocab_size], on every rank. */
 typedef hw_status hw_row_function(void *user, int i, const float *logits, int vocab_size, hw_error *err);
 
-/* Collective. Runs tokens [n] as one sequence, `chunk` at a time (0: as many as fit a step), and hands on every row of logits. An error of
- * `each` on any rank ends it on all. */
+/* Collective. Runs tokens [n] as one sequence, `chunk` at a time (0: as many as fit a step), and hands on
+ * every row of logits. An error of `each` on any rank ends it on all. */
 hw_status hw_each_row(hw_session *s, const int32_t *tokens, int n, int chunk, hw_row_function *each,
                       void *user, hw_error *err);
 

@@ -19,19 +19,22 @@ typedef struct hw_traffic_run {
     int n_hosts;
 } hw_traffic_run;
 
-/* Collective. Every rank gets everything. The exchange itself is not in it. Errors: HW_ERR_NO_MEMORY, HW_ERR_DEVICE. */
+/* Collective. Every rank gets everything. The exchange itself is not in it. Errors: HW_ERR_NO_MEMORY,
+ * HW_ERR_DEVICE. */
 hw_status hw_traffic_gather(hw_traffic_run *out, hw_engine *e, const hw_generate_result *r, hw_error *err);
 void hw_traffic_run_free(hw_traffic_run *t);
 
-/* All layers of a site and phase: of one rank, or the sum over ranks (HW_ALL_RANKS; calls and payload are then one rank's, which are equal on
- * all, and time is the longest). */
+/* All layers of a site and phase: of one rank, or the sum over ranks (HW_ALL_RANKS; calls and payload are
+ * then one rank's, which are equal on all, and time is the longest). */
 hw_traffic hw_traffic_of(const hw_traffic_run *t, int rank, hw_site site, hw_phase phase);
 
-/* Rows that went through the layers in a phase, from what was counted: the payload of site embed over the bytes of a row. */
+/* Rows that went through the layers in a phase, from what was counted: the payload of site embed over the
+ * bytes of a row. */
 uint64_t hw_traffic_rows(const hw_traffic_run *t, hw_phase phase);
 
-/* Local. Compares this rank's meter with what arithmetic says the generation sends: calls, payload, sent bytes and messages of embed, attn,
- * mlp and sample. Equal, or HW_ERR_FAILED naming site, phase and both numbers (top-p: at most). */
+/* Local. Compares this rank's meter with what arithmetic says the generation sends: calls, payload, sent
+ * bytes and messages of embed, attn, mlp and sample. Equal, or HW_ERR_FAILED naming site, phase and both
+ * numbers (top-p: at most). */
 hw_status hw_traffic_check(hw_engine *e, const hw_generate_result *r, const hw_sampling *sampling,
                            int prefill_chunk, hw_error *err);
 

@@ -1,15 +1,16 @@
 /* Collectives over MPI point-to-point messages, with algorithms of our own.
  *
- * Our own, for two reasons: the order of additions is part of the product (comm.h), and what this rank sends to others is
- * then known to the byte instead of being the library's choice.
+ * Our own, for two reasons: the order of additions is part of the product (comm.h), and what this rank sends
+ * to others is then known to the byte instead of being the library's choice.
  *
  * All-reduce, any number of ranks n, p = largest power of two <= n, extra = n - p:
  *   fold      ranks 2i and 2i + 1 below 2 * extra add up on rank 2i; p "nodes" remain, in rank order
- *   exchange  among the nodes, nearest neighbours first (distance 1, 2, 4 ...), so that every element is added as the
- *             balanced tree over the node index, whichever of the two ways is taken:
+ *   exchange  among the nodes, nearest neighbours first (distance 1, 2, 4 ...), so that every element is
+ *             added as the balanced tree over the node index, whichever of the two ways is taken:
  *             short: whole vectors (recursive doubling, log2 p messages of S bytes)
- *             long:  halves of the vector (reduce-scatter by recursive halving and all-gather on the way back,
- *                    2 log2 p messages, 2 (p - 1) / p S bytes: Rabenseifner 2004 with the distances in ascending order)
+ *             long:  halves of the vector (reduce-scatter by recursive halving and all-gather on the way
+ *                    back, 2 log2 p messages, 2 (p - 1) / p S bytes: Rabenseifner 2004 with the distances in
+ *                    ascending order)
  *   unfold    rank 2i gives the sum to rank 2i + 1
  * volume.c has the same in closed form: what each rank sends for it. Change both together. */
 #include <limits.h>
@@ -139,8 +140,8 @@ static hw_status exchange(mpi_state *m, const void *out, size_t out_bytes, int t
     return HW_OK;
 }
 
-/* into = into (op) other, `count` elements. Which of the two ranks holds which operand does not matter: both operations commute
- * to the bit. */
+/* into = into (op) other, `count` elements. Which of the two ranks holds which operand does not matter: both
+ * operations commute to the bit. */
 static void combine(void *into, const void *other, size_t count, hw_dtype type, hw_reduce op)
 {
     if (type == HW_F32) {
@@ -263,7 +264,8 @@ static hw_status all_gather(void *state, hw_meter *meter, const void *send, size
     return st ? st : check(MPI_Waitall(n, m->requests, MPI_STATUSES_IGNORE), "all-gather", err);
 }
 
-/* Binomial tree: in round k, the ranks that have the data (numbered from the root) pass it on to the rank 2^k further. */
+/* Binomial tree: in round k, the ranks that have the data (numbered from the root) pass it on to the rank 2^k
+ * further. */
 static hw_status broadcast(void *state, hw_meter *meter, void *buffer, size_t n_bytes, int root,
                            hw_error *err)
 {

@@ -10,7 +10,8 @@ typedef struct hw_ranks {
     int *host_of; /* [n_ranks] the lowest rank on each rank's host; from malloc, the communicator frees it */
 } hw_ranks;
 
-/* Only called with more than one rank and more than zero bytes. Every message to another rank is told to the meter (hw_meter_send). */
+/* Only called with more than one rank and more than zero bytes. Every message to another rank is told to the
+ * meter (hw_meter_send). */
 typedef struct hw_comm_ops {
     const char *name;
     hw_status (*create)(void **state, hw_ranks *ranks, hw_error *err);

@@ -1,5 +1,5 @@
-/* Counts what crosses between ranks, per site, layer and phase, on every rank. It sits in front of the backends: a collective
- * cannot be made without being counted. All functions are Local. */
+/* Counts what crosses between ranks, per site, layer and phase, on every rank. It sits in front of the
+ * backends: a collective cannot be made without being counted. All functions are Local. */
 #ifndef HW_PARALLEL_METER_H
 #define HW_PARALLEL_METER_H
 
@@ -25,8 +25,8 @@ typedef enum hw_site {
 
 typedef enum hw_phase { HW_PREFILL, HW_DECODE, HW_N_PHASES } hw_phase;
 
-/* What every collective call says about itself. Bytes, messages and time of a step that mixes phases are divided by rows; its call is
- * counted as prefill. With no rows at all (control, load) it is prefill. */
+/* What every collective call says about itself. Bytes, messages and time of a step that mixes phases are
+ * divided by rows; its call is counted as prefill. With no rows at all (control, load) it is prefill. */
 typedef struct hw_tag {
     hw_site site;
     int layer; /* 0 where there is none */
@@ -34,10 +34,11 @@ typedef struct hw_tag {
 } hw_tag;
 
 /* Three numbers go by the name "bytes communicated":
- *   payload  the buffer handed to the collective (for an all-gather: all parts together); the same for any algorithm
+ *   payload  the buffer handed to the collective (for an all-gather: all parts together); the same for any
+ *            algorithm
  *   sent     what this rank sent to other ranks for it, in `messages` messages; exact for `self` and `mpi`
- *   ideal    the least that a rank must send on average: all-reduce 2 (n - 1) / n, all-gather (n - 1) / n of the payload; a broadcast
- *            (n - 1) / n (every rank but one receives it once)
+ *   ideal    the least that a rank must send on average: all-reduce 2 (n - 1) / n, all-gather (n - 1) / n of
+ *            the payload; a broadcast (n - 1) / n (every rank but one receives it once)
  * time: from the call to its return on this rank, waiting for the others included. */
 typedef struct hw_traffic {
     uint64_t calls, messages;
@@ -54,14 +55,15 @@ void hw_meter_destroy(hw_meter *m);                                    /* NULL i
 /* Makes room for layers 0 .. n_layers - 1; higher ones are counted under the last. HW_ERR_NO_MEMORY. */
 hw_status hw_meter_set_layers(hw_meter *m, int n_layers, hw_error *err);
 
-/* One collective: `what` with calls = 1. Its time is given as ticks (hw_clock_ticks), which cost less than a look at the clock, and is
- * turned into nanoseconds when it is read; what.time_ns is not looked at. */
+/* One collective: `what` with calls = 1. Its time is given as ticks (hw_clock_ticks), which cost less than a
+ * look at the clock, and is turned into nanoseconds when it is read; what.time_ns is not looked at. */
 void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what, uint64_t ticks);
 
 /* One message of n_bytes to a rank. Backends call it as they send. */
 void hw_meter_send(hw_meter *m, int to, size_t n_bytes);
 
-/* Forgets what was counted per site. What was sent to each rank, and the ring, go on, since they are compared with counters that go on. */
+/* Forgets what was counted per site. What was sent to each rank, and the ring, go on, since they are compared
+ * with counters that go on. */
 void hw_meter_reset(hw_meter *m);
 
 hw_traffic hw_meter_layer(const hw_meter *m, hw_site site, int layer, hw_phase phase);
@@ -88,7 +90,8 @@ typedef struct hw_ring_entry {
     int32_t layer;
 } hw_ring_entry;
 
-/* How many collectives there were, and the `back`-th last of them (0: the last). False when it is no longer there. */
+/* How many collectives there were, and the `back`-th last of them (0: the last). False when it is no longer
+ * there. */
 uint64_t hw_meter_n_calls(const hw_meter *m);
 int hw_meter_last(const hw_meter *m, uint64_t back, hw_ring_entry *out);
 

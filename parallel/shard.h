@@ -1,7 +1,9 @@
-/* Which part of the model a rank holds: pure integer functions of the model's sizes and (rank, n_ranks). All are Local.
+/* Which part of the model a rank holds: pure integer functions of the model's sizes and (rank, n_ranks). All
+ * are Local.
  *
- * Cut i of N things over n ranks starts at floor(i * N / n), so that the cuts of 1, 2, 4 and 8 ranks nest. Any n_ranks from 1 to n_heads
- * works; nothing is dropped or padded, and a rank may end up with nothing of a small thing. */
+ * Cut i of N things over n ranks starts at floor(i * N / n), so that the cuts of 1, 2, 4 and 8 ranks nest.
+ * Any n_ranks from 1 to n_heads works; nothing is dropped or padded, and a rank may end up with nothing of a
+ * small thing. */
 #ifndef HW_PARALLEL_SHARD_H
 #define HW_PARALLEL_SHARD_H
 
@@ -11,7 +13,8 @@
 extern "C" {
 #endif
 
-/* Sums over split inputs are kept as this many partial sums, cut as for this many ranks, whatever the number of ranks. */
+/* Sums over split inputs are kept as this many partial sums, cut as for this many ranks, whatever the number
+ * of ranks. */
 enum { HW_SHARD_CUTS = 8 };
 
 typedef struct hw_range {
@@ -23,20 +26,22 @@ static inline size_t hw_range_size(hw_range r) { return r.end - r.begin; }
 /* This rank's share of n_things, whole things. */
 hw_range hw_shard_even(size_t n_things, int rank, int n_ranks);
 
-/* Query heads. Whole groups of heads that share a KV head while n_ranks <= n_kv_heads; beyond that single heads, and KV heads
- * are replicated on the ranks whose query heads read them. Wants 1 <= n_ranks <= n_heads and n_kv_heads dividing n_heads. */
+/* Query heads. Whole groups of heads that share a KV head while n_ranks <= n_kv_heads; beyond that single
+ * heads, and KV heads are replicated on the ranks whose query heads read them. Wants 1 <= n_ranks <= n_heads
+ * and n_kv_heads dividing n_heads. */
 hw_range hw_shard_heads(int n_heads, int n_kv_heads, int rank, int n_ranks);
 
 /* The KV heads that those query heads read. */
 hw_range hw_shard_kv_heads(int n_heads, int n_kv_heads, int rank, int n_ranks);
 
-/* MLP columns and vocabulary rows: cut in granules of 16 where that leaves at least HW_SHARD_CUTS granules, else one by one; what
- * is left over goes to the last rank. */
+/* MLP columns and vocabulary rows: cut in granules of 16 where that leaves at least HW_SHARD_CUTS granules,
+ * else one by one; what is left over goes to the last rank. */
 hw_range hw_shard_granules(size_t n, int rank, int n_ranks);
 size_t hw_shard_widest(size_t n, int n_ranks); /* the size of the largest of these shares */
 
-/* Where this rank's part of a split input falls among the HW_SHARD_CUTS cuts of the whole, in local indices: cuts[i] .. cuts[i + 1] - 1
- * belong to cut i. The cuts of heads are those of HW_SHARD_CUTS ranks (of n_heads ranks' rule when there are fewer heads). */
+/* Where this rank's part of a split input falls among the HW_SHARD_CUTS cuts of the whole, in local indices:
+ * cuts[i] .. cuts[i + 1] - 1 belong to cut i. The cuts of heads are those of HW_SHARD_CUTS ranks (of n_heads
+ * ranks' rule when there are fewer heads). */
 void hw_shard_head_cuts(size_t cuts[HW_SHARD_CUTS + 1], int n_heads, int n_kv_heads, int head_dim, int rank,
                         int n_ranks);
 void hw_shard_granule_cuts(size_t cuts[HW_SHARD_CUTS + 1], size_t n, int rank, int n_ranks);

@@ -6,8 +6,9 @@ static void add_message(hw_volume *v, uint64_t n_bytes)
     v->messages += n_bytes / HW_PIECE_BYTES + (n_bytes % HW_PIECE_BYTES != 0);
 }
 
-/* Among p = 2^k nodes by halves. A node keeps the upper, larger half of an odd vector where its bit of that step is set, so after
- * i steps it has floor((count + node mod 2^i) / 2^i) elements. On the way there it gives away the other halves, on the way back what it has. */
+/* Among p = 2^k nodes by halves. A node keeps the upper, larger half of an odd vector where its bit of that
+ * step is set, so after i steps it has floor((count + node mod 2^i) / 2^i) elements. On the way there it
+ * gives away the other halves, on the way back what it has. */
 static void add_halves(hw_volume *v, size_t count, size_t element_bytes, unsigned node, unsigned p)
 {
     size_t before = count;

@@ -176,8 +176,8 @@ hw_status hw_batch_add(hw_batch *b, hw_sequence *s, const int32_t *tokens, int n
     if (st) return st;
     const int n_tokens = n_known + n, most_cached = n_tokens - (n_logits ? n_logits : 1);
     memcpy(s->tokens + n_known, tokens, (size_t)n * sizeof *tokens); /* they count once n_tokens says so */
-    /* Without a cache the whole prefix runs again. Its keys and values are written to the blocks as ever (rounded alike), and
-     * nothing that an earlier step wrote is read. */
+    /* Without a cache the whole prefix runs again. Its keys and values are written to the blocks as ever
+     * (rounded alike), and nothing that an earlier step wrote is read. */
     int first = e->options.kv_policy == HW_KV_OFF
                     ? 0
                     : hw_kv_lookup(e->kv, &s->table, s->tokens, n_known, n_tokens, most_cached);

@@ -63,9 +63,10 @@ static hw_status open_files(hw_checkpoint *c, const char *folder, const char *co
     return st;
 }
 
-/* The index comes with the model and may be hostile, so it gets no say in where files are looked for: a name stays in the folder by
- * its spelling alone. A plain name that is a symbolic link is followed, wherever it leads: links are made by whoever owns the
- * folder, not by the index, and Hugging Face's cache keeps every file of a snapshot as a link to ../../blobs/<hash>. */
+/* The index comes with the model and may be hostile, so it gets no say in where files are looked for: a name
+ * stays in the folder by its spelling alone. A plain name that is a symbolic link is followed, wherever it
+ * leads: links are made by whoever owns the folder, not by the index, and Hugging Face's cache keeps every
+ * file of a snapshot as a link to ../../blobs/<hash>. */
 static bool is_plain_name(const char *name)
 {
     return name[0] && name[0] != '.' && !strpbrk(name, "/\\") && !strstr(name, "..");
@@ -104,8 +105,8 @@ static hw_status list_files(const char **names, size_t *n_names, const json_t *m
     return HW_OK;
 }
 
-/* Every tensor of every file must be where the index says. Names are unique in the index and in each file, so if that holds and
- * the numbers agree, nothing is missing and nothing is there twice. */
+/* Every tensor of every file must be where the index says. Names are unique in the index and in each file, so
+ * if that holds and the numbers agree, nothing is missing and nothing is there twice. */
 static hw_status check_index(const hw_checkpoint *c, const json_t *map, const char *path, hw_error *err)
 {
     const char *name;

@@ -1,6 +1,7 @@
 /* A checkpoint: the tensors of a Hugging Face folder, in `model.safetensors` or in the files that
- * `model.safetensors.index.json` lists. Where there are both, the index is what counts: the single file is read only if there is no
- * index. Finds tensors by name and counts the bytes that were asked for. All functions are Local. */
+ * `model.safetensors.index.json` lists. Where there are both, the index is what counts: the single file is
+ * read only if there is no index. Finds tensors by name and counts the bytes that were asked for. All
+ * functions are Local. */
 #ifndef HW_RUNTIME_CHECKPOINT_H
 #define HW_RUNTIME_CHECKPOINT_H
 
@@ -18,12 +19,14 @@ typedef struct hw_tensor {
     const hw_tensor_info *info;
 } hw_tensor;
 
-/* Local. Whether there is a folder at all: said first, it explains all that is missing in it. Errors: HW_ERR_MODEL. */
+/* Local. Whether there is a folder at all: said first, it explains all that is missing in it. Errors:
+ * HW_ERR_MODEL. */
 hw_status hw_checkpoint_check_folder(const char *folder, hw_error *err);
 
-/* Opens every file and reads its header. An index must name plain files of the folder (which may be symbolic links: Hugging Face's
- * cache is made of them), and each tensor must be in the file that the index says, and nowhere else; a tensor that the index
- * does not list is refused too. On HW_OK the caller owns *out (hw_checkpoint_close). Errors: HW_ERR_MODEL, HW_ERR_NO_MEMORY. */
+/* Opens every file and reads its header. An index must name plain files of the folder (which may be symbolic
+ * links: Hugging Face's cache is made of them), and each tensor must be in the file that the index says, and
+ * nowhere else; a tensor that the index does not list is refused too. On HW_OK the caller owns *out
+ * (hw_checkpoint_close). Errors: HW_ERR_MODEL, HW_ERR_NO_MEMORY. */
 hw_status hw_checkpoint_open(hw_checkpoint **out, const char *folder, hw_error *err);
 void hw_checkpoint_close(hw_checkpoint *c); /* NULL is fine */
 

@@ -1,6 +1,7 @@
 #include "runtime/dummy.h"
 
-/* splitmix64's finaliser (Steele, Lea, Flood 2014): every bit of the input reaches every bit of the output. */
+/* splitmix64's finaliser (Steele, Lea, Flood 2014): every bit of the input reaches every bit of the
+ * output. */
 static uint64_t mix(uint64_t z)
 {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;

@@ -4,8 +4,9 @@
  *   sequence   one timeline of tokens with its blocks of the cache
  *   batch      the rows of one step: new tokens of one or several sequences, prefill and decode alike
  *
- * All ranks run the same calls on the same sequences in the same order (scheduling is replicated). Calls marked Collective are made by
- * every rank; the others are Local and give the same result everywhere. One engine, one thread. */
+ * All ranks run the same calls on the same sequences in the same order (scheduling is replicated). Calls
+ * marked Collective are made by every rank; the others are Local and give the same result everywhere. One
+ * engine, one thread. */
 #ifndef HW_RUNTIME_ENGINE_H
 #define HW_RUNTIME_ENGINE_H
 
@@ -37,19 +38,18 @@ typedef enum hw_kv_policy {
 
 const char *hw_kv_policy_name(hw_kv_policy policy); /* "paged", "off", "contiguous", "growing" */
 
-/* Bytes of this rank's cache. A block takes 2 * n_layers * n_local_kv_heads * head_dim * block_tokens * (bytes of a number); all the
- * others are multiples of it. Plain. */
+/* Bytes of this rank's cache. A block takes 2 * n_layers * n_local_kv_heads * head_dim * block_tokens *
+ * (bytes of a number); all the others are multiples of it. Plain. */
 typedef struct hw_kv_usage {
     hw_kv_policy policy;
     uint64_t bytes_per_token;
     uint64_t capacity_bytes; /* all blocks, taken from the device when the engine was created */
     uint64_t reserved_bytes; /* blocks that sequences hold, each counted once */
-    uint64_t
-        used_bytes; /* tokens in them, each counted once. With the cache off they are scratch: rewritten by every step */
-    uint64_t wasted_bytes; /* reserved - used */
-    uint64_t shared_bytes; /* what the sequences would hold more if each had its own copy */
-    uint64_t peak_bytes;   /* the most that was ever reserved; counts both sides of a copy */
-    uint64_t copied_bytes; /* moved so far: growing, forking, and copies on write */
+    uint64_t used_bytes;     /* tokens in them, each counted once; with the cache off they are scratch */
+    uint64_t wasted_bytes;   /* reserved - used */
+    uint64_t shared_bytes;   /* what the sequences would hold more if each had its own copy */
+    uint64_t peak_bytes;     /* the most that was ever reserved; counts both sides of a copy */
+    uint64_t copied_bytes;   /* moved so far: growing, forking, and copies on write */
     int block_tokens, n_blocks;
     int n_free, n_cached; /* blocks: empty; held by nobody but findable, given up when no other is free */
 } hw_kv_usage;
@@ -77,10 +77,11 @@ typedef struct hw_engine_options {
 
 hw_engine_options hw_engine_defaults(void);
 
-/* Collective. Reads config.json and this rank's part of the weights. `comm` is borrowed and must outlive the engine. On HW_OK the
- * caller owns *out (hw_engine_destroy). On failure every rank gets the same status and message.
- * Errors: HW_ERR_INVALID, HW_ERR_MODEL, HW_ERR_NO_MEMORY (also foreseen, with the numbers, before weights are read),
- * HW_ERR_DEVICE, HW_ERR_UNSUPPORTED. */
+/* Collective. Reads config.json and this rank's part of the weights. `comm` is borrowed and must outlive the
+ * engine. On HW_OK the caller owns *out (hw_engine_destroy). On failure every rank gets the same status and
+ * message.
+ * Errors: HW_ERR_INVALID, HW_ERR_MODEL, HW_ERR_NO_MEMORY (also foreseen, with the numbers, before weights are
+ * read), HW_ERR_DEVICE, HW_ERR_UNSUPPORTED. */
 hw_status hw_engine_create(hw_engine **out, hw_comm *comm, const char *model_folder,
                            const hw_engine_options *options, hw_error *err);
 void hw_engine_destroy(hw_engine *e); /* NULL is fine */
@@ -96,8 +97,7 @@ typedef struct hw_engine_info {
     hw_dtype dtype, kv_dtype;
     uint64_t n_params;
     uint64_t weight_bytes, kv_bytes, buffer_bytes; /* of this rank */
-    uint64_t
-        step_weight_bytes; /* those of them that every decode step reads: all matrices but tables of which it reads a row */
+    uint64_t step_weight_bytes; /* what a decode step reads of them: matrices, but not tables for one row */
     uint64_t checkpoint_bytes, bytes_read; /* in all files; asked for by this rank */
     double load_seconds;
 } hw_engine_info;
@@ -111,21 +111,24 @@ const struct hw_part *hw_engine_part(const hw_engine *e);   /* borrowed: what th
 const hw_work_table *hw_engine_work(const hw_engine *e);
 void hw_engine_work_reset(hw_engine *e);
 
-/* Local. What the cache holds now. Counts of blocks are equal on all ranks; bytes are those of this rank's heads. */
+/* Local. What the cache holds now. Counts of blocks are equal on all ranks; bytes are those of this rank's
+ * heads. */
 hw_kv_usage hw_engine_kv_usage(const hw_engine *e);
 
 /* ---- sequences */
 
-/* An empty sequence of at most `max_tokens` tokens (0: the engine's max_seq_len). On HW_OK the caller owns *out (hw_sequence_destroy, before
- * the engine). Errors: HW_ERR_NO_MEMORY, HW_ERR_CACHE_FULL (contiguous), HW_ERR_INVALID (longer than the engine allows). */
+/* An empty sequence of at most `max_tokens` tokens (0: the engine's max_seq_len). On HW_OK the caller owns
+ * *out (hw_sequence_destroy, before the engine). Errors: HW_ERR_NO_MEMORY, HW_ERR_CACHE_FULL (contiguous),
+ * HW_ERR_INVALID (longer than the engine allows). */
 hw_status hw_sequence_create(hw_sequence **out, hw_engine *e, int max_tokens, hw_error *err);
 void hw_sequence_destroy(hw_sequence *s); /* NULL is fine; its blocks go back to the pool */
 int hw_sequence_n_tokens(const hw_sequence *s);
 const int32_t *hw_sequence_tokens(const hw_sequence *s); /* borrowed, until the next call on the sequence */
 
-/* A second sequence that goes on from the same tokens, of the same greatest length: for drawing several continuations of one prompt.
- * A paged cache shares all blocks, and the first of them to write into a shared block gets a copy of it; contiguous and growing copy the content at
- * once. On HW_OK the caller owns *out. Errors: HW_ERR_NO_MEMORY, HW_ERR_CACHE_FULL, HW_ERR_INVALID (tokens of `src` wait for a step). */
+/* A second sequence that goes on from the same tokens, of the same greatest length: for drawing several
+ * continuations of one prompt. A paged cache shares all blocks, and the first of them to write into a shared
+ * block gets a copy of it; contiguous and growing copy the content at once. On HW_OK the caller owns *out.
+ * Errors: HW_ERR_NO_MEMORY, HW_ERR_CACHE_FULL, HW_ERR_INVALID (tokens of `src` wait for a step). */
 hw_status hw_sequence_fork(hw_sequence **out, const hw_sequence *src, hw_error *err);
 
 /* Tokens whose keys and values were found in the cache, so that no step ran them. A fork begins with 0. */
@@ -140,27 +143,28 @@ hw_status hw_batch_create(hw_batch **out, hw_engine *e,
 void hw_batch_destroy(hw_batch *b);
 void hw_batch_clear(hw_batch *b);
 
-/* Adds `n` new tokens of a sequence to the step, and the sequence takes them in. A sequence can be in a batch once. Logits are
- * asked for after the last of them, after each, or not at all; rows of logits come in the order they were asked for.
- * Where a paged cache holds the keys and values of these tokens already, because another sequence began with the same ones, they become
- * no rows; rows with logits, and at least the last token, always run. The logits have the same bits either way.
- * Errors: HW_ERR_INVALID (token out of range, longer than the context, batch full), HW_ERR_CACHE_FULL, HW_ERR_NO_MEMORY. After an error
- * the sequence and the batch are as before. */
+/* Adds `n` new tokens of a sequence to the step, and the sequence takes them in. A sequence can be in a batch
+ * once. Logits are asked for after the last of them, after each, or not at all; rows of logits come in the
+ * order they were asked for. Where a paged cache holds the keys and values of these tokens already, because
+ * another sequence began with the same ones, they become no rows; rows with logits, and at least the last
+ * token, always run. The logits have the same bits either way.
+ * Errors: HW_ERR_INVALID (token out of range, longer than the context, batch full), HW_ERR_CACHE_FULL,
+ * HW_ERR_NO_MEMORY. After an error the sequence and the batch are as before. */
 hw_status hw_batch_add(hw_batch *b, hw_sequence *s, const int32_t *tokens, int n, hw_logits_wanted wanted,
                        hw_error *err);
 int hw_batch_n_rows(const hw_batch *b);
 int hw_batch_n_logits(const hw_batch *b);
 
-/* Collective. Runs the forward pass over the batch. Logits stay on the ranks, each holding its slice of the vocabulary. An error in the
- * middle of a step ends the job: it has not been agreed on. */
+/* Collective. Runs the forward pass over the batch. Logits stay on the ranks, each holding its slice of the
+ * vocabulary. An error in the middle of a step ends the job: it has not been agreed on. */
 hw_status hw_engine_step(hw_engine *e, const hw_batch *b, hw_error *err);
 
-/* Collective. The whole logits of the last step on every rank: out [n_logits, vocab_size]. For comparing and scoring; generation does
- * not need it. */
+/* Collective. The whole logits of the last step on every rank: out [n_logits, vocab_size]. For comparing and
+ * scoring; generation does not need it. */
 hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err);
 
-/* How the next token is chosen. Plain; all zero is greedy. Filters apply in the order of transformers: repetition penalty,
- * temperature, top-k, top-p, min-p. */
+/* How the next token is chosen. Plain; all zero is greedy. Filters apply in the order of transformers:
+ * repetition penalty, temperature, top-k, top-p, min-p. */
 typedef struct hw_sampling {
     float temperature;        /* 0: greedy; otherwise 1e-6 to 1e6 */
     int top_k;                /* 0: off */
@@ -173,16 +177,19 @@ typedef struct hw_sampling {
 /* Local. Errors: HW_ERR_INVALID naming the setting. */
 hw_status hw_sampling_check(const hw_sampling *s, hw_error *err);
 
-/* Collective. Chooses one token for every row of logits of the last step; row i belongs to the i-th sequence that asked for logits (each with
- * HW_LOGITS_LAST) and is drawn with settings[i]. Every rank gets the same tokens [n_logits]. What a token is depends on the seed, the
- * length of its sequence and the logits alone: not on the batch, not on the number of ranks.
- * Tokens from `n_valid` on are never chosen (0: all are valid): ids that pad the vocabulary.
- * A repetition penalty changes the logits of the step where they lie: with one, gather them before (hw_engine_logits), and sample once.
- * Errors: HW_ERR_FAILED when a logit is not a number or the largest is infinite, or when hw_engine_cancel was called on some rank. */
+/* Collective. Chooses one token for every row of logits of the last step; row i belongs to the i-th sequence
+ * that asked for logits (each with HW_LOGITS_LAST) and is drawn with settings[i]. Every rank gets the same
+ * tokens [n_logits]. What a token is depends on the seed, the length of its sequence and the logits alone:
+ * not on the batch, not on the number of ranks. Tokens from `n_valid` on are never chosen (0: all are valid):
+ * ids that pad the vocabulary. A repetition penalty changes the logits of the step where they lie: with one,
+ * gather them before (hw_engine_logits), and sample once.
+ * Errors: HW_ERR_FAILED when a logit is not a number or the largest is infinite, or when hw_engine_cancel was
+ * called on some rank. */
 hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_valid, int32_t *tokens,
                            hw_error *err);
 
-/* Local. From now on hw_engine_sample fails on every rank: how one rank that can write no more tells the others. */
+/* Local. From now on hw_engine_sample fails on every rank: how one rank that can write no more tells the
+ * others. */
 void hw_engine_cancel(hw_engine *e);
 
 #ifdef __cplusplus

@@ -20,7 +20,8 @@ typedef struct state {
     hw_error *err;
 } state;
 
-/* A rank that cannot write goes on as if nothing had happened until the next exchange, where it tells the others. */
+/* A rank that cannot write goes on as if nothing had happened until the next exchange, where it tells the
+ * others. */
 static void give(state *s, const char *text, size_t n)
 {
     if (!n || !s->o->on_text || s->written) return;
@@ -145,7 +146,8 @@ hw_status hw_generate(hw_engine *e, const hw_tokenizer *tokenizer, const int32_t
     if (!st && tokenizer) st = hw_text_stream_create(&s.stream, tokenizer, true, err);
     if (!st) st = hw_sequence_create(&s.seq, e, 0, err);
     if (!st) st = hw_batch_create(&s.batch, e, err);
-    /* Until here a rank can fail alone. From the first step on an error that is not on all ranks ends the job. */
+    /* Until here a rank can fail alone. From the first step on an error that is not on all ranks ends the
+     * job. */
     st = hw_comm_agree(hw_engine_comm(e), st, err);
     if (!st) st = loop(&s, prompt, n_prompt, max_new);
     if (s.written) {

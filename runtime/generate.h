@@ -1,4 +1,5 @@
-/* One prompt to its continuation: prefill in chunks, then a token at a time, text given out as soon as it is certain. */
+/* One prompt to its continuation: prefill in chunks, then a token at a time, text given out as soon as it is
+ * certain. */
 #ifndef HW_RUNTIME_GENERATE_H
 #define HW_RUNTIME_GENERATE_H
 
@@ -21,8 +22,8 @@ typedef struct hw_generate_options {
     const char *const *stops; /* stop strings [n_stops]; never part of the text */
     int n_stops;
     int prefill_chunk; /* rows of one prefill step; 0: as many as a step takes */
-    /* Told every piece of new text, on every rank (a rank that does not print ignores it). Anything but HW_OK ends the generation on
-     * all ranks. May be NULL. */
+    /* Told every piece of new text, on every rank (a rank that does not print ignores it). Anything but HW_OK
+     * ends the generation on all ranks. May be NULL. */
     hw_status (*on_text)(void *user, const char *text, size_t n_bytes, hw_error *err);
     void *user;
 } hw_generate_options;
@@ -39,9 +40,10 @@ typedef struct hw_generate_result {
     double decode_seconds;  /* all later tokens */
 } hw_generate_result;
 
-/* Collective. Continues `prompt` [n_prompt]. `tokenizer` NULL: no text is made and stop strings are refused. The result is valid, and to be freed,
- * also after an error. Errors: HW_ERR_INVALID (empty prompt, longer than the context, settings), HW_ERR_CACHE_FULL, HW_ERR_NO_MEMORY, HW_ERR_FAILED, and
- * what on_text returned. */
+/* Collective. Continues `prompt` [n_prompt]. `tokenizer` NULL: no text is made and stop strings are refused.
+ * The result is valid, and to be freed, also after an error. Errors: HW_ERR_INVALID (empty prompt, longer
+ * than the context, settings), HW_ERR_CACHE_FULL, HW_ERR_NO_MEMORY, HW_ERR_FAILED, and what on_text
+ * returned. */
 hw_status hw_generate(hw_engine *e, const hw_tokenizer *tokenizer, const int32_t *prompt, int n_prompt,
                       const hw_generate_options *options, hw_generate_result *result, hw_error *err);
 

@@ -19,7 +19,8 @@ typedef struct hw_generation_config {
     int n_eos;
 } hw_generation_config;
 
-/* generation_config.json may be missing; config.json may not. Errors: HW_ERR_MODEL naming the file and the key. */
+/* generation_config.json may be missing; config.json may not. Errors: HW_ERR_MODEL naming the file and the
+ * key. */
 hw_status hw_generation_config_open(hw_generation_config *out, const char *model_folder, hw_error *err);
 
 bool hw_generation_config_is_eos(const hw_generation_config *g, int32_t token);

@@ -1,4 +1,5 @@
-/* Policies whose sequences hold single blocks, wherever they lie: paged, contiguous (one block each) and off. */
+/* Policies whose sequences hold single blocks, wherever they lie: paged, contiguous (one block each) and
+ * off. */
 #include "runtime/kv_cache_state.h"
 
 /* The block of these tokens, which lie at block i of a sequence whose block i - 1 has the number `parent`. */
@@ -38,15 +39,16 @@ int hw_kv_lookup(const hw_kv_cache *kv, const hw_kv_table *table, const int32_t 
         i++;
     }
     if (i * size <= limit) return i * size;
-    /* The last block found has to be written into and is therefore copied. Where there is no room for the copy beside it, it is better
-     * computed: a sequence that fits without sharing must not fail because of it. */
+    /* The last block found has to be written into and is therefore copied. Where there is no room for the
+     * copy beside it, it is better computed: a sequence that fits without sharing must not fail because of
+     * it. */
     int n_taken = hw_kv_blocks_for(kv, n_tokens) - i + 1;
     if (n_revived + n_taken <= hw_kv_pool_available(&kv->pool)) return limit;
     return (i - 1) * size;
 }
 
-/* Puts the blocks that hw_kv_lookup found behind the table's own, without counting them in. Returns how many of them were cached: they
- * come out of what is available, too. */
+/* Puts the blocks that hw_kv_lookup found behind the table's own, without counting them in. Returns how many
+ * of them were cached: they come out of what is available, too. */
 static int list_found(const hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int n_covered)
 {
     int n_revived = 0;
@@ -60,7 +62,8 @@ static int list_found(const hw_kv_cache *kv, hw_kv_table *table, const int32_t *
     return n_revived;
 }
 
-/* Whether a write into the block would be seen by others: another table, or a sequence to come that finds it. */
+/* Whether a write into the block would be seen by others: another table, or a sequence to come that finds
+ * it. */
 static bool is_shared(const hw_kv_cache *kv, int32_t block, bool found)
 {
     return found || kv->pool.refs[block] > 1 || hw_kv_prefix_number(&kv->index, block);
@@ -101,8 +104,8 @@ hw_status hw_kv_blocks_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t
     return st;
 }
 
-/* The parent of what follows is the block that can be found, which need not be this sequence's own: two sequences may have computed
- * the same tokens side by side. */
+/* The parent of what follows is the block that can be found, which need not be this sequence's own: two
+ * sequences may have computed the same tokens side by side. */
 void hw_kv_publish(hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int n_computed)
 {
     const int size = kv->dims.block_tokens;

@@ -1,5 +1,6 @@
-/* The insides of the cache, for the files that make it up: kv_cache.c, kv_blocks.c (policies of single blocks: paged, contiguous,
- * off) and kv_growing.c. All functions are Local and behave as their namesakes in kv_cache.h. */
+/* The insides of the cache, for the files that make it up: kv_cache.c, kv_blocks.c (policies of single
+ * blocks: paged, contiguous, off) and kv_growing.c. All functions are Local and behave as their namesakes in
+ * kv_cache.h. */
 #ifndef HW_RUNTIME_KV_CACHE_STATE_H
 #define HW_RUNTIME_KV_CACHE_STATE_H
 

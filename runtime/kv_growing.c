@@ -1,5 +1,5 @@
-/* One piece of memory per sequence, twice as long whenever it is full. A table lists a run of neighbouring blocks, so what is copied is
- * one piece per layer. */
+/* One piece of memory per sequence, twice as long whenever it is full. A table lists a run of neighbouring
+ * blocks, so what is copied is one piece per layer. */
 #include <stdlib.h>
 
 #include "runtime/kv_cache_state.h"

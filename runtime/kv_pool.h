@@ -4,7 +4,8 @@
  *   cached   in no table, but still findable by its content; given up, oldest first, when nothing is free
  *   in use   in `refs` tables
  *
- * What is taken next is a function of the calls made so far, so that ranks that make the same calls take the same blocks. Local. */
+ * What is taken next is a function of the calls made so far, so that ranks that make the same calls take the
+ * same blocks. Local. */
 #ifndef HW_RUNTIME_KV_POOL_H
 #define HW_RUNTIME_KV_POOL_H
 
@@ -29,7 +30,8 @@ void hw_kv_pool_destroy(hw_kv_pool *pool); /* of zeros is fine */
 /* Blocks that hw_kv_pool_take can still give. */
 int hw_kv_pool_available(const hw_kv_pool *pool);
 
-/* A block with one reference: a free one, else the oldest cached one, whose content is thereby given up. -1 when none is available. */
+/* A block with one reference: a free one, else the oldest cached one, whose content is thereby given up. -1
+ * when none is available. */
 int32_t hw_kv_pool_take(hw_kv_pool *pool);
 
 /* One more table holds this block, which is in use or cached. */

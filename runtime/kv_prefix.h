@@ -1,9 +1,10 @@
 /* Finds full blocks of the cache by what they hold.
  *
- * A block is known by its parent, the block before it, and by its own tokens. A parent is named by the number it was given when it was
- * added; numbers are never given twice. So if a block is found, its parent is the very block that was found before it, and by
- * induction all tokens from the start of the sequence are equal: compared, not likely. The hash only says where to look.
- * It is made of numbers and tokens, never of an address or a clock, and is the same on all ranks. Local. */
+ * A block is known by its parent, the block before it, and by its own tokens. A parent is named by the number
+ * it was given when it was added; numbers are never given twice. So if a block is found, its parent is the
+ * very block that was found before it, and by induction all tokens from the start of the sequence are equal:
+ * compared, not likely. The hash only says where to look. It is made of numbers and tokens, never of an
+ * address or a clock, and is the same on all ranks. Local. */
 #ifndef HW_RUNTIME_KV_PREFIX_H
 #define HW_RUNTIME_KV_PREFIX_H
 

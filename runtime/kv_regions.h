@@ -1,9 +1,10 @@
 /* Runs of neighbouring blocks in one arena, for sequences that keep all their keys and values in one piece.
  *
- * The arena is divided into slots of the longest run there can be, and no run crosses from one slot into the next. So n sequences, one
- * run each, touch at most n slots, and an arena of n + 1 slots has room for any of them to move to a longer run, however the
- * others lie. In a smaller arena there may be enough free blocks and yet no run: fragmentation, which is what pages do
- * away with. A run is the first that fits: the same on all ranks. Local. */
+ * The arena is divided into slots of the longest run there can be, and no run crosses from one slot into the
+ * next. So n sequences, one run each, touch at most n slots, and an arena of n + 1 slots has room for any of
+ * them to move to a longer run, however the others lie. In a smaller arena there may be enough free blocks
+ * and yet no run: fragmentation, which is what pages do away with. A run is the first that fits: the same on
+ * all ranks. Local. */
 #ifndef HW_RUNTIME_KV_REGIONS_H
 #define HW_RUNTIME_KV_REGIONS_H
 

@@ -4,8 +4,9 @@
 
 #include <stdint.h>
 
-/* Bytes that this process can still take: the least of what the kernel calls available, what is left under the control group's limit
- * and under RLIMIT_AS. UINT64_MAX when nothing is known. Ranks of one host share it: divide. */
+/* Bytes that this process can still take: the least of what the kernel calls available, what is left under
+ * the control group's limit and under RLIMIT_AS. UINT64_MAX when nothing is known. Ranks of one host share
+ * it: divide. */
 uint64_t hw_memory_available(void);
 
 /* Peak resident size of this process so far, in bytes; 0 when not known. */

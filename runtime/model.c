@@ -25,7 +25,8 @@ static hw_status find_architecture(const hw_architecture **out, hw_json_at at)
                    known);
 }
 
-/* A file of another precision is read too (types stand in the tensors themselves); this is what --dtype auto means by "as stored". */
+/* A file of another precision is read too (types stand in the tensors themselves); this is what --dtype auto
+ * means by "as stored". */
 static hw_status read_stored_dtype(hw_model *m, hw_json_at at)
 {
     const char *name = NULL;
@@ -62,7 +63,8 @@ hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *
     hw_status st = find_architecture(&architecture, at);
     if (st) return st;
     m.architecture = architecture->model_type;
-    /* A checkpoint quantised by somebody's scheme has tensors under the usual names whose numbers mean something else. */
+    /* A checkpoint quantised by somebody's scheme has tensors under the usual names whose numbers mean
+     * something else. */
     if (json_object_get(config, "quantization_config") &&
         !json_is_null(json_object_get(config, "quantization_config")))
         return hw_fail(err, HW_ERR_MODEL,

@@ -1,6 +1,6 @@
-/* What a model is, as data: its sizes, the kinds of its parts, and the names of its tensors. An architecture is one file in
- * `runtime/models/` that fills this in from config.json; the forward pass and the loader read it and know no architecture.
- * All functions are Local. */
+/* What a model is, as data: its sizes, the kinds of its parts, and the names of its tensors. An architecture
+ * is one file in `runtime/models/` that fills this in from config.json; the forward pass and the loader read
+ * it and know no architecture. All functions are Local. */
 #ifndef HW_RUNTIME_MODEL_H
 #define HW_RUNTIME_MODEL_H
 
@@ -41,8 +41,8 @@ typedef enum hw_role {
     HW_N_ROLES
 } hw_role;
 
-/* One tensor of the checkpoint, or one per layer where the name holds %d. Rules that repeat a name share that tensor: their outputs
- * lie one after the other in it, in the order of the rules (GPT-2's c_attn). */
+/* One tensor of the checkpoint, or one per layer where the name holds %d. Rules that repeat a name share that
+ * tensor: their outputs lie one after the other in it, in the order of the rules (GPT-2's c_attn). */
 typedef struct hw_tensor_rule {
     const char *name;
     hw_role role;
@@ -69,7 +69,8 @@ typedef struct hw_model {
         *ignored; /* tensors that may be in the file and mean nothing (old buffers); ends with NULL */
 } hw_model;
 
-/* One architecture: what fills in an hw_model. The common keys and their checks are in hw_model_from_config. */
+/* One architecture: what fills in an hw_model. The common keys and their checks are in
+ * hw_model_from_config. */
 typedef struct hw_architecture {
     const char *model_type; /* config.json "model_type" */
     hw_status (*read)(hw_model *out, hw_json_at config);
@@ -86,7 +87,8 @@ hw_status hw_model_open_config(hw_model *out, const char *path, hw_error *err);
 /* The same from parsed JSON; `name` is what messages call it. */
 hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *name, hw_error *err);
 
-/* Whether this model has such a tensor at all, and its sizes in the whole model: [n_out, n_in]; vectors have n_in 1. */
+/* Whether this model has such a tensor at all, and its sizes in the whole model: [n_out, n_in]; vectors have
+ * n_in 1. */
 bool hw_model_has(const hw_model *m, hw_role role);
 bool hw_role_is_vector(hw_role role);
 void hw_model_shape(const hw_model *m, hw_role role, size_t *n_out, size_t *n_in);

@@ -76,7 +76,8 @@ hw_rank_memory hw_plan_rank_memory(const hw_plan *plan, const hw_engine_options 
     return r;
 }
 
-/* As many blocks as every rank has in the bytes that were given: ranks with more KV heads get fewer of them. */
+/* As many blocks as every rank has in the bytes that were given: ranks with more KV heads get fewer of
+ * them. */
 static hw_status agree_on_blocks(hw_plan *plan, const hw_model *m, const hw_engine_options *o, hw_error *err)
 {
     plan->n_blocks = INT_MAX;

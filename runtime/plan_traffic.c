@@ -36,7 +36,8 @@ static void add_times(hw_traffic *sum, hw_traffic t, uint64_t n)
                                      .ideal_bytes = (double)n * t.ideal_bytes});
 }
 
-/* `n` equal calls. As in hw_meter_record, each is divided by rows, and rounded down for decode, on its own. */
+/* `n` equal calls. As in hw_meter_record, each is divided by rows, and rounded down for decode, on its
+ * own. */
 static void count(hw_step_traffic *t, hw_site site, hw_step_rows r, uint64_t n, hw_traffic one)
 {
     const uint64_t decode = (uint64_t)r.decode_rows, rows = (uint64_t)r.prefill_rows + decode;
@@ -55,7 +56,8 @@ static void count(hw_step_traffic *t, hw_site site, hw_step_rows r, uint64_t n, 
     add_times(&to[r.prefill_rows ? HW_PREFILL : HW_DECODE], one, n);
 }
 
-/* What sampler.c exchanges after the all-reduce of one key per row, for each row that is neither greedy nor drawn at once. */
+/* What sampler.c exchanges after the all-reduce of one key per row, for each row that is neither greedy nor
+ * drawn at once. */
 static void count_filters(hw_step_traffic *t, const hw_model *m, const hw_part *p, hw_step_rows r,
                           const hw_sampling *s)
 {

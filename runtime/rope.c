@@ -113,8 +113,8 @@ hw_status hw_rope_from_config(hw_rope *out, hw_json_at config, int head_dim, int
     return HW_OK;
 }
 
-/* Grattafiori et al. 2024, "The Llama 3 herd of models": long wavelengths are divided by `factor`, short ones kept, those between
- * interpolated. */
+/* Grattafiori et al. 2024, "The Llama 3 herd of models": long wavelengths are divided by `factor`, short ones
+ * kept, those between interpolated. */
 static float llama3_frequency(const hw_rope *r, float f)
 {
     float context = (float)r->original_max_positions, wavelength = 2 * (float)M_PI / f;

@@ -1,4 +1,5 @@
-/* Rotary position embedding: from a model's settings to the inverse frequencies that a step rotates with. All functions are Local. */
+/* Rotary position embedding: from a model's settings to the inverse frequencies that a step rotates with. All
+ * functions are Local. */
 #ifndef HW_RUNTIME_ROPE_H
 #define HW_RUNTIME_ROPE_H
 
@@ -24,8 +25,8 @@ typedef struct hw_rope {
     int original_max_positions;
 } hw_rope;
 
-/* Reads both spellings: `rope_parameters` (transformers 5) and `rope_theta` + `rope_scaling` with `type` or `rope_type`. A type
- * that is not one of the above is refused by name. */
+/* Reads both spellings: `rope_parameters` (transformers 5) and `rope_theta` + `rope_scaling` with `type` or
+ * `rope_type`. A type that is not one of the above is refused by name. */
 hw_status hw_rope_from_config(hw_rope *out, hw_json_at config, int head_dim, int max_positions,
                               double default_theta);
 

@@ -222,8 +222,8 @@ static hw_status read_entries(hw_safetensors *f, const json_t *header, uint64_t 
     return HW_OK;
 }
 
-/* The tensors must tile the file from the header to its last byte: bytes that belong to no tensor, or to two, have been used to
- * make one file mean different things to different readers. */
+/* The tensors must tile the file from the header to its last byte: bytes that belong to no tensor, or to two,
+ * have been used to make one file mean different things to different readers. */
 static hw_status check_tiling(const hw_safetensors *f, uint64_t data_start, uint64_t file_bytes,
                               hw_error *err)
 {

@@ -1,5 +1,5 @@
-/* What an engine takes on one rank: one arithmetic for the engine, which allocates it, and for the plan, which only says it.
- * All functions are Local and pure. */
+/* What an engine takes on one rank: one arithmetic for the engine, which allocates it, and for the plan,
+ * which only says it. All functions are Local and pure. */
 #ifndef HW_RUNTIME_SIZES_H
 #define HW_RUNTIME_SIZES_H
 
@@ -8,18 +8,20 @@
 #include "runtime/model.h"
 #include "runtime/weights.h"
 
-/* Completes options with what follows from the model and from each other. Errors: HW_ERR_INVALID naming the option. */
+/* Completes options with what follows from the model and from each other. Errors: HW_ERR_INVALID naming the
+ * option. */
 hw_status hw_options_settle(hw_engine_options *o, const hw_model *m, hw_error *err);
 
 /* Everything below wants settled options whose dtype and kv_dtype are known. */
 
 hw_kv_shape hw_options_kv_shape(const hw_engine_options *o);
 
-/* The cache that is asked for: kv_bytes of it (no blocks where that is less than one), or room for max_seqs full sequences. The engine's
- * can be smaller, see kv_capacity.h. */
+/* The cache that is asked for: kv_bytes of it (no blocks where that is less than one), or room for max_seqs
+ * full sequences. The engine's can be smaller, see kv_capacity.h. */
 hw_kv_dims hw_options_kv_dims(const hw_engine_options *o, const hw_model *m, const hw_part *p);
 
-/* Memory of a step, made once for the largest one; shapes are in hw_buffers (engine_state.h), in this order. */
+/* Memory of a step, made once for the largest one; shapes are in hw_buffers (engine_state.h), in this
+ * order. */
 enum {
     HW_BUFFER_X,
     HW_BUFFER_NORMED,
@@ -39,11 +41,13 @@ enum {
     HW_N_BUFFERS
 };
 
-/* Bytes of each buffer on this device, into sizes [HW_N_BUFFERS]; returns their sum, SIZE_MAX when it does not fit. */
+/* Bytes of each buffer on this device, into sizes [HW_N_BUFFERS]; returns their sum, SIZE_MAX when it does
+ * not fit. */
 size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model *m, const hw_part *p,
                        const hw_device *d);
 
-/* Bytes of one rank: weights (without the device's padding), cache, buffers, and their sum; UINT64_MAX when that does not fit. */
+/* Bytes of one rank: weights (without the device's padding), cache, buffers, and their sum; UINT64_MAX when
+ * that does not fit. */
 typedef struct hw_rank_memory {
     uint64_t weights, kv, buffers, total;
 } hw_rank_memory;

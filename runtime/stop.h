@@ -1,4 +1,5 @@
-/* Stop strings: text is let through as soon as it can no longer be the beginning of one. All functions are Local. */
+/* Stop strings: text is let through as soon as it can no longer be the beginning of one. All functions are
+ * Local. */
 #ifndef HW_RUNTIME_STOP_H
 #define HW_RUNTIME_STOP_H
 
@@ -9,14 +10,15 @@
 
 typedef struct hw_stop hw_stop;
 
-/* `strings` [n] are copied. On HW_OK the caller owns *out (hw_stop_destroy). Errors: HW_ERR_INVALID for one that is empty or not
- * UTF-8 (the text before it would end in half a character), HW_ERR_NO_MEMORY. */
+/* `strings` [n] are copied. On HW_OK the caller owns *out (hw_stop_destroy). Errors: HW_ERR_INVALID for one
+ * that is empty or not UTF-8 (the text before it would end in half a character), HW_ERR_NO_MEMORY. */
 hw_status hw_stop_create(hw_stop **out, const char *const *strings, int n, hw_error *err);
 void hw_stop_destroy(hw_stop *s); /* NULL is fine */
 
-/* Takes new text; gives what is certain to come before any stop string (borrowed until the next call). *stopped when one is
- * complete: the first to be so, and of those that end together the longest. Then the text before it has been given, and nothing
- * more is taken. How the text is cut into pieces changes nothing. */
+/* Takes new text; gives what is certain to come before any stop string (borrowed until the next call).
+ * *stopped when one is complete: the first to be so, and of those that end together the longest. Then the
+ * text before it has been given, and nothing more is taken. How the text is cut into pieces changes
+ * nothing. */
 hw_status hw_stop_push(hw_stop *s, const char *text, size_t n, const char **out, size_t *n_out, bool *stopped,
                        hw_error *err);
 

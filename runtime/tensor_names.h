@@ -5,8 +5,9 @@
 #include "runtime/checkpoint.h"
 #include "runtime/model.h"
 
-/* Where a role's numbers lie in the checkpoint. `tensor` is [rows, columns] as stored; a vector has one column. The role's outputs begin
- * at `first_out` of the tensor's outputs, which are its rows, or its columns when it is transposed. */
+/* Where a role's numbers lie in the checkpoint. `tensor` is [rows, columns] as stored; a vector has one
+ * column. The role's outputs begin at `first_out` of the tensor's outputs, which are its rows, or its columns
+ * when it is transposed. */
 typedef struct hw_tensor_place {
     hw_tensor tensor;
     size_t rows, columns;
@@ -14,7 +15,8 @@ typedef struct hw_tensor_place {
     bool transposed;
 } hw_tensor_place;
 
-/* Finds a rule's tensor for one layer and checks its shape and type. Errors: HW_ERR_MODEL (missing, wrong shape, wrong type). */
+/* Finds a rule's tensor for one layer and checks its shape and type. Errors: HW_ERR_MODEL (missing, wrong
+ * shape, wrong type). */
 hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c,
                            const hw_tensor_rule *rule, int layer, hw_error *err);
 

@@ -1,8 +1,8 @@
 /* Text to token ids and back, from a Hugging Face `tokenizer.json`.
  *
- * Byte-level BPE as GPT-2, Llama 3 and Qwen 2 use it, and SentencePiece-style BPE as Llama 2 uses it. A part of the file that
- * is not supported is refused by name when it is loaded, never ignored. A tokenizer is read-only after creation and may be used by
- * several threads at once. All functions are Local. */
+ * Byte-level BPE as GPT-2, Llama 3 and Qwen 2 use it, and SentencePiece-style BPE as Llama 2 uses it. A part
+ * of the file that is not supported is refused by name when it is loaded, never ignored. A tokenizer is
+ * read-only after creation and may be used by several threads at once. All functions are Local. */
 #ifndef HW_RUNTIME_TOKENIZER_H
 #define HW_RUNTIME_TOKENIZER_H
 
@@ -27,7 +27,8 @@ typedef struct hw_tokens {
 hw_status hw_tokens_push(hw_tokens *list, int32_t id, hw_error *err); /* HW_ERR_NO_MEMORY */
 void hw_tokens_free(hw_tokens *list);
 
-/* On HW_OK the caller owns *out (hw_tokenizer_destroy). Errors: HW_ERR_MODEL naming the file and the part, HW_ERR_NO_MEMORY. */
+/* On HW_OK the caller owns *out (hw_tokenizer_destroy). Errors: HW_ERR_MODEL naming the file and the part,
+ * HW_ERR_NO_MEMORY. */
 hw_status hw_tokenizer_open(hw_tokenizer **out, const char *model_folder, hw_error *err);
 
 /* The same from the bytes of a tokenizer.json; `name` is what messages call it. */
@@ -36,14 +37,15 @@ hw_status hw_tokenizer_create(hw_tokenizer **out, const char *json, size_t n_byt
 
 void hw_tokenizer_destroy(hw_tokenizer *t); /* NULL is fine */
 
-/* Appends the tokens of `text` to *out. Special tokens written out in the text are recognised, as Hugging Face does; with
- * `add_special` the post-processor's are added too (Llama's BOS). Errors: HW_ERR_INVALID for text that is not UTF-8, with the
- * offset of the first bad byte; HW_ERR_NO_MEMORY. */
+/* Appends the tokens of `text` to *out. Special tokens written out in the text are recognised, as Hugging
+ * Face does; with `add_special` the post-processor's are added too (Llama's BOS). Errors: HW_ERR_INVALID for
+ * text that is not UTF-8, with the offset of the first bad byte; HW_ERR_NO_MEMORY. */
 hw_status hw_tokenizer_encode(const hw_tokenizer *t, const char *text, size_t n_bytes, bool add_special,
                               hw_tokens *out, hw_error *err);
 
-/* The text of a list of tokens, equal to Hugging Face's `decode`. On HW_OK the caller frees *text (zero-terminated, *n_bytes without
- * the zero). Bytes that are not UTF-8 come out as U+FFFD the way the tokenizer's decoder does it. With `skip_special`, special tokens give nothing.
+/* The text of a list of tokens, equal to Hugging Face's `decode`. On HW_OK the caller frees *text
+ * (zero-terminated, *n_bytes without the zero). Bytes that are not UTF-8 come out as U+FFFD the way the
+ * tokenizer's decoder does it. With `skip_special`, special tokens give nothing.
  * Errors: HW_ERR_INVALID for an id that the tokenizer does not have. */
 hw_status hw_tokenizer_decode(const hw_tokenizer *t, const int32_t *ids, size_t n, bool skip_special,
                               char **text, size_t *n_bytes, hw_error *err);
@@ -56,8 +58,8 @@ int32_t hw_tokenizer_id(const hw_tokenizer *t,
 const char *hw_tokenizer_content(const hw_tokenizer *t, int32_t id,
                                  size_t *n_bytes); /* as in the file; NULL for a gap */
 
-/* ---- streaming: tokens in, text out as soon as it is certain, never half a UTF-8 character. The pieces joined equal
- * hw_tokenizer_decode of all the tokens. */
+/* ---- streaming: tokens in, text out as soon as it is certain, never half a UTF-8 character. The
+ * pieces joined equal hw_tokenizer_decode of all the tokens. */
 typedef struct hw_text_stream hw_text_stream;
 
 hw_status hw_text_stream_create(hw_text_stream **out, const hw_tokenizer *t, bool skip_special,

@@ -22,7 +22,8 @@ typedef struct hw_part {
 /* Local. Errors: HW_ERR_INVALID when there are more ranks than heads. */
 hw_status hw_part_create(hw_part *out, const hw_model *m, int rank, int n_ranks, hw_error *err);
 
-/* Matrices are opaque to everything but the device; vectors are float32 on the device. Absent parts are NULL. */
+/* Matrices are opaque to everything but the device; vectors are float32 on the device. Absent parts are
+ * NULL. */
 typedef struct hw_layer {
     float *attn_norm, *attn_norm_bias, *mlp_norm, *mlp_norm_bias; /* [dim] replicated */
     hw_weight *wqkv; /* [(n_local_heads + 2 n_local_kv_heads) * head_dim, dim]: q, k, v, split by outputs */
@@ -61,12 +62,13 @@ typedef struct hw_load_options {
 /* Local. The type that matrices will be kept in. `c` NULL for dummy. */
 hw_dtype hw_weights_dtype(const hw_model *m, const hw_checkpoint *c, hw_dtype wanted);
 
-/* Local. Bytes of this rank's weights, without the device's padding, UINT64_MAX when that does not fit: for refusing what cannot be
- * held before anything is read. */
+/* Local. Bytes of this rank's weights, without the device's padding, UINT64_MAX when that does not fit: for
+ * refusing what cannot be held before anything is read. */
 uint64_t hw_weights_estimate(const hw_model *m, const hw_part *part, hw_dtype dtype);
 
-/* Local. Checks every tensor's name and shape first (missing, extra and misshapen ones are refused by name), then reads this rank's part
- * and nothing else, in bounded pieces. `c` is NULL when options->dummy. On HW_OK the caller owns *out (hw_weights_destroy).
+/* Local. Checks every tensor's name and shape first (missing, extra and misshapen ones are refused by name),
+ * then reads this rank's part and nothing else, in bounded pieces. `c` is NULL when options->dummy. On HW_OK
+ * the caller owns *out (hw_weights_destroy).
  * Errors: HW_ERR_MODEL, HW_ERR_NO_MEMORY. */
 hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m, const hw_part *part,
                           hw_checkpoint *c, const hw_load_options *options, hw_error *err);

@@ -1,12 +1,15 @@
-/* How much a rank computes and touches, counted from the shapes that the ops are called with. All functions are Local.
+/* How much a rank computes and touches, counted from the shapes that the ops are called with. All functions
+ * are Local.
  *
- *   flops   2 for each multiply-add of matrix products, scores (q k^T) and values (weights times V); nothing else is counted. Attention
- *           counts causal pairs: a row at position p meets p + 1 keys.
- *   bytes   what an op has to read and write, each byte once per call of the op: a matrix is read once for all rows of a step, the keys
- *           and values of a sequence once for all its rows; nothing is kept from one call to the next. The least that memory would
- *           have to move if caches kept nothing between ops, so an upper bound where they do. Scores are not stored: 0 bytes.
+ *   flops   2 for each multiply-add of matrix products, scores (q k^T) and values (weights times V); nothing
+ *           else is counted. Attention counts causal pairs: a row at position p meets p + 1 keys.
+ *   bytes   what an op has to read and write, each byte once per call of the op: a matrix is read once for
+ *           all rows of a step, the keys and values of a sequence once for all its rows; nothing is kept from
+ *           one call to the next. The least that memory would have to move if caches kept nothing between
+ *           ops, so an upper bound where they do. Scores are not stored: 0 bytes.
  *
- * A step that mixes phases is divided between them by rows, as the communication meter does it, and rounded down for decode. */
+ * A step that mixes phases is divided between them by rows, as the communication meter does it, and rounded
+ * down for decode. */
 #ifndef HW_RUNTIME_WORK_H
 #define HW_RUNTIME_WORK_H
 
@@ -34,8 +37,7 @@ typedef enum hw_work_site {
 /* Plain. Over all ranks, flops less replicated_flops add up to the flops of one rank. */
 typedef struct hw_work {
     uint64_t flops;
-    uint64_t
-        replicated_flops; /* part of flops: K and V of heads that a lower rank computes too (more ranks than KV heads) */
+    uint64_t replicated_flops; /* part of flops: K and V of heads that a lower rank computes too */
     uint64_t weight_bytes;     /* matrices, biases and norms, as the device keeps them, without its padding */
     uint64_t kv_bytes;         /* cache, read and written */
     uint64_t activation_bytes; /* read and written, logits included */

@@ -4,7 +4,8 @@
 /* Numbers that one thread takes at a time, a multiple of the lanes. */
 enum { CHUNK = 4096 };
 
-/* x / (1 + exp(-u)): silu for u = x; gelu's tanh form for twice tanh's argument, since (1 + tanh(t)) / 2 = 1 / (1 + exp(-2t)). */
+/* x / (1 + exp(-u)): silu for u = x; gelu's tanh form for twice tanh's argument, since (1 + tanh(t)) / 2 = 1
+ * / (1 + exp(-2t)). */
 HW_INLINE v16 times_sigmoid(v16 x, v16 u)
 {
     return v16_div(x, v16_add(v16_set1(1.0f), v16_exp(v16_sub(v16_zero(), u))));

@@ -1,12 +1,13 @@
 /* Causal attention in blocks of HW_ATTN_BLOCK keys.
  *
- * A block gives, for each query head, a maximum m, a sum l of exp(score - m), and a value a = sum of exp(score - m) * v. Blocks are
- * merged in ascending order into (M, L, A) by one formula, see merge_scales. Normally an item of work is one row and one KV
- * head, and every block is merged as soon as it is there. When there are too few items for the threads (decode of one sequence), the blocks
- * of a window are computed side by side into scratch memory and then merged in the same order by the same formula: the same
- * bits.
+ * A block gives, for each query head, a maximum m, a sum l of exp(score - m), and a value a = sum of
+ * exp(score - m) * v. Blocks are merged in ascending order into (M, L, A) by one formula, see merge_scales.
+ * Normally an item of work is one row and one KV head, and every block is merged as soon as it is there. When
+ * there are too few items for the threads (decode of one sequence), the blocks of a window are computed side
+ * by side into scratch memory and then merged in the same order by the same formula: the same bits.
  *
- * The query heads of a group go over a block of keys together, HEADS_AT_ONCE at a time, so that the cache is read from memory once. */
+ * The query heads of a group go over a block of keys together, HEADS_AT_ONCE at a time, so that the cache is
+ * read from memory once. */
 #include <math.h>
 
 #include "kernels/cpu/ops.h"
@@ -22,8 +23,8 @@ typedef struct attention_job {
     const hw_rows *rows;
     hw_kv_layer kv;
     float *state; /* [n_rows, n_heads, 2]: M and L */
-    float *
-        partial; /* [n_rows, n_heads, WINDOW_BLOCKS, partial_floats]: m, l, 14 unused, a; NULL when not split */
+    /* [n_rows, n_heads, WINDOW_BLOCKS, partial_floats]: m, l, 14 unused, a. NULL when not split. */
+    float *partial;
     size_t partial_floats;
     int window; /* first block of the window */
 } attention_job;
@@ -74,7 +75,8 @@ static void locate(block_task *t, int kv_head)
     }
 }
 
-/* scale * q . k. The lanes of a dot product run over head_dim and are added by v16_sum. `n` and `dtype` are constants at each call. */
+/* scale * q . k. The lanes of a dot product run over head_dim and are added by v16_sum. `n` and `dtype` are
+ * constants at each call. */
 HW_INLINE void scores(block_task *t, int n, hw_dtype dtype)
 {
     const attention_job *job = t->job;

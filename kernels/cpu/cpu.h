@@ -15,10 +15,11 @@ static inline hw_pool *hw_cpu_pool(hw_device *d) { return ((hw_cpu_device *)(voi
 /* Outputs of a group, inputs of a block. */
 enum { HW_GROUP = 16, HW_BLOCK = 32 };
 
-/* One packed copy. Outputs come in groups of 16; a group's inputs come in blocks of 32, cut by cut, the last block of a cut filled with
- * zeros. A block holds, for each pair of inputs (k, k + 1), one 64-byte line: for each of the 16 outputs the two 16-bit numbers; in
- * float32 two lines, one for k and one for k + 1. So one output row at a time streams through memory once, front to back, and the 16
- * lines of a 16-bit block are what AMX calls a B tile.
+/* One packed copy. Outputs come in groups of 16; a group's inputs come in blocks of 32, cut by cut, the last
+ * block of a cut filled with zeros. A block holds, for each pair of inputs (k, k + 1), one 64-byte line: for
+ * each of the 16 outputs the two 16-bit numbers; in float32 two lines, one for k and one for k + 1. So one
+ * output row at a time streams through memory once, front to back, and the 16 lines of a 16-bit block are
+ * what AMX calls a B tile.
  *   data [n_groups, n_blocks, lines, 64 bytes] */
 struct hw_weight {
     hw_weight_dims dims;

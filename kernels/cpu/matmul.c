@@ -1,8 +1,9 @@
-/* y = W x. The order of additions is fixed by kernels.h; what is free is which outputs and rows are worked on together.
+/* y = W x. The order of additions is fixed by kernels.h; what is free is which outputs and rows are worked on
+ * together.
  *
- * Work comes in items of some output groups by some rows. For one row the weights stream through once; for many, a panel of inputs of a few
- * groups stays in the second-level cache while tiles of rows pass over it, and a tile's inputs stay in the first-level cache
- * while it passes over the groups. */
+ * Work comes in items of some output groups by some rows. For one row the weights stream through once; for
+ * many, a panel of inputs of a few groups stays in the second-level cache while tiles of rows pass over it,
+ * and a tile's inputs stay in the first-level cache while it passes over the groups. */
 #include "kernels/cpu/ops.h"
 
 enum {
@@ -40,8 +41,9 @@ HW_INLINE void load_pair(v16 *even, v16 *odd, const char *block, int k, hw_dtype
     }
 }
 
-/* `n_blocks` blocks of one group, for `rows` rows: sums += W x. `rows` and `dtype` are constants at each call, so that the accumulators
- * live in registers.   sums [rows] of stride ITEM_OUTS   x [rows, n_blocks * 32] of stride `stride` */
+/* `n_blocks` blocks of one group, for `rows` rows: sums += W x. `rows` and `dtype` are constants at each
+ * call, so that the accumulators live in registers.
+ *   sums [rows] of stride ITEM_OUTS   x [rows, n_blocks * 32] of stride `stride` */
 HW_INLINE void tile(float *sums, const float *x, size_t stride, const char *w, size_t n_blocks, int rows,
                     hw_dtype dtype)
 {
@@ -93,7 +95,8 @@ static void tile_of_rows(float *sums, const float *x, size_t stride, const char 
     }
 }
 
-/* Blocks [first, first + n) of a group's row of blocks, for all rows and groups of an item. `x` is row 0's first input. */
+/* Blocks [first, first + n) of a group's row of blocks, for all rows and groups of an item. `x` is row 0's
+ * first input. */
 static void blocks_of_item(item_sums *sums, const hw_weight *w, size_t group, size_t n_groups, size_t first,
                            size_t n, const float *x, size_t stride, size_t n_rows)
 {
@@ -115,8 +118,8 @@ static void zero_sums(item_sums *sums, size_t n_rows, size_t n_outs)
     for (size_t r = 0; r < n_rows; r++) memset(sums->at[r], 0, n_outs * sizeof(float));
 }
 
-/* The partial sum of one cut. Its last inputs may fill only a part of a block: they are copied to one that zeros fill up, so that
- * nothing is read past a row's end. */
+/* The partial sum of one cut. Its last inputs may fill only a part of a block: they are copied to one that
+ * zeros fill up, so that nothing is read past a row's end. */
 static void sum_cut(item_sums *sums, const matmul_job *job, int cut, size_t group, size_t n_groups,
                     size_t row, size_t n_rows)
 {
@@ -142,7 +145,8 @@ static void add_sums(item_sums *left, const item_sums *right, size_t n_rows, siz
             v16_store(&left->at[r][o], v16_add(v16_load(&left->at[r][o]), v16_load(&right->at[r][o])));
 }
 
-/* The balanced tree over cuts [first, first + n) into sums[0]; sums[1] and up are for the right branches. Empty cuts are left out. */
+/* The balanced tree over cuts [first, first + n) into sums[0]; sums[1] and up are for the right branches.
+ * Empty cuts are left out. */
 static bool sum_tree(item_sums *sums, const matmul_job *job, int first, int n, size_t group, size_t n_groups,
                      size_t row, size_t n_rows)
 {
@@ -193,8 +197,8 @@ hw_status HW_CPU_FN(matmul)(hw_device *d, hw_stream *s, void *out, const void *x
 {
     (void)s;
     matmul_job job = {.out = out, .x = x, .bias = bias, .w = w, .n_rows = (size_t)n};
-    /* With one tile of rows nothing is used twice: one group at a time, so that a thread reads straight through memory. Narrow matrices are
-     * cut finer, so that every thread gets some of them. */
+    /* With one tile of rows nothing is used twice: one group at a time, so that a thread reads straight
+     * through memory. Narrow matrices are cut finer, so that every thread gets some of them. */
     bool stream = job.n_rows <= HW_TILE_ROWS;
     size_t share = w->n_groups / ((size_t)d->n_threads * 4);
     share = share < 1 ? 1 : share > ITEM_GROUPS ? ITEM_GROUPS : share;

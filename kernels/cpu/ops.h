@@ -1,4 +1,5 @@
-/* The ops that are compiled once per instruction set, under that set's names. See kernels.h for what they do. */
+/* The ops that are compiled once per instruction set, under that set's names. See kernels.h for what they
+ * do. */
 #ifndef HW_KERNELS_CPU_OPS_H
 #define HW_KERNELS_CPU_OPS_H
 

@@ -48,8 +48,8 @@ static void take_items(hw_pool *pool)
     }
 }
 
-/* Waits for a job other than `seen`. Sleepers are counted before they look again, and the caller moves the epoch before it looks for
- * sleepers (both sequentially consistent): one of the two notices the other. */
+/* Waits for a job other than `seen`. Sleepers are counted before they look again, and the caller moves the
+ * epoch before it looks for sleepers (both sequentially consistent): one of the two notices the other. */
 static unsigned wait_for_job(hw_pool *pool, unsigned seen)
 {
     unsigned now;

@@ -1,8 +1,8 @@
 /* A few threads that share loops. One pool, one caller at a time; the caller is thread 0 and takes part.
  *
- * Not OpenMP: its runtime takes the spinning policy from the environment only, and a rank cannot know whether its neighbours leave it
- * a core. Idle threads here pause for moments, then yield, then sleep after about a millisecond, so that more threads than cores
- * work, if slowly. */
+ * Not OpenMP: its runtime takes the spinning policy from the environment only, and a rank cannot know whether
+ * its neighbours leave it a core. Idle threads here pause for moments, then yield, then sleep after about a
+ * millisecond, so that more threads than cores work, if slowly. */
 #ifndef HW_KERNELS_CPU_POOL_H
 #define HW_KERNELS_CPU_POOL_H
 
@@ -21,8 +21,9 @@ enum { HW_POOL_MAX_THREADS = 1024 };
 hw_status hw_pool_create(hw_pool **out, int n_threads, hw_error *err);
 void hw_pool_destroy(hw_pool *pool); /* NULL is fine */
 
-/* Local. Calls fn until every item of [0, n_items) has been passed once, `grain` or fewer at a time, and returns when all are
- * done. Which thread gets which items depends on their speed: results must not depend on it. Allocates nothing. */
+/* Local. Calls fn until every item of [0, n_items) has been passed once, `grain` or fewer at a time, and
+ * returns when all are done. Which thread gets which items depends on their speed: results must not depend on
+ * it. Allocates nothing. */
 void hw_pool_for(hw_pool *pool, size_t n_items, size_t grain, hw_pool_fn *fn, void *arg);
 
 #endif

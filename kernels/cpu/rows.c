@@ -21,8 +21,8 @@ typedef struct angles_job {
     float scale;
 } angles_job;
 
-/* The angle is a float32 product, as the models were trained with. Its cosine is taken in double and rounded, which leaves a C library
- * next to no room to differ. */
+/* The angle is a float32 product, as the models were trained with. Its cosine is taken in double and rounded,
+ * which leaves a C library next to no room to differ. */
 static void angles_of_rows(void *arg, size_t begin, size_t end)
 {
     const angles_job *job = arg;

@@ -34,8 +34,8 @@ hw_status HW_CPU_FN(row_best)(hw_device *d, hw_stream *s, uint64_t *keys, const 
     memset(keys, 0, (size_t)k * sizeof *keys);
     for (int i = 0; i < n; i += HW_LANES) {
         int lanes = n - i < HW_LANES ? n - i : HW_LANES;
-        /* Sixteen logits below the worst of the best are passed over at once. An empty place, or a NaN at the root, decodes to a NaN, below
-         * which is nothing. */
+        /* Sixteen logits below the worst of the best are passed over at once. An empty place, or a NaN at the
+         * root, decodes to a NaN, below which is nothing. */
         float limit = hw_key_logit(keys[0]);
         unsigned candidates = v16_any_not_less(v16_load_n(row + i, lanes), v16_set1(limit));
         candidates &= (1u << lanes) - 1;
@@ -68,7 +68,8 @@ hw_status HW_CPU_FN(row_mass)(hw_device *d, hw_stream *s, uint64_t *mass, const 
         int lanes = n - i < HW_LANES ? n - i : HW_LANES;
         v16 e = v16_exp(v16_div(v16_sub(v16_load_n(row + i, lanes), top), heat));
         float lane[HW_LANES];
-        /* NaN counts as nothing here: row_best has told of it. max(e, 0) turns it into 0, since the second operand wins. */
+        /* NaN counts as nothing here: row_best has told of it. max(e, 0) turns it into 0, since the second
+         * operand wins. */
         v16_store(lane, v16_min(v16_max(e, v16_zero()), v16_set1(1.0f)));
         for (int j = 0; j < lanes; j++) sum += (uint64_t)(int64_t)((double)lane[j] * HW_MASS_ONE + 0.5);
     }
@@ -78,7 +79,8 @@ hw_status HW_CPU_FN(row_mass)(hw_device *d, hw_stream *s, uint64_t *mass, const 
 
 /* ---- row_draw */
 
-/* hw_philox4x32 of sixteen tokens, the first of its four words. The compiler makes lanes of the inner loops. */
+/* hw_philox4x32 of sixteen tokens, the first of its four words. The compiler makes lanes of the inner
+ * loops. */
 static void philox_of_tokens(uint32_t first_word[HW_LANES], uint64_t seed, uint64_t step, uint32_t token)
 {
     uint32_t c0[HW_LANES], c1[HW_LANES], c2[HW_LANES], c3[HW_LANES];
@@ -94,16 +96,17 @@ static void philox_of_tokens(uint32_t first_word[HW_LANES], uint64_t seed, uint6
     memcpy(first_word, c0, sizeof c0);
 }
 
-/* No less than the token's Gumbel noise, from the first of its random words. With z leading ones, u is at most 1 - 2^-(z + 1) but for what
- * the words below add when all 32 are ones; -log(u) >= 1 - u, so the noise is at most (z + 1) log 2. The margin is far above every
- * rounding on the way. */
+/* No less than the token's Gumbel noise, from the first of its random words. With z leading ones, u is at
+ * most 1 - 2^-(z + 1) but for what the words below add when all 32 are ones; -log(u) >= 1 - u, so the noise
+ * is at most (z + 1) log 2. The margin is far above every rounding on the way. */
 static float noise_bound(uint32_t first_word)
 {
     int ones = ~first_word ? __builtin_clz(~first_word) : 60;
     return (float)(ones + 1) * 0.6932f + 0.001f;
 }
 
-/* The logarithms are taken only for tokens that could still win, which is exact: the largest key does not depend on the losers. */
+/* The logarithms are taken only for tokens that could still win, which is exact: the largest key does not
+ * depend on the losers. */
 hw_status HW_CPU_FN(row_draw)(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
                               int first_id, int n_valid, float floor, float temperature, uint64_t seed,
                               uint64_t step)

@@ -1,8 +1,9 @@
-/* Sixteen float32 lanes, three times over: AVX-512, AVX2 with FMA, and plain C. The ops in this folder are written on it once and compiled
- * once per instruction set; since every lane operation is one IEEE operation (or exact), all three give the same bits.
+/* Sixteen float32 lanes, three times over: AVX-512, AVX2 with FMA, and plain C. The ops in this folder are
+ * written on it once and compiled once per instruction set; since every lane operation is one IEEE operation
+ * (or exact), all three give the same bits.
  *
- * Everything here is `static inline`: a shared inline function compiled for AVX-512 could be the copy that the linker keeps for
- * all. */
+ * Everything here is `static inline`: a shared inline function compiled for AVX-512 could be the copy that
+ * the linker keeps for all. */
 #ifndef HW_KERNELS_CPU_SIMD_H
 #define HW_KERNELS_CPU_SIMD_H
 
@@ -19,14 +20,16 @@ enum { HW_LANES = 16, HW_LINE_BYTES = 64 };
 /* Each of the three headers gives:
  *   v16                                   sixteen lanes
  *   v16_set1 v16_load v16_store           any alignment
- *   v16_load_n v16_store_n v16_keep_n     the first n lanes, 0..16; other lanes are 0 (load, keep) or untouched in memory
+ *   v16_load_n v16_store_n v16_keep_n     the first n lanes, 0..16; others: 0 (load, keep), untouched (memory)
  *   v16_add v16_sub v16_mul v16_div v16_sqrt
  *   v16_fma(a, b, c)                      a * b + c, rounded once
- *   v16_min(a, b)  a < b ? a : b          v16_max(a, b)  a > b ? a : b: a NaN in `b` comes through, one in `a` does not
+ *   v16_min(a, b)                         a < b ? a : b: a NaN in `b` comes through, one in `a` does not
+ *   v16_max(a, b)                         a > b ? a : b: likewise
  *   v16_pick_lt(a, b, x, y)               a < b ? x : y, lane by lane
  *   v16_abs
  *   v16_pow2(n)                           2^n for whole n in -126 .. 127
- *   v16_sum                               lanes added as a tree of fixed shape: i with i + 8, then + 4, + 2, + 1
+ *   v16_sum                               lanes added as a tree of fixed shape: i with i + 8, then + 4, + 2,
+ *                                         + 1
  *   v16_any_not_less(a, limit)            bit i set: a[i] >= limit, or a[i] is NaN
  *   v16_bf16_even v16_bf16_odd            of a line of sixteen pairs; also v16_f16_even v16_f16_odd
  *   v16_load_bf16 v16_load_f16            sixteen neighbours; with _n the first n
@@ -57,7 +60,8 @@ HW_INLINE float v16_max_lane(v16 v)
     return lane[0];
 }
 
-/* `n` neighbours of a cache or weight type, n in 1 .. 16. `dtype` is a constant where this is called in a loop. */
+/* `n` neighbours of a cache or weight type, n in 1 .. 16. `dtype` is a constant where this is called in a
+ * loop. */
 HW_INLINE v16 v16_load_as(hw_dtype dtype, const void *p, int n)
 {
     if (n == HW_LANES) {

@@ -1,4 +1,5 @@
-/* simd.h in plain C, for processors that the other two do not know. Where there is no fused multiply-add, fmaf is a call: right, but slow. */
+/* simd.h in plain C, for processors that the other two do not know. Where there is no fused multiply-add,
+ * fmaf is a call: right, but slow. */
 #ifndef HW_KERNELS_CPU_SIMD_GENERIC_H
 #define HW_KERNELS_CPU_SIMD_GENERIC_H
 
@@ -7,7 +8,8 @@
 #define HW_SIMD_NAME generic
 #define HW_TILE_ROWS 4
 
-/* The compilers' vector type: it becomes whatever registers there are, and arithmetic on it is lane by lane. */
+/* The compilers' vector type: it becomes whatever registers there are, and arithmetic on it is lane by
+ * lane. */
 typedef float v16 __attribute__((vector_size(64)));
 typedef int32_t v16_int __attribute__((vector_size(64)));
 typedef uint32_t v16_bits __attribute__((vector_size(64)));

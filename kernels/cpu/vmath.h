@@ -1,5 +1,6 @@
-/* exp and erf on sixteen lanes, made of lane operations only, so that they give the same bits on every instruction set and have no
- * scalar twin for tails. The coefficients are our own Chebyshev fits in double, rounded to float32. */
+/* exp and erf on sixteen lanes, made of lane operations only, so that they give the same bits on every
+ * instruction set and have no scalar twin for tails. The coefficients are our own Chebyshev fits in double,
+ * rounded to float32. */
 #ifndef HW_KERNELS_CPU_VMATH_H
 #define HW_KERNELS_CPU_VMATH_H
 
@@ -12,8 +13,9 @@ HW_INLINE v16 v16_round(v16 x)
     return v16_sub(v16_add(x, magic), magic);
 }
 
-/* Within 1.1 ulp. Below -104 it is 0 (the true value rounds to 0), above 88.73 infinity; results under 2^-126 are rounded once.
- * exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. 2^n is multiplied in as two factors, since n reaches -150. */
+/* Within 1.1 ulp. Below -104 it is 0 (the true value rounds to 0), above 88.73 infinity; results under 2^-126
+ * are rounded once. exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. 2^n is multiplied in as two
+ * factors, since n reaches -150. */
 HW_INLINE v16 v16_exp(v16 x)
 {
     static const float c[5] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.5554e8p-5f, 0x1.120be8p-7f, 0x1.6d43b4p-10f};
@@ -28,7 +30,8 @@ HW_INLINE v16 v16_exp(v16 x)
     return v16_mul(v16_mul(p, v16_pow2(half)), v16_pow2(v16_sub(n, half)));
 }
 
-/* Within 1.2e-7. An odd polynomial below 1; above it 1 - exp(g(|z| - 1)), where g fits log(erfc), up to 4.1, from where erf is 1. */
+/* Within 1.2e-7. An odd polynomial below 1; above it 1 - exp(g(|z| - 1)), where g fits log(erfc), up to 4.1,
+ * from where erf is 1. */
 HW_INLINE v16 v16_erf(v16 z)
 {
     static const float near[7] = {1.1283791065216064f,   -0.3761262595653534f,  0.11283597350120544f,

@@ -42,7 +42,8 @@ const hw_weight_dims *hw_cpu_weight_dims(const hw_weight *w) { return &w->dims; 
 
 /* ---- put */
 
-/* Where a piece meets one block: outputs [o, o + n_out) of a group, inputs [k, k + n_in) of a block. `src` is the first number. */
+/* Where a piece meets one block: outputs [o, o + n_out) of a group, inputs [k, k + n_in) of a block. `src` is
+ * the first number. */
 typedef struct meeting {
     const hw_weight_piece *piece;
     const char *src;
@@ -50,7 +51,8 @@ typedef struct meeting {
     size_t o, n_out, k, n_in;
 } meeting;
 
-/* The numbers of a meeting, row by row, as they lie in the source: 16 x 32 of `size` bytes. `size` is a constant at each call. */
+/* The numbers of a meeting, row by row, as they lie in the source: 16 x 32 of `size` bytes. `size` is a
+ * constant at each call. */
 static inline __attribute__((always_inline)) void collect(void *tile, const meeting *m, size_t size)
 {
     size_t stride_out = m->piece->stride_out * size, stride_in = m->piece->stride_in * size;
@@ -104,8 +106,9 @@ static inline void turn_quads(char *to, const char *from, size_t stride)
     for (size_t i = 0; i < 4; i++) memcpy(to + i * 64, &column[i], sizeof column[i]);
 }
 
-/* A whole block of the weight's own type, unit stride: a transposition of 16 rows of 4-byte things (a float32, or a pair). It goes a
- * cache line of each row at a time, since 16 rows that lie a power of two apart do not fit a cache set together. */
+/* A whole block of the weight's own type, unit stride: a transposition of 16 rows of 4-byte things (a
+ * float32, or a pair). It goes a cache line of each row at a time, since 16 rows that lie a power of two
+ * apart do not fit a cache set together. */
 static void put_whole(const meeting *m, size_t row_bytes)
 {
     size_t stride = m->piece->stride_out * hw_dtype_size(m->piece->dtype);
@@ -194,7 +197,8 @@ typedef struct gather_job {
     bool accumulate;
 } gather_job;
 
-/* Inputs of one cut of one row; every line gives two numbers, so this is a walk through memory in steps of 64 bytes. */
+/* Inputs of one cut of one row; every line gives two numbers, so this is a walk through memory in steps of 64
+ * bytes. */
 static void gather_cut(float *out, const hw_weight *w, size_t row, int cut, bool accumulate)
 {
     size_t n = w->dims.cuts[cut + 1] - w->dims.cuts[cut];

@@ -1,4 +1,5 @@
-/* One shape with as many KV heads as query heads (MHA), with fewer (GQA) and with one (MQA): what each caches, sends and computes. */
+/* One shape with as many KV heads as query heads (MHA), with fewer (GQA) and with one (MQA): what each
+ * caches, sends and computes. */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>

@@ -1,5 +1,5 @@
-/* What a step costs against the length of the sequence: which curve is flat, which grows linearly, which quadratically. Reads what on_off.c
- * measured. */
+/* What a step costs against the length of the sequence: which curve is flat, which grows linearly, which
+ * quadratically. Reads what on_off.c measured. */
 #include <stdlib.h>
 
 #include "launch/study/statistics.h"

@@ -1,5 +1,5 @@
-/* The same generation from one prompt token with the cache on and off, repeated in turn: rows, payload and FLOPs, which are exact, and time, beside
- * what a roofline of this machine predicts. */
+/* The same generation from one prompt token with the cache on and off, repeated in turn: rows, payload and
+ * FLOPs, which are exact, and time, beside what a roofline of this machine predicts. */
 #include <stdlib.h>
 
 #include "launch/study/statistics.h"
@@ -69,8 +69,9 @@ static hw_status repeat(hw_study *s, hw_engine *on, hw_engine *off, samples *all
     return hw_comm_agree(s->comm, st, err);
 }
 
-/* Roofline: a step with the cache reads the weights and the keys and values so far; without, it is limited by products or by reading the
- * weights, whichever takes longer. Norms, attention's own speed, collectives and barriers are not in it. */
+/* Roofline: a step with the cache reads the weights and the keys and values so far; without, it is limited by
+ * products or by reading the weights, whichever takes longer. Norms, attention's own speed, collectives and
+ * barriers are not in it. */
 static void predict(hw_study *s)
 {
     hw_on_off *r = &s->on_off;

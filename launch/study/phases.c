@@ -1,5 +1,5 @@
-/* Prefill beside decode: rate, FLOPs, bytes touched and arithmetic intensity of each; throughput in input and output tokens; time per token
- * against what readers expect. */
+/* Prefill beside decode: rate, FLOPs, bytes touched and arithmetic intensity of each; throughput in input and
+ * output tokens; time per token against what readers expect. */
 #include <stdlib.h>
 
 #include "launch/study/statistics.h"

@@ -1,4 +1,5 @@
-/* The cache policies on a mix of short and long sequences that come and go: what each reserves, uses, wastes, shares and copies. */
+/* The cache policies on a mix of short and long sequences that come and go: what each reserves, uses, wastes,
+ * shares and copies. */
 #include <stdlib.h>
 
 #include "launch/study/study.h"

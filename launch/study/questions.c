@@ -1,4 +1,5 @@
-/* Three questions on which what is written elsewhere disagrees, answered from this study's own numbers: per step and per new token. */
+/* Three questions on which what is written elsewhere disagrees, answered from this study's own numbers: per
+ * step and per new token. */
 #include "launch/study/study.h"
 
 /* The last step of the first experiment, and the one before it. */

@@ -1,4 +1,5 @@
-/* The report of a study: FOLDER/report.md, with a CSV file for every table and an SVG file for every picture. */
+/* The report of a study: FOLDER/report.md, with a CSV file for every table and an SVG file for every
+ * picture. */
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>

@@ -10,8 +10,8 @@ typedef struct hw_summary {
 /* n > 0. All zero when there is no memory for sorting. */
 hw_summary hw_summarise(const double *values, int n);
 
-/* The slope of log y over log x by least squares: the exponent p of y = c x^p. Points that are not positive are left out; 0 with fewer than
- * two of them. */
+/* The slope of log y over log x by least squares: the exponent p of y = c x^p. Points that are not positive
+ * are left out; 0 with fewer than two of them. */
 double hw_fit_exponent(const double *x, const double *y, int n);
 
 #endif

@@ -1,6 +1,8 @@
-/* headway study: experiments that explain the KV cache and what crosses between ranks by measured numbers, and the report that they write.
+/* headway study: experiments that explain the KV cache and what crosses between ranks by measured numbers,
+ * and the report that they write.
  *
- * An experiment is one file. It runs on all ranks, then rank 0 writes its part of the report: text, tables (each also a CSV file) and pictures. */
+ * An experiment is one file. It runs on all ranks, then rank 0 writes its part of the report: text, tables
+ * (each also a CSV file) and pictures. */
 #ifndef HW_LAUNCH_STUDY_STUDY_H
 #define HW_LAUNCH_STUDY_STUDY_H
 
@@ -49,7 +51,8 @@ extern const hw_experiment hw_experiment_on_off, hw_experiment_length, hw_experi
 
 /* ---- for experiments (study.c) */
 
-/* Collective. An engine for sequences of at most max_seq_len tokens, max_seqs at once, and steps of `rows` rows. NULL comm and model: the study's. */
+/* Collective. An engine for sequences of at most max_seq_len tokens, max_seqs at once, and steps of `rows`
+ * rows. NULL comm and model: the study's. */
 hw_status hw_study_engine(hw_engine **out, const hw_study *s, hw_comm *comm, const char *model,
                           hw_engine_options options, int max_seq_len, int max_seqs, int rows, hw_error *err);
 
@@ -69,10 +72,12 @@ double hw_study_kv_row(const hw_study *s);
 
 void hw_study_text(hw_study *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The table into the report and into FOLDER/<name>.csv, and frees it. `in_report` false: only a line that names the file. */
+/* The table into the report and into FOLDER/<name>.csv, and frees it. `in_report` false: only a line that
+ * names the file. */
 hw_status hw_study_table(hw_study *s, hw_table *t, const char *name, bool in_report, hw_error *err);
 
-/* A picture FOLDER/<name>.svg: begin, then hw_plot_line or hw_plot_bars, then hw_study_plot_lines or _bars. */
+/* A picture FOLDER/<name>.svg: begin, then hw_plot_line or hw_plot_bars, then hw_study_plot_lines or
+ * _bars. */
 typedef struct hw_study_plot {
     hw_plot plot;
     char path[4096];

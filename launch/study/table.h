@@ -1,4 +1,5 @@
-/* A table of figures that is written twice from one source: as CSV for programs, and as Markdown for people. All functions are Local. */
+/* A table of figures that is written twice from one source: as CSV for programs, and as Markdown for people.
+ * All functions are Local. */
 #ifndef HW_LAUNCH_STUDY_TABLE_H
 #define HW_LAUNCH_STUDY_TABLE_H
 
@@ -11,8 +12,8 @@
 
 enum { HW_TABLE_MAX_COLUMNS = 16 };
 
-/* `name` heads the column in the CSV file (a word with its unit: step_us), `label` in the report; a NULL label leaves the column out of the
- * report. */
+/* `name` heads the column in the CSV file (a word with its unit: step_us), `label` in the report; a NULL
+ * label leaves the column out of the report. */
 typedef struct hw_column {
     const char *name, *label;
 } hw_column;

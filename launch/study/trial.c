@@ -68,7 +68,8 @@ static uint64_t metered_payload(hw_comm *comm)
     return n;
 }
 
-/* Puts the sequences of this step into the batch; there can be none between one that has left and one that joins later. */
+/* Puts the sequences of this step into the batch; there can be none between one that has left and one that
+ * joins later. */
 static hw_status fill(run *r, int number, hw_trial_step *step)
 {
     hw_status st = HW_OK;

@@ -1,5 +1,5 @@
-/* Size arithmetic that notices overflow. Sizes that come from a file or a user go through these, all of them: the known
- * heap overflows of model loaders are one unchecked product each. */
+/* Size arithmetic that notices overflow. Sizes that come from a file or a user go through these, all of them:
+ * the known heap overflows of model loaders are one unchecked product each. */
 #ifndef HW_RUNTIME_BASE_CHECKED_H
 #define HW_RUNTIME_BASE_CHECKED_H
 

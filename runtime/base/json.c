@@ -8,7 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* jansson recurses once per level and allows 2048 of them. Strings are skipped, all else is left to the parser. */
+/* jansson recurses once per level and allows 2048 of them. Strings are skipped, all else is left to the
+ * parser. */
 static bool too_deep(const char *text, size_t n_bytes)
 {
     int depth = 0;

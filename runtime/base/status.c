@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Bytes of the well-formed UTF-8 character at `p`, 0 when there is none: overlong forms, surrogates and what a cut left over. */
+/* Bytes of the well-formed UTF-8 character at `p`, 0 when there is none: overlong forms, surrogates and what
+ * a cut left over. */
 static size_t utf8_character(const unsigned char *p)
 {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};

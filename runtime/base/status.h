@@ -1,8 +1,8 @@
 /* What can go wrong, and how it is told.
  *
- * Every function that can fail returns an hw_status and takes an `hw_error *` last. The first function to notice writes the
- * message; callers may put context in front of it, never replace it. Library code does not print, exit or abort: `launch/`
- * turns a status into a line on standard error and an exit code. */
+ * Every function that can fail returns an hw_status and takes an `hw_error *` last. The first function to
+ * notice writes the message; callers may put context in front of it, never replace it. Library code does not
+ * print, exit or abort: `launch/` turns a status into a line on standard error and an exit code. */
 #ifndef HW_RUNTIME_BASE_STATUS_H
 #define HW_RUNTIME_BASE_STATUS_H
 
@@ -12,7 +12,8 @@
 extern "C" {
 #endif
 
-/* Ordered by how much they outrank each other when several ranks fail at once: hw_comm_agree takes the largest. */
+/* Ordered by how much they outrank each other when several ranks fail at once: hw_comm_agree takes the
+ * largest. */
 typedef enum hw_status {
     HW_OK = 0,
     HW_ERR_FAILED,      /* something in the world: output closed, disk full */
@@ -32,8 +33,9 @@ typedef struct hw_error {
     char message[HW_ERROR_CAPACITY]; /* UTF-8, no newline at the end; "" when nothing was said */
 } hw_error;
 
-/* Local. Writes the message and returns `status`, so that it can stand in a return statement. `err` may be NULL.
- * Control characters and broken UTF-8 in the formatted text (they can come from a hostile file) are shown as '?'. */
+/* Local. Writes the message and returns `status`, so that it can stand in a return statement. `err` may be
+ * NULL. Control characters and broken UTF-8 in the formatted text (they can come from a hostile file) are
+ * shown as '?'. */
 hw_status hw_fail(hw_error *err, hw_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 hw_status hw_fail_va(hw_error *err, hw_status status, const char *format, va_list args)
@@ -44,8 +46,8 @@ hw_status hw_fail_va(hw_error *err, hw_status status, const char *format, va_lis
 hw_status hw_context(hw_error *err, hw_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
-/* Local. The process exit code for a status: 0 done, 1 failed, 2 usage or configuration, 3 model files, 4 memory,
- * 5 a rank, 6 device. */
+/* Local. The process exit code for a status: 0 done, 1 failed, 2 usage or configuration, 3 model files, 4
+ * memory, 5 a rank, 6 device. */
 int hw_exit_code(hw_status status);
 
 #ifdef __cplusplus

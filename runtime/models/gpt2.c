@@ -1,5 +1,6 @@
-/* GPT-2 (Radford et al. 2019): LayerNorm, learned positions, biases everywhere, plain MLP. Its matrices are stored as Conv1D, that is
- * transposed, and q, k and v lie in one tensor. Keys and defaults: transformers, configuration_gpt2.py. */
+/* GPT-2 (Radford et al. 2019): LayerNorm, learned positions, biases everywhere, plain MLP. Its matrices are
+ * stored as Conv1D, that is transposed, and q, k and v lie in one tensor. Keys and defaults: transformers,
+ * configuration_gpt2.py. */
 #include <math.h>
 
 #include "runtime/models/read.h"

@@ -1,5 +1,6 @@
-/* Llama 1, 2 and 3 (Touvron et al. 2023; Grattafiori et al. 2024) and what shares their config.json: RMSNorm, rotary positions,
- * grouped-query attention, gated MLP. Keys and defaults: transformers, configuration_llama.py. */
+/* Llama 1, 2 and 3 (Touvron et al. 2023; Grattafiori et al. 2024) and what shares their config.json: RMSNorm,
+ * rotary positions, grouped-query attention, gated MLP. Keys and defaults: transformers,
+ * configuration_llama.py. */
 #include <math.h>
 
 #include "runtime/models/read.h"

@@ -4,7 +4,8 @@
 
 #include "runtime/model.h"
 
-/* Sizes beyond these make no sense for a decoder, and products of two of them fit in 64 bits with room to spare. */
+/* Sizes beyond these make no sense for a decoder, and products of two of them fit in 64 bits with room to
+ * spare. */
 enum { HW_MAX_WIDTH = 1 << 20, HW_MAX_LAYERS = 4096, HW_MAX_VOCAB = 1 << 20, HW_MAX_POSITIONS = 1 << 28 };
 
 /* A key that must be there, into an int of [1, max]. */
@@ -14,7 +15,8 @@ static inline hw_status hw_read_size(hw_json_at at, const char *key, int max, in
     return st ? st : hw_json_size(at, key, 1, max, out);
 }
 
-/* "silu", "gelu_new"...: the activations of transformers that Headway has. Anything else is refused by name. */
+/* "silu", "gelu_new"...: the activations of transformers that Headway has. Anything else is refused by
+ * name. */
 hw_status hw_read_activation(hw_json_at at, const char *key, const char *fallback, hw_activation *out);
 
 /* A key that must have this value or be absent: what it would change is not implemented. */

@@ -3,7 +3,8 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
-/* What a 16-bit format means, computed from its definition: value = significand * 2^exponent, in double, where both are exact. */
+/* What a 16-bit format means, computed from its definition: value = significand * 2^exponent, in double,
+ * where both are exact. */
 static double value_of(unsigned bits, int mantissa_bits, int bias)
 {
     int exponent_bits = 15 - mantissa_bits;
@@ -54,8 +55,9 @@ static void check_way_back(format t)
 Test(dtype, every_float16_survives_the_way_to_float32_and_back) { check_way_back(f16); }
 Test(dtype, every_bfloat16_survives_the_way_to_float32_and_back) { check_way_back(bf16); }
 
-/* All the decisions there are: between each value and the next larger one lies a middle, exact in float32, which goes to the even
- * one; the float32 on either side of the middle go to their own side. Infinity's place is one step beyond the largest value. */
+/* All the decisions there are: between each value and the next larger one lies a middle, exact in float32,
+ * which goes to the even one; the float32 on either side of the middle go to their own side. Infinity's place
+ * is one step beyond the largest value. */
 static void check_rounding(format t)
 {
     for (unsigned h = 0; h < t.infinity; h++) {
@@ -93,7 +95,8 @@ Test(dtype, far_too_large_is_infinity_and_nan_stays_nan)
     cr_assert(isnan(hw_bf16_to_f32(hw_f32_to_bf16(f))));
 }
 
-/* By hand: 1 is 3c00 and 3f80, -2.5 is c100 and c020, 2^-24 is 0001 and 3380; 1 + 2^-7 is one bfloat16 step above 1. */
+/* By hand: 1 is 3c00 and 3f80, -2.5 is c100 and c020, 2^-24 is 0001 and 3380; 1 + 2^-7 is one bfloat16 step
+ * above 1. */
 Test(dtype, arrays_convert_between_any_two_formats_at_any_alignment)
 {
     const float f[4] = {1, -2.5f, 0x1p-24f, 1 + 0x1p-7f};

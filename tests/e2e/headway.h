@@ -15,13 +15,15 @@ enum { HEADWAY_TIMEOUT_S = 240 }; /* nothing here takes seconds; a rank that wai
     run_headway(n_ranks, stdin_text, (const char *const[]){HEADWAY, __VA_ARGS__, NULL})
 hw_run_result run_headway(int n_ranks, const char *stdin_text, const char *const argv[]);
 
-/* Runs it, and asserts success with nothing on standard error. Returns standard output, which the caller frees. */
+/* Runs it, and asserts success with nothing on standard error. Returns standard output, which the caller
+ * frees. */
 #define OUTPUT(n_ranks, ...) output_of(n_ranks, (const char *const[]){HEADWAY, __VA_ARGS__, NULL})
 char *output_of(int n_ranks, const char *const argv[]);
 
-/* Runs it with empty standard input, and asserts what every failure has in common: it ends with `exit_code`, standard output is empty, and
- * standard error has one line of ours, "headway: ...", which holds all of the words. Without mpirun, which has notices of its own
- * after a failure, that line is all there is: so no report of a sanitizer either.
+/* Runs it with empty standard input, and asserts what every failure has in common: it ends with `exit_code`,
+ * standard output is empty, and standard error has one line of ours, "headway: ...", which holds all of the
+ * words. Without mpirun, which has notices of its own after a failure, that line is all there is: so no
+ * report of a sanitizer either.
  *
  *   REFUSED(1, 3, WORDS("config.json", "silu"), "inspect", "-m", folder); */
 #define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -29,7 +31,8 @@ char *output_of(int n_ranks, const char *const argv[]);
     assert_refused(n_ranks, exit_code, words, (const char *const[]){HEADWAY, __VA_ARGS__, NULL})
 void assert_refused(int n_ranks, int exit_code, const char *const words[], const char *const argv[]);
 
-/* The same for a mistake in the arguments: exit code 2, and argp's line "headway SUBCOMMAND: ..." with its hint below. */
+/* The same for a mistake in the arguments: exit code 2, and argp's line "headway SUBCOMMAND: ..." with its
+ * hint below. */
 #define MISUSED(n_ranks, words, ...)                                                                         \
     assert_misused(n_ranks, words, (const char *const[]){HEADWAY, __VA_ARGS__, NULL})
 void assert_misused(int n_ranks, const char *const words[], const char *const argv[]);

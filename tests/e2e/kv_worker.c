@@ -1,4 +1,5 @@
-/* What the cache does among ranks that differ: capacity is the least of all, running out is the same on all and harms nobody.
+/* What the cache does among ranks that differ: capacity is the least of all, running out is the same on all
+ * and harms nobody.
  *
  *   mpirun -np N kv_worker FOLDER
  *
@@ -107,7 +108,8 @@ static void step(hw_engine *e, hw_batch *batch, float *logits)
     if (logits) must(hw_engine_logits(e, logits, &err), &err);
 }
 
-/* Adds tokens first, first + 1, ... until the cache is full. Returns how many went in; the error is in *err. */
+/* Adds tokens first, first + 1, ... until the cache is full. Returns how many went in; the error is in
+ * *err. */
 static int fill(hw_engine *e, hw_batch *batch, hw_sequence *seq, int32_t first, hw_status *st, hw_error *err)
 {
     for (int n = 0;; n++) {
@@ -122,8 +124,8 @@ static int fill(hw_engine *e, hw_batch *batch, hw_sequence *seq, int32_t first, 
     }
 }
 
-/* Two sequences in a pool of N_BLOCKS: one fills it, is refused, and goes on when the other is gone, with the logits that it has when it
- * is alone in the world. */
+/* Two sequences in a pool of N_BLOCKS: one fills it, is refused, and goes on when the other is gone, with the
+ * logits that it has when it is alone in the world. */
 static void check_full(const char *folder)
 {
     hw_engine *probe = open_engine(folder, HW_KV_PAGED, 0);

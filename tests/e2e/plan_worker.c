@@ -1,5 +1,6 @@
-/* What the meter counts on real ranks against the closed forms: collectives of many sizes, then generations of the model folders named
- * as arguments. Exit code 1 and a line on standard error for the first difference. */
+/* What the meter counts on real ranks against the closed forms: collectives of many sizes, then generations
+ * of the model folders named as arguments. Exit code 1 and a line on standard error for the first
+ * difference. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,7 +108,8 @@ static void compare(const char *folder, const char *name, const hw_step_traffic 
         }
 }
 
-/* Over all ranks the work is that of one rank, by formula, plus K and V of heads that more than one rank needs. */
+/* Over all ranks the work is that of one rank, by formula, plus K and V of heads that more than one rank
+ * needs. */
 static void compare_work(const char *folder, const char *name, const hw_engine *e, hw_generation_shape shape)
 {
     const hw_model *m = hw_engine_model(e);

@@ -1,5 +1,5 @@
-/* Some collectives under Open MPI's monitoring; with the argument "stray" also one byte behind the meter's back. Exit code 0 when the counts are equal, 7 when
- * they are not. */
+/* Some collectives under Open MPI's monitoring; with the argument "stray" also one byte behind the meter's
+ * back. Exit code 0 when the counts are equal, 7 when they are not. */
 #include <mpi.h>
 #include <stdio.h>
 #include <string.h>

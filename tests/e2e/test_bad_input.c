@@ -1,4 +1,5 @@
-/* Arguments, prompts, outputs and machines that are not what they should be: one message, the exit code of its kind, and every rank ends. */
+/* Arguments, prompts, outputs and machines that are not what they should be: one message, the exit code of
+ * its kind, and every rank ends. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -213,8 +214,8 @@ Test(bad_input, full_disk)
             "/dev/full");
 }
 
-/* A rank that cannot write must not leave the others waiting for it. mpirun stands between a rank and its own standard output, hence
- * the shell behind it. */
+/* A rank that cannot write must not leave the others waiting for it. mpirun stands between a rank and its own
+ * standard output, hence the shell behind it. */
 Test(bad_input, disk_full_on_one_of_2_ranks)
 {
     static const char *const commands[] = {
@@ -250,7 +251,8 @@ static void make_endless(void)
     replace_in("config.json", "\"max_position_embeddings\": 512", "\"max_position_embeddings\": 30000");
 }
 
-/* The reader goes away in the middle of the text; that some has come until then shows that it comes as it is made. */
+/* The reader goes away in the middle of the text; that some has come until then shows that it comes as it is
+ * made. */
 Test(bad_input, pipe_closed_while_text_streams)
 {
     char command[1024];
@@ -297,7 +299,8 @@ Test(bad_input, sizes_that_no_machine_has)
             in_model(""), "--tokens", "1", "--max-model-len", "268435456", "--kv-cache", "off");
 }
 
-/* models/tales caches 2048 bytes per token: a block of 16 tokens takes 32768 on one rank, 16384 on each of two. */
+/* models/tales caches 2048 bytes per token: a block of 16 tokens takes 32768 on one rank, 16384 on each of
+ * two. */
 Test(bad_input, caches_without_room_for_a_block_or_for_the_prompt)
 {
     static const char prompt[] = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17";

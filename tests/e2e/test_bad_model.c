@@ -1,5 +1,6 @@
-/* Model folders that are not what they should be: the program says which file, key or tensor, what it found and what it wanted, and ends with
- * exit code 3. `inspect` opens everything in a folder, as `generate` does; a selection runs on two ranks. */
+/* Model folders that are not what they should be: the program says which file, key or tensor, what it found
+ * and what it wanted, and ends with exit code 3. `inspect` opens everything in a folder, as `generate` does;
+ * a selection runs on two ranks. */
 #include <criterion/criterion.h>
 #include <stdint.h>
 #include <stdio.h>

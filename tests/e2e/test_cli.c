@@ -1,4 +1,5 @@
-/* The program when all is well: what it prints, on how many ranks, and that nothing else is on standard output. */
+/* The program when all is well: what it prints, on how many ranks, and that nothing else is on standard
+ * output. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -160,7 +161,8 @@ Test(cli, trailing_slashes_and_links_are_no_matter)
     free(want);
 }
 
-/* The golden text begins " Kit lived in a cottage with a blue door. Every day Kit ate bread"; "age with" lies across tokens. */
+/* The golden text begins " Kit lived in a cottage with a blue door. Every day Kit ate bread"; "age with" lies
+ * across tokens. */
 Test(cli, text_ends_before_a_stop_string)
 {
     static const struct {
@@ -201,8 +203,9 @@ Test(cli, end_token_ends_the_text_unless_it_is_ignored)
     json_decref(went_on);
 }
 
-/* Of the checkpoint's bytes, what ranks share is replicated: the norms (2 per layer and 1, of 256 bfloat16), and beyond 4 ranks the rows of wk and
- * wv, 4 KV heads of 32 by 256 in each of 4 layers, which two ranks read. */
+/* Of the checkpoint's bytes, what ranks share is replicated: the norms (2 per layer and 1, of 256 bfloat16),
+ * and beyond 4 ranks the rows of wk and wv, 4 KV heads of 32 by 256 in each of 4 layers, which two ranks
+ * read. */
 Test(cli, json_report_says_what_ran_and_every_rank_reads_its_part)
 {
     const long long norms = 9 * 256 * 2, kv = 4LL * 2 * (4 * 32) * 256 * 2;
@@ -312,7 +315,8 @@ Test(cli, logits_of_a_text)
     json_decref(golden);
 }
 
-/* 1e-4 of the value: log-likelihoods of a thousand tokens, each off by a few times the error of a logit, average out far below it. */
+/* 1e-4 of the value: log-likelihoods of a thousand tokens, each off by a few times the error of a logit,
+ * average out far below it. */
 Test(cli, perplexity_is_transformers_on_1_and_2_ranks)
 {
     json_t *golden = load(VECTORS "/tales_golden.json");

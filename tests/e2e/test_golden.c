@@ -1,4 +1,5 @@
-/* The golden vectors on 1, 2, 3, 4 and 8 ranks, through real mpirun. golden_worker.c says what is compared and how closely. */
+/* The golden vectors on 1, 2, 3, 4 and 8 ranks, through real mpirun. golden_worker.c says what is compared
+ * and how closely. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -27,7 +28,8 @@ static bool wanted(const char *name)
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
-/* The worker and every folder of tests/vectors that holds a golden.json, zero-terminated. Freed with the process. */
+/* The worker and every folder of tests/vectors that holds a golden.json, zero-terminated. Freed with the
+ * process. */
 static const char **worker_command(void)
 {
     static const char *argv[MAX_FOLDERS + 2];
@@ -52,7 +54,8 @@ static const char **worker_command(void)
     return argv;
 }
 
-/* The worker's lines without the plain loops of the reference device, whose order of additions is their own. */
+/* The worker's lines without the plain loops of the reference device, whose order of additions is their
+ * own. */
 static char *lines_of_cpu(const char *out)
 {
     char *kept = calloc(strlen(out) + 1, 1);
@@ -77,7 +80,8 @@ static char *run_on(int n_ranks)
     return lines;
 }
 
-/* On 1, 2, 4 and 8 ranks the cuts of the model nest, so the numbers are added in the same order: every bit is equal. */
+/* On 1, 2, 4 and 8 ranks the cuts of the model nest, so the numbers are added in the same order: every bit is
+ * equal. */
 Test(golden, logits_match_transformers_and_have_the_same_bits_on_1_2_4_and_8_ranks)
 {
     char *one = run_on(1);

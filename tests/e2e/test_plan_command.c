@@ -52,7 +52,8 @@ static void expect_refusal(const char *line, int exit_code, const char *said)
     hw_run_free(&r);
 }
 
-/* The example of the literature: batch 32, 32 layers, width 4096, 2048 tokens, float32: 2 * 32 * 4096 * 2048 * 32 * 4 bytes. */
+/* The example of the literature: batch 32, 32 layers, width 4096, 2048 tokens, float32: 2 * 32 * 4096 * 2048
+ * * 32 * 4 bytes. */
 Test(plan_command, sixty_four_gib_of_cache)
 {
     json_t *j = plan_json("-m " SHAPES "llama-7b --batch 32 --max-model-len 2048 --kv-cache-dtype float32 "
@@ -68,8 +69,8 @@ Test(plan_command, sixty_four_gib_of_cache)
     hw_run_free(&r);
 }
 
-/* 405,853,388,800 parameters (Grattafiori et al. 2024 call them 405B), of which a rank of 16 has a sixteenth, norms aside; 8 KV heads on
- * 16 ranks: 8 copies. A decode step adds 2 * 126 + 1 rows of 16384 float32. */
+/* 405,853,388,800 parameters (Grattafiori et al. 2024 call them 405B), of which a rank of 16 has a sixteenth,
+ * norms aside; 8 KV heads on 16 ranks: 8 copies. A decode step adds 2 * 126 + 1 rows of 16384 float32. */
 Test(plan_command, llama_405b_from_its_config_json_alone)
 {
     json_t *j = plan_json("-m " SHAPES "llama-405b/config.json --ranks 8,16 --memory 130G");

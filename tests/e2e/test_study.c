@@ -1,4 +1,5 @@
-/* headway study, small: the figures in its CSV files against closed forms, and what it does where it cannot write or draw. */
+/* headway study, small: the figures in its CSV files against closed forms, and what it does where it cannot
+ * write or draw. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <inttypes.h>
@@ -97,7 +98,8 @@ static void study(int n_ranks, const char *model, const char *folder, const char
     hw_run_free(&r);
 }
 
-/* Every CSV file parses and is named in the report; every picture that is there is too, and is not empty. Returns how many pictures. */
+/* Every CSV file parses and is named in the report; every picture that is there is too, and is not empty.
+ * Returns how many pictures. */
 static int check_files(const char *folder)
 {
     char *report = read_file(folder, "report.md");
@@ -123,9 +125,10 @@ static int check_files(const char *folder)
     return pictures;
 }
 
-/* By hand for models/tales: 4 layers, width 256, 8 query and 4 KV heads of 32, gated MLP of 688, vocabulary 1279, and N = 12 new tokens from one.
- * A row of a layer multiplies 256 x (256 + 128 + 128 + 256 + 3 x 688); a pair of query and key costs 4 x 256; a sampled token 2 x 256 x 1279.
- * Rows are 12 and 78, pairs 78 and sum of t (t + 1) / 2 = 364; a row's payload is 9 x 256 x 4 B. */
+/* By hand for models/tales: 4 layers, width 256, 8 query and 4 KV heads of 32, gated MLP of 688, vocabulary
+ * 1279, and N = 12 new tokens from one. A row of a layer multiplies 256 x (256 + 128 + 128 + 256 + 3 x 688);
+ * a pair of query and key costs 4 x 256; a sampled token 2 x 256 x 1279. Rows are 12 and 78, pairs 78 and sum
+ * of t (t + 1) / 2 = 364; a row's payload is 9 x 256 x 4 B. */
 static void check_on_off(const char *folder)
 {
     const uint64_t row = 4 * 2 * 256 * (256 + 128 + 128 + 256 + 3 * 688), pair = 4 * 4 * 256,
@@ -152,7 +155,8 @@ static void check_length(const char *folder)
     cr_expect_eq(count(&c, "12", "off_attention_flops"), 78 * 4 * 4 * 256);
     free(c.text);
     c = read_csv(folder, "length_exponents.csv");
-    /* Counts that do not grow have slope 0 but for rounding; those that grow as t have 1; t (t + 1) / 2 comes near 2 from below. */
+    /* Counts that do not grow have slope 0 but for rounding; those that grow as t have 1; t (t + 1) / 2 comes
+     * near 2 from below. */
     cr_expect_lt(fabs(atof(at(&c, "cache on: products of the layers", "exponent_counted"))), 1e-9);
     cr_expect_lt(fabs(atof(at(&c, "cache off: products of the layers", "exponent_counted")) - 1), 1e-9);
     double square = atof(at(&c, "cache off: scores and values", "exponent_counted"));
@@ -232,7 +236,8 @@ Test(study, a_folder_that_cannot_be_written_is_refused_at_once)
     }
 }
 
-/* The report is short enough to reach the disk only when it is closed, at the very end; rank 1 must hear of it. */
+/* The report is short enough to reach the disk only when it is closed, at the very end; rank 1 must hear of
+ * it. */
 Test(study, report_on_a_full_disk_fails_on_all_ranks)
 {
     char folder[64], report[128];

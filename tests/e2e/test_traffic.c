@@ -87,7 +87,8 @@ Test(traffic, one_byte_behind_the_meters_back_is_seen)
     hw_run_free(&r);
 }
 
-/* MPI's own collectives happen at the start and the end of the program: as many bytes for 4 tokens as for 40. */
+/* MPI's own collectives happen at the start and the end of the program: as many bytes for 4 tokens as for
+ * 40. */
 Test(traffic, mpis_own_collectives_do_not_grow_with_the_steps)
 {
     const char *tokens[] = {"4", "40"};
@@ -104,8 +105,9 @@ Test(traffic, mpis_own_collectives_do_not_grow_with_the_steps)
     cr_expect_eq(internal[0], internal[1]);
 }
 
-/* One prompt token and N new ones: N rows with a cache, N (N + 1) / 2 without. By hand for N = 40: 40 and 820, ratio 20.5. A row's payload is dim float32 for
- * the embedding and twice per layer; a sampled token's is 8 bytes. */
+/* One prompt token and N new ones: N rows with a cache, N (N + 1) / 2 without. By hand for N = 40: 40 and
+ * 820, ratio 20.5. A row's payload is dim float32 for the embedding and twice per layer; a sampled token's is
+ * 8 bytes. */
 Test(traffic, without_a_cache_rows_and_payload_grow_as_the_triangle)
 {
     const char *argv[] = {HEADWAY, "traffic", "-m",           TALES,    "--tokens", "5",
@@ -132,7 +134,8 @@ Test(traffic, without_a_cache_rows_and_payload_grow_as_the_triangle)
     json_decref(report);
 }
 
-/* With grouped-query attention the payload of a token is not the size of its K and V, so one cannot be mistaken for the other. */
+/* With grouped-query attention the payload of a token is not the size of its K and V, so one cannot be
+ * mistaken for the other. */
 Test(traffic, payload_of_a_gqa_model_is_not_its_new_keys_and_values)
 {
     const char *argv[] = {HEADWAY, "traffic", "-m", GQA, "--tokens", "5,6", "-n", "11", "--json", NULL};

@@ -1,4 +1,5 @@
-/* What every fuzz target needs: the entry point's declaration, and a check that stays in every kind of build. */
+/* What every fuzz target needs: the entry point's declaration, and a check that stays in every kind of
+ * build. */
 #ifndef HW_TESTS_FUZZ_FUZZ_H
 #define HW_TESTS_FUZZ_FUZZ_H
 

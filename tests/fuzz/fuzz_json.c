@@ -1,5 +1,5 @@
-/* hw_json_parse and the getters on any bytes. Beyond not crashing: what is accepted is within the ranges asked for, and comes out
- * of a dump and a second parse unchanged. */
+/* hw_json_parse and the getters on any bytes. Beyond not crashing: what is accepted is within the ranges
+ * asked for, and comes out of a dump and a second parse unchanged. */
 #include <string.h>
 
 #include "runtime/base/json.h"

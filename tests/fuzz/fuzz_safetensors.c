@@ -1,6 +1,7 @@
-/* safetensors on any bytes, in two ways. As a whole file, which goes through hw_safetensors_open and, where it is accepted, is read
- * back tensor by tensor. And as a header behind 8 bytes that say how long its file claims to be, so that files larger than any
- * input are tried too. Beyond not crashing: accepted tensors cover the file's data exactly, and each is found by its name. */
+/* safetensors on any bytes, in two ways. As a whole file, which goes through hw_safetensors_open and, where
+ * it is accepted, is read back tensor by tensor. And as a header behind 8 bytes that say how long its file
+ * claims to be, so that files larger than any input are tried too. Beyond not crashing: accepted tensors
+ * cover the file's data exactly, and each is found by its name. */
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -34,7 +34,8 @@ Test(layernorm, centres_and_scales)
     hw_device_destroy(reference);
 }
 
-/* By hand from tables: silu(1) = 1 / (1 + 1/e); gelu(1) = Phi(1); gelu_tanh(1) from the formula. Six decimals. */
+/* By hand from tables: silu(1) = 1 / (1 + 1/e); gelu(1) = Phi(1); gelu_tanh(1) from the formula. Six
+ * decimals. */
 Test(activate, matches_values_from_tables)
 {
     const float x[2] = {1, -2};
@@ -86,7 +87,8 @@ static void op_select(hw_device *d, float *out, const float *x, const float *w, 
     d->k->select_rows(d, NULL, out, x, rows, n, dim);
 }
 
-/* The devices agree with the reference within `tolerance`, and with each other to the bit, for any number of rows. */
+/* The devices agree with the reference within `tolerance`, and with each other to the bit, for any number of
+ * rows. */
 static void check(op *run, float tolerance, const char *what)
 {
     hw_device *reference = open_reference();
@@ -113,7 +115,8 @@ static void check(op *run, float tolerance, const char *what)
     hw_device_destroy(reference);
 }
 
-/* Results are below 12 in size; a few roundings of 6e-8 each, and the sum's own error is divided by two under the root. */
+/* Results are below 12 in size; a few roundings of 6e-8 each, and the sum's own error is divided by two under
+ * the root. */
 Test(rmsnorm, agrees_with_the_reference_and_has_the_same_bits_everywhere)
 {
     check(op_rmsnorm, 5e-6f, "rmsnorm");
@@ -126,8 +129,9 @@ Test(layernorm, agrees_with_the_reference_and_has_the_same_bits_everywhere)
 Test(add_bias_residual, equals_the_reference) { check(op_residual, 0, "residual"); }
 Test(select_rows, equals_the_reference) { check(op_select, 0, "select"); }
 
-/* From far below underflow to far above overflow in small steps. exp is within 1.1 ulp (1.3e-7), a division and two products add
- * half an ulp each; gelu's erf is within 1.2e-7 and cancels against 1 for negative x, whence the absolute part in x. */
+/* From far below underflow to far above overflow in small steps. exp is within 1.1 ulp (1.3e-7), a division
+ * and two products add half an ulp each; gelu's erf is within 1.2e-7 and cancels against 1 for negative x,
+ * whence the absolute part in x. */
 Test(activate, agrees_with_the_reference_over_the_whole_range)
 {
     enum { N = 5000, WIDTH = 2500 };
@@ -150,7 +154,8 @@ Test(activate, agrees_with_the_reference_over_the_whole_range)
                 float tolerance =
                     5e-7f * fabsf(want[i]) + 2e-36f; /* beyond 88.73 exp is infinite, and x / exp 0 */
                 if (act == HW_ACT_GELU) tolerance += 1.5e-7f * size;
-                /* exp(-u) multiplies u's own rounding, which for gelu_tanh reaches u = 100 where the result vanishes. */
+                /* exp(-u) multiplies u's own rounding, which for gelu_tanh reaches u = 100 where the result
+                 * vanishes. */
                 if (act == HW_ACT_GELU_TANH) tolerance += 1.5e-7f * size;
                 cr_assert(fabsf(plain[i] - want[i]) <= tolerance, "act %d gated %d x %g: %.9g, want %.9g",
                           act, gated, (double)x[i], (double)plain[i], (double)want[i]);

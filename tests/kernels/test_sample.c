@@ -19,7 +19,8 @@ Test(philox, gives_the_known_answers)
     }
 }
 
-/* The mean of a Gumbel variable is Euler's constant, its variance pi^2 / 6: 0.0041 is the standard error of 100000 draws. */
+/* The mean of a Gumbel variable is Euler's constant, its variance pi^2 / 6: 0.0041 is the standard error of
+ * 100000 draws. */
 Test(gumbel, has_the_right_mean)
 {
     double sum = 0;
@@ -117,7 +118,8 @@ Test(row_mass, adds_in_fixed_point)
     }
     uint64_t want;
     reference->k->row_mass(reference, NULL, &want, row, VOCAB, FIRST, VALID, 12.5f, 0.7f);
-    /* exp within 1.1 ulp, its argument (up to 35) rounded to float32 twice: at most 5e-6 for terms that hardly count. */
+    /* exp within 1.1 ulp, its argument (up to 35) rounded to float32 twice: at most 5e-6 for terms that
+     * hardly count. */
     cr_assert_float_eq((double)plain / (double)want, 1, 1e-6);
     free(row);
     close_devices(&all);

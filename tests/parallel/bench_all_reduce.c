@@ -1,4 +1,5 @@
-/* Our all-reduce beside MPI_Allreduce, in one process and taking turns: medians of the ratio of neighbouring windows. Not a test: it asserts nothing.
+/* Our all-reduce beside MPI_Allreduce, in one process and taking turns: medians of the ratio of neighbouring
+ * windows. Not a test: it asserts nothing.
  *
  *   mpirun -np N bench_all_reduce [BYTES...] */
 #include <mpi.h>

@@ -1,7 +1,9 @@
-/* Checks the collectives from the inside, on as many ranks as it is started on. test_comm.c starts it under mpirun.
+/* Checks the collectives from the inside, on as many ranks as it is started on. test_comm.c starts it under
+ * mpirun.
  *
- * Every rank knows what every other rank gives, since inputs are a function of (rank, index), and works the result out by itself with plain
- * loops. Exit code 0 when everything holds on every rank; otherwise standard error says what does not. */
+ * Every rank knows what every other rank gives, since inputs are a function of (rank, index), and works the
+ * result out by itself with plain loops. Exit code 0 when everything holds on every rank; otherwise standard
+ * error says what does not. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,8 +13,8 @@
 
 enum { MAX_RANKS = 64, MAX_COUNT = 100003, LARGEST = 1 << 20 };
 
-/* Small ones, an odd width, a model's width, and both sides of the size from which vectors are halved instead of sent whole
- * (32 KiB: 8192 float32, 4096 uint64). */
+/* Small ones, an odd width, a model's width, and both sides of the size from which vectors are halved instead
+ * of sent whole (32 KiB: 8192 float32, 4096 uint64). */
 static const size_t counts[] = {0, 1, 2, 3, 767, 768, 4095, 4096, 4097, 8191, 8192, 8193, MAX_COUNT};
 enum { N_COUNTS = sizeof counts / sizeof *counts };
 
@@ -42,7 +44,8 @@ static uint64_t bits_of(int of_rank, size_t i)
     return z ^ (z >> 31);
 }
 
-/* Magnitudes from 2^-15 to 2^16 and both signs, so that another order of additions gives other bits almost everywhere. */
+/* Magnitudes from 2^-15 to 2^16 and both signs, so that another order of additions gives other bits almost
+ * everywhere. */
 static float number_of(int of_rank, size_t i)
 {
     uint64_t z = bits_of(of_rank, i);
@@ -77,7 +80,8 @@ static uint64_t over_ranks(uint64_t mine)
     return mine;
 }
 
-/* All ranks together: a whole vector in each of log2 p rounds, or 2 (p - 1) vectors in halves; and two for each rank beyond p. */
+/* All ranks together: a whole vector in each of log2 p rounds, or 2 (p - 1) vectors in halves; and two for
+ * each rank beyond p. */
 static uint64_t all_reduce_sent(uint64_t n_bytes)
 {
     uint64_t p = 1, rounds = 0;

@@ -1,4 +1,5 @@
-/* Collectives on real ranks: comm_worker.c says what is checked. And what one process can see of the door by itself. */
+/* Collectives on real ranks: comm_worker.c says what is checked. And what one process can see of the door by
+ * itself. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -42,7 +42,8 @@ Test(meter, counts_by_site_layer_and_phase)
     hw_meter_destroy(m);
 }
 
-/* By hand: 2 of 7 rows are decode, so 2/7 of 100 bytes rounded down are 28; what is rounded off stays with the prefill. */
+/* By hand: 2 of 7 rows are decode, so 2/7 of 100 bytes rounded down are 28; what is rounded off stays with
+ * the prefill. */
 Test(meter, divides_a_mixed_step_by_rows_and_loses_no_byte)
 {
     hw_meter *m = make(1);

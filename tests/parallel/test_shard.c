@@ -150,7 +150,8 @@ Test(shard, the_parts_of_2_4_and_8_ranks_are_halves_of_the_parts_before)
         }
 }
 
-/* Where the rule changes from whole groups to single heads between n and 2n ranks, heads nest if n divides the groups. */
+/* Where the rule changes from whole groups to single heads between n and 2n ranks, heads nest if n divides
+ * the groups. */
 Test(shard, heads_nest_wherever_equal_bits_are_promised)
 {
     FOR_EACH_HEADS(n_heads, n_kv)
@@ -162,8 +163,8 @@ Test(shard, heads_nest_wherever_equal_bits_are_promised)
         }
 }
 
-/* Each local element of a split input must fall in the cut that it falls in on one rank, where the cuts of all ranks are those of
- * hw_shard_granules over HW_SHARD_CUTS. */
+/* Each local element of a split input must fall in the cut that it falls in on one rank, where the cuts of
+ * all ranks are those of hw_shard_granules over HW_SHARD_CUTS. */
 Test(shard, granule_cuts_of_a_rank_are_those_of_the_whole)
 {
     const size_t sizes[] = {1, 7, 100, 128, 688, 1279, 11008};
@@ -204,7 +205,8 @@ Test(shard, head_cuts_of_a_rank_are_whole_heads_and_those_of_the_whole)
         }
 }
 
-/* The point of nesting: with 2, 4 or 8 ranks, rank r has whole cuts, namely r * 8 / n_ranks and those that follow. */
+/* The point of nesting: with 2, 4 or 8 ranks, rank r has whole cuts, namely r * 8 / n_ranks and those that
+ * follow. */
 Test(shard, ranks_that_nest_own_whole_cuts)
 {
     for (int n_ranks = 1; n_ranks <= 8; n_ranks *= 2)
@@ -221,7 +223,8 @@ Test(shard, ranks_that_nest_own_whole_cuts)
         }
 }
 
-/* By hand: 331 is 20 granules of 16 and 11 more; three ranks get 6, 7 and 7 granules, the last one also the rest. */
+/* By hand: 331 is 20 granules of 16 and 11 more; three ranks get 6, 7 and 7 granules, the last one also the
+ * rest. */
 Test(shard_granules, the_widest_share_is_known)
 {
     cr_assert_eq(hw_shard_widest(331, 1), 331);

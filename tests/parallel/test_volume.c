@@ -26,14 +26,16 @@ Test(volume, short_vectors_are_sent_whole_log2_times)
     }
 }
 
-/* By hand, 5 ranks: 0 and 1 are a pair. 1 gives its vector; 0 exchanges twice among 4 nodes and gives the sum back. */
+/* By hand, 5 ranks: 0 and 1 are a pair. 1 gives its vector; 0 exchanges twice among 4 nodes and gives the sum
+ * back. */
 Test(volume, ranks_beyond_a_power_of_two_work_in_pairs)
 {
     static const uint64_t wanted[5] = {3, 1, 2, 2, 2};
     for (int r = 0; r < 5; r++) cr_expect_eq(hw_volume_all_reduce(10, 8, r, 5).bytes, wanted[r] * 80);
 }
 
-/* Reduce-scatter by halves and the way back move every element p - 1 times each, however odd the halves are. */
+/* Reduce-scatter by halves and the way back move every element p - 1 times each, however odd the halves
+ * are. */
 Test(volume, long_vectors_reach_the_ideal_over_all_ranks)
 {
     static const size_t counts[] = {8192, 8193, 10007, 99991};

@@ -1,4 +1,5 @@
-/* Files for the tests of checkpoints: a folder that goes away again, and safetensors files written byte by byte. */
+/* Files for the tests of checkpoints: a folder that goes away again, and safetensors files written byte by
+ * byte. */
 #ifndef HW_TESTS_RUNTIME_CHECKPOINT_FILES_H
 #define HW_TESTS_RUNTIME_CHECKPOINT_FILES_H
 
@@ -42,7 +43,8 @@ static inline void write_bytes(const char *name, const void *bytes, size_t n)
 
 static inline void write_text(const char *name, const char *text) { write_bytes(name, text, strlen(text)); }
 
-/* Header length, header, then n_data bytes: 0, 1, 2, ... 250, 0, ... (251 is prime, so a wrong offset shows). */
+/* Header length, header, then n_data bytes: 0, 1, 2, ... 250, 0, ... (251 is prime, so a wrong offset
+ * shows). */
 static inline void write_safetensors(const char *name, const char *header, size_t n_data)
 {
     size_t n = strlen(header);

@@ -1,5 +1,6 @@
-/* Sampling as transformers does it, written down plainly over whole rows of logits in double: what hw_engine_sample is compared with. The
- * order is that of its generation/logits_process.py as generate() lines them up: repetition penalty, temperature, top-k, top-p, min-p. */
+/* Sampling as transformers does it, written down plainly over whole rows of logits in double: what
+ * hw_engine_sample is compared with. The order is that of its generation/logits_process.py as generate()
+ * lines them up: repetition penalty, temperature, top-k, top-p, min-p. */
 #ifndef HW_TESTS_RUNTIME_NAIVE_SAMPLER_H
 #define HW_TESTS_RUNTIME_NAIVE_SAMPLER_H
 
@@ -80,8 +81,9 @@ static inline naive_choice naive_sample(const float *logits, int n, const int32_
     return c;
 }
 
-/* True when rounding cannot change the choice: the lead is well above the float32 rounding of scores of this size, and the thresholds
- * can move by 1e-5, far more than float32 exponentials move the sums that they are compared with, without another token coming out. */
+/* True when rounding cannot change the choice: the lead is well above the float32 rounding of scores of this
+ * size, and the thresholds can move by 1e-5, far more than float32 exponentials move the sums that they are
+ * compared with, without another token coming out. */
 static inline bool naive_is_certain(const float *logits, int n, const int32_t *history, int n_history,
                                     const hw_sampling *set, uint64_t step)
 {

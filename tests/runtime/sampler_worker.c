@@ -187,11 +187,13 @@ static void run_steps(const char *folder, bool dummy, int n_steps)
 {
     runs r = open_runs(folder, dummy, N_SETTINGS);
     hw_error err;
-    /* With few valid tokens most ranks have none of them. The first steps are all valid, the last ones too. */
+    /* With few valid tokens most ranks have none of them. The first steps are all valid, the last ones
+     * too. */
     const int valid[] = {0, 0, r.vocab - 13, 0, r.vocab / 2, 0, 40, 0, r.vocab + 5, 0};
     for (int at = 0; at < n_steps; at++) {
         int n_valid = valid[at % 10];
-        /* Gathering is slow with a large vocabulary: all is compared in the first and the last steps, a part of it between. */
+        /* Gathering is slow with a large vocabulary: all is compared in the first and the last steps, a part
+         * of it between. */
         bool look = r.vocab < 1000 || at < 10 || at + 5 >= n_steps || at % 23 == 0;
         step(&r);
         if (look) must(hw_engine_logits(r.engine, r.logits, &err), &err);
@@ -219,7 +221,8 @@ static void distribution(double *p, const float *logits, int vocab, const hw_sam
     free(s);
 }
 
-/* Pearson's statistic against its mean and deviation under the hypothesis. Tokens that are expected less than five times count as one. */
+/* Pearson's statistic against its mean and deviation under the hypothesis. Tokens that are expected less than
+ * five times count as one. */
 static double deviations(const double *p, const int *n_drawn, int vocab, int n)
 {
     double statistic = 0, rest = 0, rest_drawn = 0;
@@ -252,7 +255,8 @@ static void run_draws(const char *folder, bool dummy, int n)
             if (p[r.tokens[0]] == 0)
                 expect(false, "a token that the filters drop was drawn", names[i], r.tokens[0]);
         }
-        /* Seeds are fixed, so this either always holds or never; five deviations come about once in a million. */
+        /* Seeds are fixed, so this either always holds or never; five deviations come about once in a
+         * million. */
         double off = deviations(p, n_drawn, r.vocab, n);
         expect(fabs(off) < 5, "the draws do not have the distribution", names[i], (int)off);
     }

@@ -1,11 +1,12 @@
-/* What a rank takes of the host's memory, on as many ranks as it is started on. test_steady.c starts it; release builds only, since the
- * sanitizers have an allocator of their own.
+/* What a rank takes of the host's memory, on as many ranks as it is started on. test_steady.c starts it;
+ * release builds only, since the sanitizers have an allocator of their own.
  *
  *   steady_worker allocations FOLDER   twenty decode steps with sampling allocate nothing
  *   steady_worker peak FOLDER          the peak resident size is near weights and cache
  *
- * On one rank every call of the C library's allocator counts, whoever makes it. On several, MPI may allocate as it likes, so only calls
- * from the program itself count: Headway is linked into it, MPI is a shared library. */
+ * On one rank every call of the C library's allocator counts, whoever makes it. On several, MPI may allocate
+ * as it likes, so only calls from the program itself count: Headway is linked into it, MPI is a shared
+ * library. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,7 +125,8 @@ static int count_allocations(hw_engine *e)
         hw_sequence_destroy(s);
         hw_batch_destroy(b);
     }
-    /* Or the watch sees nothing. Through a pointer: of malloc itself the compiler believes that it reads none of our variables. */
+    /* Or the watch sees nothing. Through a pointer: of malloc itself the compiler believes that it reads none
+     * of our variables. */
     void *(*volatile allocate)(size_t) = malloc;
     n_allocations = 0;
     watching = true;

@@ -31,7 +31,8 @@ static int draw(world *w, int n)
     return (int)((w->random >> 33) % (uint64_t)n);
 }
 
-/* What a model that hashes its whole past would leave at a position: different wherever any token up to there differs. */
+/* What a model that hashes its whole past would leave at a position: different wherever any token up to there
+ * differs. */
 static float content(const int32_t *tokens, int pos, int layer, int is_value, int head, int i)
 {
     uint32_t h = 2166136261u;
@@ -227,8 +228,8 @@ Test(kv_bytes, of_32_sequences_of_2048_tokens_are_64_gib)
     cr_assert_eq(hw_kv_bytes((hw_kv_dims){1 << 20, 1 << 20, 1 << 20, 1024, 1 << 30, HW_F32}), SIZE_MAX);
 }
 
-/* One token takes 2 * 2 * 3 * 2 * 4 = 96 bytes. Ten tokens: paged in blocks of 4 takes 12 places, contiguous 40, growing 16 (4, then
- * 8, then 16). */
+/* One token takes 2 * 2 * 3 * 2 * 4 = 96 bytes. Ten tokens: paged in blocks of 4 takes 12 places, contiguous
+ * 40, growing 16 (4, then 8, then 16). */
 Test(kv_usage, is_what_each_policy_takes_for_ten_tokens)
 {
     static const struct {
@@ -305,7 +306,8 @@ Test(kv_sharing, copies_the_last_block_of_a_prompt_that_ends_with_it)
     end_world(&w);
 }
 
-/* A pool of one sequence: the copy has no place beside the block, which is therefore computed and not found. */
+/* A pool of one sequence: the copy has no place beside the block, which is therefore computed and not
+ * found. */
 Test(kv_sharing, never_makes_a_sequence_fail_that_fits_without_it)
 {
     world w = make_world(HW_KV_PAGED, 4, 2, 1);

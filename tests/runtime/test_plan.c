@@ -12,8 +12,8 @@ static hw_model shape(const char *name)
     return m;
 }
 
-/* By hand, for d = 768, L = 12, V = 50257: a row is 2 L 12 d^2 + and its logits 2 d V; a pair 4 d L. 1000 rows with a cache, 500,500
- * without; 500,500 and 167,167,000 pairs; 1000 rows of logits either way. */
+/* By hand, for d = 768, L = 12, V = 50257: a row is 2 L 12 d^2 + and its logits 2 d V; a pair 4 d L. 1000
+ * rows with a cache, 500,500 without; 500,500 and 167,167,000 pairs; 1000 rows of logits either way. */
 Test(plan, flops_of_1000_tokens_of_gpt2_with_and_without_a_cache)
 {
     hw_model m = shape("gpt2-124m");
@@ -41,8 +41,9 @@ static uint64_t payload(const hw_step_traffic *t, bool with_sample)
     return n;
 }
 
-/* Rows are 500,500 and 1000, so the payload of activations differs by exactly 500.5; greedy sampling's 8 bytes are the same in each of
- * 1000 steps: (25 * 3072 * 500500 + 8000) / (25 * 3072 * 1000 + 8000) = 500.448. */
+/* Rows are 500,500 and 1000, so the payload of activations differs by exactly 500.5; greedy sampling's 8
+ * bytes are the same in each of 1000 steps: (25 * 3072 * 500500 + 8000) / (25 * 3072 * 1000 + 8000) =
+ * 500.448. */
 Test(plan, payload_without_a_cache_is_500_and_a_half_times_as_much)
 {
     hw_model m = shape("gpt2-124m");

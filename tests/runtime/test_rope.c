@@ -1,4 +1,5 @@
-/* Inverse frequencies against transformers 5.23 (modeling_rope_utils.py on torch 2.15, float32), printed with nine digits. */
+/* Inverse frequencies against transformers 5.23 (modeling_rope_utils.py on torch 2.15, float32), printed with
+ * nine digits. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <string.h>
@@ -16,7 +17,8 @@ static hw_status read(hw_rope *out, const char *text, int head_dim, int max_posi
     return st;
 }
 
-/* Powers are within a few units in the last place of one another between C libraries: 1e-6 is sixteen of them. */
+/* Powers are within a few units in the last place of one another between C libraries: 1e-6 is sixteen of
+ * them. */
 static void expect_frequencies(const char *text, int head_dim, int max_positions, const double *want, int n,
                                double scale)
 {

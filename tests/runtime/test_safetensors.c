@@ -136,7 +136,8 @@ Test(safetensors, holes_overlaps_and_leftovers_are_refused)
 
 Test(safetensors, sizes_that_overflow_are_refused)
 {
-    /* 2^32 * 2^32 elements; 2^61 elements of 8 bytes; and bits that wrap to the right byte count: 2^58 * 64 bits = 2^64. */
+    /* 2^32 * 2^32 elements; 2^61 elements of 8 bytes; and bits that wrap to the right byte count: 2^58 * 64
+     * bits = 2^64. */
     assert_refused("{" TENSOR("a", "F32", "4294967296,4294967296", 0, 0) "}", 0,
                    "more bits than 64 bits can count");
     assert_refused("{" TENSOR("a", "F64", "2305843009213693952", 0, 0) "}", 0, "more bits");
@@ -145,7 +146,8 @@ Test(safetensors, sizes_that_overflow_are_refused)
     assert_refused("{" TENSOR("a", "NEW", "1", 9223372036854775806, 9223372036854775807) "}", 1,
                    "belong to no tensor");
     assert_refused("{" TENSOR("a", "NEW", "1", 0, 9223372036854775807) "}", 1, "truncated");
-    /* Zero times anything is zero: no overflow once a dimension is 0, whatever comes first is another matter. */
+    /* Zero times anything is zero: no overflow once a dimension is 0, whatever comes first is another
+     * matter. */
     assert_taken("{" TENSOR("a", "F32", "0,4294967296,4294967296", 0, 0) "}", 0);
 }
 

@@ -9,7 +9,8 @@
 static const char *const worker = HW_BINARY_DIR "/tests/runtime/sampler_worker";
 static const char *const uneven = HW_SOURCE_DIR "/tests/vectors/llama-gqa-uneven";
 
-/* A vocabulary beyond what the first candidates of each rank cover, and room for 200 tokens. 5003 is prime. */
+/* A vocabulary beyond what the first candidates of each rank cover, and room for 200 tokens. 5003 is
+ * prime. */
 static const char *const large_vocabulary =
     "{\"model_type\": \"llama\", \"vocab_size\": 5003, \"hidden_size\": 64, \"intermediate_size\": 112,"
     " \"num_hidden_layers\": 2, \"num_attention_heads\": 8, \"num_key_value_heads\": 4,"
@@ -70,7 +71,8 @@ static void copy_file(const char *from_folder, const char *name)
     free(bytes);
 }
 
-/* Makes the first number of a token's row of the embedding, which is also the head, a NaN: that token's logit is one, and no other. */
+/* Makes the first number of a token's row of the embedding, which is also the head, a NaN: that token's logit
+ * is one, and no other. */
 static void damage_row(int token, int vocab_size)
 {
     hw_error err;

@@ -18,7 +18,8 @@ Test(steady, a_decode_step_allocates_nothing)
     check_on(2, "allocations");
 }
 
-/* 1.15 times weights and cache, for what pads them, and 64 MB for the program, MPI and the buffers of a step. */
+/* 1.15 times weights and cache, for what pads them, and 64 MB for the program, MPI and the buffers of a
+ * step. */
 Test(steady, the_peak_is_near_weights_and_cache)
 {
     check_on(1, "peak");

@@ -8,8 +8,8 @@
 
 enum { MAX_TEXT = 64 };
 
-/* The length of the text before the stop string that is complete first (of several that end together, the longest); the whole text when
- * there is none. */
+/* The length of the text before the stop string that is complete first (of several that end together, the
+ * longest); the whole text when there is none. */
 static size_t naive(const char *text, const char *const *stops, int n_stops, bool *stopped)
 {
     *stopped = true;
@@ -104,8 +104,8 @@ Test(stop, of_several_the_first_to_be_complete_ends_the_text)
     CHECK_ALL_CUTS("one two one", "two", "one ", "e");
 }
 
-/* All texts of 9 letters a and b, with pairs of stop strings of up to 4 letters, in one piece, letter by letter, and cut in a way that
- * depends on the text. */
+/* All texts of 9 letters a and b, with pairs of stop strings of up to 4 letters, in one piece, letter by
+ * letter, and cut in a way that depends on the text. */
 Test(stop, agrees_with_the_plain_search_on_every_short_text)
 {
     char text[10] = {0}, stops[2][5];

@@ -1,5 +1,6 @@
-/* What each rank loads of a checkpoint, put together again, is the checkpoint: for transposed and fused tensors, uneven splits, and every number of ranks. The
- * elements are read back through `matmul` of the reference device with unit vectors, so nothing here knows a device's layout. */
+/* What each rank loads of a checkpoint, put together again, is the checkpoint: for transposed and fused
+ * tensors, uneven splits, and every number of ranks. The elements are read back through `matmul` of the
+ * reference device with unit vectors, so nothing here knows a device's layout. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -43,7 +44,8 @@ static void unload(loaded *l)
     hw_device_destroy(l->device);
 }
 
-/* All elements of a weight: [n_in, n_out], row i being W applied to the unit vector i. The caller frees it. */
+/* All elements of a weight: [n_in, n_out], row i being W applied to the unit vector i. The caller frees
+ * it. */
 static float *columns_of(hw_device *d, const hw_weight *w, size_t n_out, size_t n_in)
 {
     float *x = calloc(n_in * n_in + 1, sizeof *x), *y = calloc(n_in * n_out + 1, sizeof *y);
@@ -120,7 +122,8 @@ static void compare(const char *name, int n_ranks)
         free(part);
         for (int layer = 0; layer < one.model.n_layers; layer++) compare_layer(&one, &many, layer, r);
         read += many.weights[r]->n_bytes_read;
-        /* What is foreseen is what is taken, but for the device's padding: 16 outputs, 32 inputs of each of 8 cuts. */
+        /* What is foreseen is what is taken, but for the device's padding: 16 outputs, 32 inputs of each of 8
+         * cuts. */
         cr_expect_leq(hw_weights_estimate(&many.model, &many.parts[r], HW_F32), many.weights[r]->n_bytes);
     }
     cr_expect_geq(read, one.weights[0]->n_bytes_read, "%s: %d ranks read less than one", name, n_ranks);
@@ -148,8 +151,8 @@ Test(weights, parts_of_a_checkpoint_with_biases_and_several_files_make_the_whole
     compare("gpt2-untied", 7);
 }
 
-/* The value of gpt2's fused tensor at one place, by hand from the file: c_attn.weight is [dim, 3 dim] as stored, so the weight of output o of the keys and
- * input i is element i * 3 dim + dim + o. */
+/* The value of gpt2's fused tensor at one place, by hand from the file: c_attn.weight is [dim, 3 dim] as
+ * stored, so the weight of output o of the keys and input i is element i * 3 dim + dim + o. */
 Test(weights, keys_come_from_the_middle_third_of_c_attn)
 {
     loaded l = load("gpt2-odd", 1);

@@ -20,7 +20,8 @@ hw_run_result hw_mpirun(int n_ranks, const char *const argv[], const char *stdin
     /* Open MPI refuses root unless told twice; without root these mean nothing. */
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    /* hwloc looks for X displays, and where "localhost" has no entry in /etc/hosts that waits for a name server. */
+    /* hwloc looks for X displays, and where "localhost" has no entry in /etc/hosts that waits for a name
+     * server. */
     setenv("HWLOC_COMPONENTS", "-gl", 0);
     /* Under the address sanitizer, what Open MPI keeps is no leak of ours. Its plugins are gone from memory
      * when leaks are looked for, so only whole stacks show where a block came from, and those need the slow

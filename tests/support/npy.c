@@ -47,7 +47,8 @@ static bool read_dictionary(const char *s, size_t *n_rows, size_t *n_cols)
            skip(&s, ", ") && read_size(&s, n_cols) && skip(&s, "), }") && *s == '\0';
 }
 
-/* Takes `file` apart. It is zero-terminated, and its header is cut off from the data by writing a zero into it. */
+/* Takes `file` apart. It is zero-terminated, and its header is cut off from the data by writing a zero into
+ * it. */
 static hw_status parse(hw_npy *m, char *file, size_t n_bytes, const char *path, hw_error *err)
 {
     if (n_bytes < PREFIX_BYTES || memcmp(file, magic, sizeof magic))

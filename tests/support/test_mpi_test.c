@@ -33,7 +33,8 @@ Test(mpi_test, code_of_an_abort_comes_back)
     hw_run_free(&r);
 }
 
-/* The ranks are in process groups of their own: only mpirun can end them, and it does when it is asked to end. */
+/* The ranks are in process groups of their own: only mpirun can end them, and it does when it is asked to
+ * end. */
 Test(mpi_test, timeout_ends_every_rank)
 {
     hw_run_result r = hw_mpirun(2, (const char *const[]){WORKER, "stall", NULL}, "\n", 10);

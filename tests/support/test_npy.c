@@ -8,7 +8,8 @@
 
 #include "runtime/base/json.h"
 
-/* What numpy.save writes for a (2, 3) matrix, by hand: 10 bytes, 59 of dictionary, spaces, a newline; 128 together. */
+/* What numpy.save writes for a (2, 3) matrix, by hand: 10 bytes, 59 of dictionary, spaces, a newline; 128
+ * together. */
 static const char dictionary[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
 static const float matrix[6] = {1.0f, -2.5f, 3.0f, 0.0f, 1e-30f, 6.0f};
 enum { FILE_BYTES = 128 + sizeof matrix };
@@ -77,8 +78,8 @@ Test(npy, reads_a_matrix_without_rows)
     hw_npy_free(&m);
 }
 
-/* The golden greedy ids come from another place of make.py than the matrix does: the first of them is where the last row
- * is largest. */
+/* The golden greedy ids come from another place of make.py than the matrix does: the first of them is where
+ * the last row is largest. */
 Test(npy, reads_golden_logits_in_the_right_order)
 {
     hw_error err = {0};

@@ -52,7 +52,8 @@ Test(process, missing_input_is_empty_input)
     hw_run_free(&r);
 }
 
-/* Far more than the 64 KiB that a pipe holds, in and out at once: whoever writes first and reads later would hang here. */
+/* Far more than the 64 KiB that a pipe holds, in and out at once: whoever writes first and reads later would
+ * hang here. */
 Test(process, large_input_and_output_pass_unchanged)
 {
     enum { N = 8 << 20 };
