@@ -133,6 +133,11 @@ static hw_status check_tokens(const hw_batch *b, const hw_sequence *s, const int
     for (int i = 0; i < b->n_seqs; i++)
         if (b->sequences[i] == s)
             return hw_fail(err, HW_ERR_INVALID, "a sequence was added to the batch twice");
+    /* Without a cache all of them run again in any case. */
+    if (s->n_computed < s->n_tokens && b->engine->options.kv_policy != HW_KV_OFF)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "tokens were added to a sequence of %d while %d of them wait for a step", s->n_tokens,
+                       s->n_tokens - s->n_computed);
     return HW_OK;
 }
 

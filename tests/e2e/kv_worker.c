@@ -108,6 +108,28 @@ static void step(hw_engine *e, hw_batch *batch, float *logits)
     if (logits) must(hw_engine_logits(e, logits, &err), &err);
 }
 
+/* Tokens whose step never came have no keys in the cache: what follows them must not be computed without. */
+static void check_skipped_step(const char *folder)
+{
+    static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_GROWING, HW_KV_CONTIGUOUS, HW_KV_OFF};
+    const int32_t tokens[] = {1, 2, 3};
+    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
+        hw_engine *e = open_engine(folder, policies[i], 0);
+        hw_sequence *seq;
+        hw_batch *batch;
+        hw_error err;
+        must(hw_sequence_create(&seq, e, 0, &err), &err);
+        must(hw_batch_create(&batch, e, &err), &err);
+        must(hw_batch_add(batch, seq, tokens, 2, HW_LOGITS_NONE, &err), &err);
+        hw_batch_clear(batch);
+        hw_status st = hw_batch_add(batch, seq, tokens + 2, 1, HW_LOGITS_LAST, &err);
+        expect(st == (policies[i] == HW_KV_OFF ? HW_OK : HW_ERR_INVALID), hw_kv_policy_name(policies[i]));
+        hw_batch_destroy(batch);
+        hw_sequence_destroy(seq);
+        hw_engine_destroy(e);
+    }
+}
+
 /* Adds tokens first, first + 1, ... until the cache is full. Returns how many went in; the error is in
  * *err. */
 static int fill(hw_engine *e, hw_batch *batch, hw_sequence *seq, int32_t first, hw_status *st, hw_error *err)
@@ -205,6 +227,7 @@ int main(int argc, char **argv)
     if (argc != 2) return fprintf(stderr, "usage: kv_worker FOLDER\n"), 2;
     if (hw_comm_create(&comm, "auto", &err)) return fprintf(stderr, "kv_worker: %s\n", err.message), 3;
     check_capacity();
+    check_skipped_step(argv[1]);
     check_full(argv[1]);
     check_contiguous(argv[1]);
     hw_status st = hw_comm_agree(comm, good ? HW_OK : HW_ERR_FAILED, NULL);
