@@ -106,8 +106,10 @@ uint64_t hw_args_memory(const char *name, const char *text, struct argp_state *s
 static error_t parse_model(int key, char *arg, struct argp_state *state)
 {
     hw_args *a = state->input;
-    if (key == ARGP_KEY_END && !a->model) argp_error(state, "which model? Give its folder with -m FOLDER");
-    if (key != 'm') return ARGP_ERR_UNKNOWN;
+    if (key == ARGP_KEY_END && !a->config && !a->model)
+        argp_error(state, "which model? Give its folder with -m FOLDER");
+    if (key == 'c' && !*(a->config = arg)) argp_error(state, "the configuration's name is empty");
+    if (key != 'm') return key == 'c' ? 0 : ARGP_ERR_UNKNOWN;
     size_t n = strlen(arg);
     if (!n) argp_error(state, "the model folder's name is empty");
     while (n > 1 && arg[n - 1] == '/') arg[--n] = '\0'; /* as completion leaves it */
@@ -141,10 +143,12 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
     case OPT_LOAD_FORMAT:
         if (strcmp(arg, "auto") && strcmp(arg, "safetensors") && strcmp(arg, "dummy"))
             argp_error(state, "--load-format is '%s', wanted auto, safetensors or dummy", arg);
+        a->load_format = arg;
         o->dummy = !strcmp(arg, "dummy");
         break;
     case ARGP_KEY_END:
-        if (a->has_dummy_seed && !o->dummy) argp_error(state, "--dummy-seed is for --load-format dummy");
+        if (!a->config && a->has_dummy_seed && !o->dummy)
+            argp_error(state, "--dummy-seed is for --load-format dummy");
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -211,6 +215,7 @@ static error_t parse_report(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option model_options[] = {
     {"model", 'm', "FOLDER", 0, "Hugging Face folder: config.json, model.safetensors, tokenizer.json", 0},
+    {"config", 'c', "FILE.yaml", 0, "Settings, which options override (docs/deployment.md)", 0},
     {0}};
 
 static const struct argp_option engine_options[] = {
@@ -299,14 +304,15 @@ void hw_args_parse(hw_args *out, const struct argp *own, const struct argp *cons
 {
     struct argp_child children[MAX_GROUPS + 1] = {{0}};
     parse_input in = {.args = out, .own = own};
+    out->line = (hw_args_line){own, groups, argc, argv};
     for (; groups[in.n_groups]; in.n_groups++) children[in.n_groups].argp = groups[in.n_groups];
     struct argp top = {.options = own->options,
                        .parser = parse_top,
                        .args_doc = own->args_doc,
                        .doc = own->doc,
                        .children = children};
-    char name[64];
-    snprintf(name, sizeof name, "headway %s", argv[0]);
+    char name[64], *const subcommand = argv[0];
+    snprintf(name, sizeof name, "headway %s", subcommand);
     argv[0] = name;
     /* All ranks read the same arguments and come to the same end; one of them says so, and has the exit code (main.c). */
     int silenced = hw_comm_launched_rank() > 0, kept[2] = {-1, -1};
@@ -319,4 +325,29 @@ void hw_args_parse(hw_args *out, const struct argp *own, const struct argp *cons
     argp_parse(&top, argc, argv, 0, NULL, &in);
     if (silenced)
         for (int fd = 1; fd <= 2; fd++) dup2(kept[fd - 1], fd), close(kept[fd - 1]);
+    argv[0] = subcommand;
+}
+
+/* What a flag and the file could both say: which of the file's settings a flag makes pointless. */
+static void drop_overridden(hw_args *a, const hw_args *given)
+{
+    if (given->n_stops) a->n_stops = 0;
+    if (!given->has_temperature || given->sampling.temperature != 0) return;
+    a->has_top_k = a->has_top_p = a->has_min_p = false; /* greedy leaves them nothing to do */
+}
+
+hw_status hw_args_override(hw_args *a, const hw_args *given, hw_error *err)
+{
+    const hw_args_line line = given->line;
+    drop_overridden(a, given);
+    a->prompt = a->file = a->token_list = NULL;
+    a->read_stdin = false;
+    hw_args_parse(a, line.own, line.groups, line.argc, line.argv);
+    if (!a->model)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "which model? %s has no model.path; write it there, or give its folder with -m FOLDER",
+                       a->config);
+    if (a->has_dummy_seed && !a->engine.dummy)
+        return hw_fail(err, HW_ERR_INVALID, "--dummy-seed is for --load-format dummy");
+    return HW_OK;
 }

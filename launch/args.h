@@ -11,8 +11,18 @@
 
 enum { HW_MAX_STOPS = 16 };
 
+/* The command line, for reading it a second time over what a configuration says. */
+typedef struct hw_args_line {
+    const struct argp *own;
+    const struct argp *const *groups;
+    int argc;
+    char **argv;
+} hw_args_line;
+
 typedef struct hw_args {
+    hw_args_line line;
     /* model and engine */
+    const char *config; /* -c; then checks that the file may decide wait for hw_args_override */
     const char *model, *comm, *load_format;
     hw_engine_options engine;
     bool has_dummy_seed;
@@ -48,7 +58,7 @@ typedef struct hw_args {
 } hw_args;
 
 /* Groups for a subcommand's argp children. */
-extern const struct argp hw_args_model;    /* -m */
+extern const struct argp hw_args_model;    /* -m, -c */
 extern const struct argp hw_args_engine;   /* device, types, cache, collectives */
 extern const struct argp hw_args_prompt;   /* -p, -f, --tokens, - */
 extern const struct argp hw_args_sampling; /* temperature and friends, -n, stops */
@@ -61,6 +71,10 @@ hw_args hw_args_defaults(void);
  * NULL-terminated `groups`. Ends the process for --help (0) and for a mistake (2); only rank 0 prints. */
 void hw_args_parse(hw_args *out, const struct argp *own, const struct argp *const *groups, int argc,
                    char **argv);
+
+/* Local. Reads the command line of `given`, what hw_args_parse made, again, over the settings of a file that *a has by now. Errors:
+ * HW_ERR_INVALID for what is missing or contradicts itself even so. */
+hw_status hw_args_override(hw_args *a, const hw_args *given, hw_error *err);
 
 /* For parsers: reads an integer of [min, max] or ends with a usage message. */
 long hw_args_int(const char *name, const char *text, long min, long max, struct argp_state *state);

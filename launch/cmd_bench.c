@@ -295,9 +295,8 @@ static hw_status prepare(bench *b, hw_args *a)
     if (!st) st = add_tests(b, a->tg ? a->tg : "128", true);
     if (!st && !b->n_tests)
         st = hw_fail(b->err, HW_ERR_INVALID, "nothing to measure: --n-prompt and --n-gen are both 0");
-    if (!st) st = hw_comm_create(&b->s->comm, a->comm, b->err);
+    if (!st) st = hw_session_start(b->s, a, b->err);
     if (st) return st;
-    b->s->rank = hw_comm_rank(b->s->comm);
     if (!a->engine.max_seq_len) a->engine.max_seq_len = longest(b);
     a->engine.prefix_sharing = false; /* repeats have one prompt, and every one of them is to run */
     if ((st = hw_session_open_engine(b->s, a, b->err))) return st;

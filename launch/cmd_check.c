@@ -213,9 +213,10 @@ hw_status hw_cmd_check(int argc, char **argv, hw_error *err)
     hw_args a = hw_args_defaults();
     hw_session s = {0};
     hw_args_parse(&a, &own, groups, argc, argv);
+    hw_status st = hw_session_start(&s, &a, err);
     char list[DEFAULT_PROMPT * 8];
     choose_prompt(&a, list);
-    hw_status st = hw_session_open_prompt(&s, &a, err);
+    if (!st) st = hw_session_open_prompt(&s, &a, err);
     if (!st) st = run(&s, &a, err);
     hw_session_close(&s);
     return st;

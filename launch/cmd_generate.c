@@ -86,7 +86,8 @@ static hw_status run(hw_session *s, const hw_args *a, hw_error *err)
         if (!st && a->stats) hw_report_table(stderr, s->engine, &result);
     }
     /* What is reported is also compared with what arithmetic says. */
-    if (!st && (a->json || a->stats)) st = hw_traffic_check(s->engine, &result, &o.sampling, o.prefill_chunk, err);
+    if (!st && (a->json || a->stats))
+        st = hw_traffic_check(s->engine, &result, &o.sampling, o.prefill_chunk, err);
     hw_tokens_free(&result.tokens);
     free(text.text);
     json_decref(load);
@@ -100,7 +101,8 @@ hw_status hw_cmd_generate(int argc, char **argv, hw_error *err)
     hw_args a = hw_args_defaults();
     hw_session s = {0};
     hw_args_parse(&a, &own, groups, argc, argv);
-    hw_status st = hw_session_open_prompt(&s, &a, err);
+    hw_status st = hw_session_start(&s, &a, err);
+    if (!st) st = hw_session_open_prompt(&s, &a, err);
     if (!st) st = hw_session_open_engine(&s, &a, err);
     if (!st) st = run(&s, &a, err);
     hw_session_close(&s);

@@ -137,14 +137,17 @@ hw_status hw_cmd_inspect(int argc, char **argv, hw_error *err)
     static const struct argp *const groups[] = {&hw_args_model, &hw_args_report, NULL};
     hw_args a = hw_args_defaults();
     folder f = {0};
+    hw_session s = {0};
     hw_args_parse(&a, &own, groups, argc, argv);
     if (hw_comm_launched_rank() > 0) return HW_OK;
     hw_part part;
-    hw_status st = open_folder(&f, a.model, err);
+    hw_status st = hw_session_start_alone(&s, &a, err);
+    if (!st) st = open_folder(&f, a.model, err);
     if (!st) st = hw_part_create(&part, &f.model, 0, a.ranks, err); /* before anything is printed */
     if (!st) st = a.json ? print_json_report(&f, err) : print_text(&f, err);
     if (!st && !a.json && a.ranks > 1) st = print_ranks(&f, a.ranks, err);
     hw_checkpoint_close(f.checkpoint);
     hw_tokenizer_destroy(f.tokenizer);
+    hw_session_close(&s);
     return st;
 }

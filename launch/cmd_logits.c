@@ -34,8 +34,9 @@ static const struct argp perplexity_argp = {
 
 static hw_status open_session(hw_session *s, hw_args *a, hw_error *err)
 {
+    hw_status st = hw_session_start(s, a, err);
     a->engine.max_logit_rows = HW_ROWS_AT_ONCE;
-    hw_status st = hw_session_open_prompt(s, a, err);
+    if (!st) st = hw_session_open_prompt(s, a, err);
     if (!st && !s->prompt.n) st = hw_fail(err, HW_ERR_INVALID, "the prompt is empty");
     return st ? st : hw_session_open_engine(s, a, err);
 }

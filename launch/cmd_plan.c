@@ -9,6 +9,7 @@
 #include "launch/commands.h"
 #include "launch/output.h"
 #include "launch/plan_report.h"
+#include "launch/session.h"
 #include "runtime/memory.h"
 
 enum { OPT_RANKS = 'r', OPT_SEQS = 512, OPT_MEMORY, OPT_BANDWIDTH, OPT_LATENCY, MAX_COUNTS = 64 };
@@ -176,7 +177,10 @@ hw_status hw_cmd_plan(int argc, char **argv, hw_error *err)
     a.limits = (hw_plan_limits){.bandwidth = 20e9, .latency = 5e-6};
     hw_args_parse(&a, &own, groups, argc, argv);
     if (hw_comm_launched_rank() > 0) return HW_OK;
-    hw_status st = run(&a, &device, err);
+    hw_session s = {0};
+    hw_status st = hw_session_start_alone(&s, &a, err);
+    if (!st) st = run(&a, &device, err);
     hw_device_destroy(device);
+    hw_session_close(&s);
     return st;
 }

@@ -172,8 +172,10 @@ hw_status hw_cmd_study(int argc, char **argv, hw_error *err)
     hw_study s = {.n_sections = 0};
     char *typed = join(argc - 1, argv + 1), command[2048];
     hw_args_parse(&a, &own, groups, argc, argv);
-    hw_status st = hw_comm_create(&s.comm, a.comm, err);
+    hw_session session = {0};
+    hw_status st = hw_session_start(&session, &a, err);
     if (!st) {
+        s.comm = session.comm;
         s.rank = hw_comm_rank(s.comm);
         s.n_ranks = hw_comm_n_ranks(s.comm);
         s.model_folder = a.model;
@@ -194,7 +196,7 @@ hw_status hw_cmd_study(int argc, char **argv, hw_error *err)
     }
     if (!st && s.rank == 0) st = hw_print(err, "%s/report.md\n", s.folder);
     release(&s);
-    hw_comm_destroy(s.comm);
+    hw_session_close(&session);
     free(typed);
     return st;
 }

@@ -37,20 +37,21 @@ hw_status hw_cmd_tokenize(int argc, char **argv, hw_error *err)
 {
     static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_report, NULL};
     hw_args a = hw_args_defaults();
-    hw_tokenizer *tokenizer = NULL;
+    hw_session s = {0};
     hw_tokens tokens = {0};
     char *text = NULL;
     size_t n = 0;
     hw_args_parse(&a, &tokenize_argp, groups, argc, argv);
     if (silent()) return HW_OK;
     if (a.token_list) return hw_fail(err, HW_ERR_INVALID, "--tokens is for detokenize; give tokenize a text");
-    hw_status st = hw_open_tokenizer(&tokenizer, a.model, err);
+    hw_status st = hw_session_start_alone(&s, &a, err);
+    if (!st) st = hw_open_tokenizer(&s.tokenizer, a.model, err);
     if (!st) st = hw_read_prompt_text(&a, &text, &n, err);
-    if (!st) st = hw_tokenizer_encode(tokenizer, text, n, !a.no_special, &tokens, err);
-    if (!st) st = a.json ? print_ids_json(tokenizer, &tokens, err) : print_ids(&tokens, err);
+    if (!st) st = hw_tokenizer_encode(s.tokenizer, text, n, !a.no_special, &tokens, err);
+    if (!st) st = a.json ? print_ids_json(s.tokenizer, &tokens, err) : print_ids(&tokens, err);
     free(text);
     hw_tokens_free(&tokens);
-    hw_tokenizer_destroy(tokenizer);
+    hw_session_close(&s);
     return st;
 }
 
@@ -70,19 +71,20 @@ hw_status hw_cmd_detokenize(int argc, char **argv, hw_error *err)
 {
     static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_report, NULL};
     hw_args a = hw_args_defaults();
-    hw_tokenizer *tokenizer = NULL;
+    hw_session s = {0};
     hw_tokens tokens = {0};
     char *text = NULL;
     size_t n = 0;
     hw_args_parse(&a, &detokenize_argp, groups, argc, argv);
     if (silent()) return HW_OK;
-    hw_status st = hw_open_tokenizer(&tokenizer, a.model, err);
+    hw_status st = hw_session_start_alone(&s, &a, err);
+    if (!st) st = hw_open_tokenizer(&s.tokenizer, a.model, err);
     if (!st) st = read_ids(&a, &tokens, err);
-    if (!st) st = hw_tokenizer_decode(tokenizer, tokens.ids, tokens.n, false, &text, &n, err);
+    if (!st) st = hw_tokenizer_decode(s.tokenizer, tokens.ids, tokens.n, false, &text, &n, err);
     if (!st && a.json) st = hw_print_json(json_pack("{s:o}", "text", json_stringn(text, n)), err);
     else if (!st && !(st = hw_write(stdout, "standard output", text, n, err))) st = hw_print(err, "\n");
     free(text);
     hw_tokens_free(&tokens);
-    hw_tokenizer_destroy(tokenizer);
+    hw_session_close(&s);
     return st;
 }

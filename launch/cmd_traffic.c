@@ -22,7 +22,7 @@ static error_t parse_own(int key, char *arg, struct argp_state *state)
     case OPT_PLOT: a->plot = arg; break;
     case ARGP_KEY_END:
         if (a->csv && a->json) argp_error(state, "--csv and --json: give one of them");
-        if (a->compare_kv && a->engine.kv_policy == HW_KV_OFF)
+        if (a->compare_kv && a->engine.kv_policy == HW_KV_OFF && !a->config)
             argp_error(state, "--compare-kv compares with --kv-cache off by itself");
         break;
     default: return ARGP_ERR_UNKNOWN;
@@ -195,11 +195,13 @@ hw_status hw_cmd_traffic(int argc, char **argv, hw_error *err)
     const hw_pair *pairs = NULL;
     int n = 0;
     hw_args_parse(&a, &own, groups, argc, argv);
-    hw_kv_policy policy = a.engine.kv_policy;
     hw_status st = a.verify ? hw_monitoring_start(&monitoring, err) : HW_OK;
     if (st) return st; /* on every rank alike: nothing was begun */
-    st = hw_session_open_prompt(&s, &a, err);
-    if (!st) st = run_once(&s, &a, policy, &runs[n++], err);
+    st = hw_session_start(&s, &a, err);
+    if (!st && a.compare_kv && a.engine.kv_policy == HW_KV_OFF)
+        st = hw_fail(err, HW_ERR_INVALID, "--compare-kv compares with cache.policy: off by itself");
+    if (!st) st = hw_session_open_prompt(&s, &a, err);
+    if (!st) st = run_once(&s, &a, a.engine.kv_policy, &runs[n++], err);
     if (!st && a.compare_kv) st = run_once(&s, &a, HW_KV_OFF, &runs[n++], err);
     if (!st && monitoring) st = hw_monitoring_collect(monitoring, s.comm, err);
     hw_session_close(&s);

@@ -26,13 +26,22 @@ static const struct {
     {"check", hw_cmd_check, "the same prompt on one rank and on all: same bits, close, or wrong"},
     {"study", hw_cmd_study, "the KV cache and communication explained by measured numbers: a report"},
     {"bench", hw_cmd_bench, "speed of prefill and decode, beside what the machine allows"},
+    {"launch", hw_cmd_launch, "start any of these on the machines that a YAML file describes"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+bool hw_is_command(const char *name)
+{
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (!strcmp(commands[i].name, name)) return true;
+    return false;
+}
 
 static void print_usage(FILE *f)
 {
     fprintf(f, "Usage: headway SUBCOMMAND [OPTION...]\n"
-               "       mpirun -np N headway SUBCOMMAND [OPTION...]\n\n"
+               "       mpirun -np N headway SUBCOMMAND [OPTION...]\n"
+               "       headway launch CONFIG -- SUBCOMMAND [OPTION...]\n\n"
                "Runs decoder-only language models split over MPI ranks.\n\n");
     for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].what);
     fprintf(f, "\n'headway SUBCOMMAND --help' explains its options.\n"

@@ -126,12 +126,77 @@ static hw_status open_tokenizer(hw_session *s, const hw_args *a, hw_error *err)
                    a->model);
 }
 
-hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err)
+/* ---- the configuration */
+
+/* Rank 0's text, on all of them; the caller frees it. */
+static hw_status share_text(const hw_session *s, char **text, size_t *n_bytes, hw_error *err)
 {
-    hw_status st = hw_comm_create(&s->comm, a->comm, err);
+    const hw_tag tag = {.site = HW_SITE_LOAD};
+    uint64_t n = *n_bytes;
+    hw_status st = hw_comm_broadcast(s->comm, tag, &n, sizeof n, 0, err);
+    if (st) return st;
+    if (s->rank && !(*text = malloc((size_t)n + 1)))
+        st = hw_fail(err, HW_ERR_NO_MEMORY, "configuration: no memory");
+    st = hw_comm_agree(s->comm, st, err);
+    *n_bytes = (size_t)n;
+    return st ? st : hw_comm_broadcast(s->comm, tag, *text, *n_bytes, 0, err);
+}
+
+/* The file over the defaults, the command line over the file. */
+static hw_status apply_text(hw_session *s, hw_args *a, const char *text, size_t n_bytes, hw_error *err)
+{
+    const hw_args given = *a;
+    s->config = malloc(sizeof *s->config);
+    if (!s->config) return hw_fail(err, HW_ERR_NO_MEMORY, "configuration: no memory");
+    *s->config = hw_config_defaults();
+    s->config->args = given;
+    hw_status st = hw_config_parse(s->config, text, n_bytes, given.config, err);
+    *a = s->config->args;
+    return st ? st : hw_args_override(a, &given, err);
+}
+
+hw_status hw_session_start_alone(hw_session *s, hw_args *a, hw_error *err)
+{
+    char *text = NULL;
+    size_t n = 0;
+    if (!a->config) return HW_OK;
+    hw_status st = hw_config_read(&text, &n, a->config, err);
+    if (!st) st = apply_text(s, a, text, n, err);
+    free(text);
+    return st;
+}
+
+/* Sending the file needs ranks, and the file may say which collectives they use: MPI can be started once, so what it was started with stays. */
+static hw_status start_with_file(hw_session *s, hw_args *a, hw_error *err)
+{
+    char *text = NULL;
+    size_t n = 0;
+    hw_status st = hw_comm_create(&s->comm, "auto", err);
     if (st) return st;
     s->rank = hw_comm_rank(s->comm);
-    st = open_tokenizer(s, a, err);
+    if (s->rank == 0) st = hw_config_read(&text, &n, a->config, err);
+    st = hw_comm_agree(s->comm, st, err);
+    if (!st) st = share_text(s, &text, &n, err);
+    if (!st) st = apply_text(s, a, text, n, err);
+    free(text);
+    st = hw_comm_agree(s->comm, st, err);
+    if (st || !strcmp(a->comm, "auto") || !strcmp(a->comm, hw_comm_backend(s->comm))) return st;
+    s->started = s->comm;
+    return hw_comm_create(&s->comm, a->comm, err);
+}
+
+hw_status hw_session_start(hw_session *s, hw_args *a, hw_error *err)
+{
+    hw_status st = a->config ? start_with_file(s, a, err) : hw_comm_create(&s->comm, a->comm, err);
+    if (!st) s->rank = hw_comm_rank(s->comm);
+    return st;
+}
+
+/* ---- prompt and engine */
+
+hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err)
+{
+    hw_status st = open_tokenizer(s, a, err);
     if (!st) st = hw_generation_config_open(&s->generation, a->model, err);
     if (!st && s->rank == 0) st = read_prompt(s, a, err);
     st = hw_comm_agree(s->comm, st, err);
@@ -164,6 +229,9 @@ void hw_session_close(hw_session *s)
     hw_tokenizer_destroy(s->tokenizer);
     hw_tokens_free(&s->prompt);
     hw_comm_destroy(s->comm);
+    hw_comm_destroy(s->started);
+    if (s->config) hw_config_free(s->config);
+    free(s->config);
 }
 
 int hw_session_length(const hw_session *s, const hw_generate_options *o)

@@ -3,11 +3,14 @@
 #define HW_LAUNCH_SESSION_H
 
 #include "launch/args.h"
+#include "launch/config.h"
 #include "runtime/generate.h"
 #include "runtime/generation_config.h"
 #include "runtime/tokenizer.h"
 
 typedef struct hw_session {
+    hw_config *config; /* -c: owns texts in the arguments; NULL without */
+    hw_comm *started;  /* what MPI was begun with, where the file asks for another backend; else NULL */
     hw_comm *comm;
     int rank;
     hw_tokenizer *tokenizer; /* NULL when the folder has none and ids were given */
@@ -16,8 +19,16 @@ typedef struct hw_session {
     hw_tokens prompt;
 } hw_session;
 
-/* Collective. Starts the ranks and gives each of them the tokenizer, the settings of generation_config.json and the prompt's tokens,
- * which rank 0 reads. After an error every rank has the same status and message. hw_session_close in any case. */
+/* Collective, and first. The ranks; and the settings of the file that -c names, under those that were given
+ * as options: rank 0 reads it and sends it to the others, which need not have it. After an error every rank
+ * has the same status and message. hw_session_close in any case. */
+hw_status hw_session_start(hw_session *s, hw_args *a, hw_error *err);
+
+/* Local. The settings alone, for subcommands of one process. hw_session_close in any case. */
+hw_status hw_session_start_alone(hw_session *s, hw_args *a, hw_error *err);
+
+/* Collective, after hw_session_start. Gives each rank the tokenizer, the settings of generation_config.json
+ * and the prompt's tokens, which rank 0 reads. After an error every rank has the same status and message. */
 hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err);
 
 /* Collective. The engine, with a line on how far loading is. */
@@ -40,8 +51,8 @@ int hw_session_length(const hw_session *s, const hw_generate_options *o);
 /* Local. The settings of a generation: what was given, over what generation_config.json recommends. */
 hw_status hw_session_sampling(const hw_session *s, const hw_args *a, hw_sampling *out, hw_error *err);
 
-/* Ends the job when an error came up that the other ranks cannot know of (a device, MPI or memory failing in the middle of a step); they
- * would wait for ever. Returns when all ranks know. */
+/* Ends the job when an error came up that the other ranks cannot know of (a device, MPI or memory failing in
+ * the middle of a step); they would wait for ever. Returns when all ranks know. */
 void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err);
 
 #endif

@@ -1,0 +1,167 @@
+/* headway launch: starts a subcommand on the machines that a YAML file describes. */
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launch/child.h"
+#include "launch/commands.h"
+#include "launch/config.h"
+#include "launch/output.h"
+#include "parallel/comm.h"
+
+enum { OPT_DRY_RUN = 512 };
+
+typedef struct request {
+    const char *config;
+    bool dry_run;
+    int first; /* where in argv the subcommand is; 0: not given */
+} request;
+
+static error_t parse_own(int key, char *arg, struct argp_state *state)
+{
+    request *r = state->input;
+    switch (key) {
+    case OPT_DRY_RUN: r->dry_run = true; break;
+    case ARGP_KEY_ARG:
+        if (!r->config) r->config = arg;
+        else if (!r->first) r->first = state->next - 1, state->next = state->argc; /* the rest is not ours */
+        break;
+    case ARGP_KEY_END:
+        if (!r->config) argp_error(state, "which configuration? Name a YAML file");
+        if (!r->first)
+            argp_error(state, "what to run there? Name a subcommand after --, as in -- generate -p TEXT");
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp_option own_options[] = {
+    {"dry-run", OPT_DRY_RUN, 0, 0, "Print the command instead of running it", 0}, {0}};
+static const struct argp own = {
+    .options = own_options,
+    .parser = parse_own,
+    .args_doc = "CONFIG -- SUBCOMMAND [OPTION...]",
+    .doc = "Starts a subcommand on the machines that a YAML file describes, by mpirun or srun. Options of "
+           "the subcommand override the "
+           "file. The exit status is the subcommand's own.\v"
+           "  headway launch configs/demo.yaml -- generate -p \"Once upon a time\" -n 60\n"
+           "  headway launch configs/two-nodes.yaml --dry-run -- generate -p \"Once upon a time\""};
+
+/* ---- this machine */
+
+/* Whether a hardware thread is the first of its core among those that we may use. Without /sys every one is a
+ * core. */
+static bool leads_core(int cpu, const cpu_set_t *allowed)
+{
+    char path[96], text[64] = "";
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+    FILE *f = fopen(path, "re");
+    if (!f) return true;
+    if (!fgets(text, sizeof text, f)) *text = '\0';
+    fclose(f);
+    /* "0,64" or "0-1" */
+    for (const char *p = text; *p >= '0' && *p <= '9';) {
+        char *end;
+        const long first = strtol(p, &end, 10);
+        const long last = *end == '-' ? strtol(end + 1, &end, 10) : first;
+        for (long i = first; i <= last && i < cpu; i++)
+            if (CPU_ISSET((size_t)i, allowed)) return false;
+        p = *end == ',' ? end + 1 : "";
+    }
+    return true;
+}
+
+static int count_cores(void)
+{
+    cpu_set_t allowed;
+    int n = 0;
+    if (sched_getaffinity(0, sizeof allowed, &allowed)) return 1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        n += CPU_ISSET((size_t)cpu, &allowed) && leads_core(cpu, &allowed);
+    return n ? n : 1;
+}
+
+/* ---- the command */
+
+/* Cores go by threads, and a flag overrides the file: -t 4, -t4, --threads 4 or --threads=4. */
+static int count_threads(int from_file, char *const *args, int n_args)
+{
+    int n = from_file;
+    for (int i = 1; i < n_args; i++) {
+        const char *value = NULL;
+        if (!strcmp(args[i], "-t") || !strcmp(args[i], "--threads"))
+            value = i + 1 < n_args ? args[i + 1] : NULL;
+        else if (!strncmp(args[i], "--threads=", 10)) value = args[i] + 10;
+        else if (!strncmp(args[i], "-t", 2)) value = args[i] + 2;
+        if (value && atoi(value) > 0) n = atoi(value); /* anything else the subcommand itself refuses */
+    }
+    return n;
+}
+
+/* As a shell reads it back. */
+static hw_status print_word(const char *word, const char *before, hw_error *err)
+{
+    static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+    if (*word && !word[strspn(word, safe)]) return hw_print(err, "%s%s", before, word);
+    hw_status st = hw_print(err, "%s'", before);
+    for (; *word && !st; word++)
+        st = *word == '\'' ? hw_print(err, "'\\''") : hw_write(stdout, "standard output", word, 1, err);
+    return st ? st : hw_print(err, "'");
+}
+
+static hw_status print_command(const hw_command_line *line, hw_error *err)
+{
+    hw_status st = HW_OK;
+    for (int i = 0; i < line->n && !st; i++) st = print_word(line->words[i], i ? " " : "", err);
+    return st ? st : hw_print(err, "\n");
+}
+
+static hw_status compose(hw_command_line *line, const request *r, char *const *args, int n_args,
+                         hw_error *err)
+{
+    char *text = NULL, host[256] = "", program[PATH_MAX] = "", path[PATH_MAX];
+    size_t n = 0;
+    hw_config c = hw_config_defaults();
+    hw_status st = hw_config_read(&text, &n, r->config, err);
+    if (!st) st = hw_config_parse(&c, text, n, r->config, err);
+    if (!st && !realpath(r->config, path))
+        st = hw_fail(err, HW_ERR_INVALID, "configuration %s: %s", r->config, strerror(errno));
+    if (!st && readlink("/proc/self/exe", program, sizeof program - 1) < 0)
+        st = hw_fail(err, HW_ERR_FAILED,
+                     "cannot find out what program this is: %s; name it as cluster.program", strerror(errno));
+    gethostname(host, sizeof host - 1);
+    const hw_here here = {host, program, path, count_cores(), geteuid() == 0};
+    if (!st)
+        st = hw_cluster_command(line, &c.cluster, &here, count_threads(c.args.engine.n_threads, args, n_args),
+                                args, n_args, err);
+    hw_config_free(&c);
+    free(text);
+    return st;
+}
+
+hw_status hw_cmd_launch(int argc, char **argv, hw_error *err)
+{
+    request r = {0};
+    hw_command_line line = {0};
+    char name[] = "headway launch";
+    int code = 0;
+    if (hw_comm_launched_ranks() > 1)
+        return hw_fail(err, HW_ERR_INVALID, "launch starts the ranks itself; run it without mpirun");
+    argv[0] = name;
+    argp_err_exit_status = 2;
+    argp_parse(&own, argc, argv, ARGP_IN_ORDER, NULL, &r);
+    if (!hw_is_command(argv[r.first]) || !strcmp(argv[r.first], "launch"))
+        return hw_fail(err, HW_ERR_INVALID,
+                       "launch: there is no subcommand '%s' to run; 'headway --help' lists them",
+                       argv[r.first]);
+    hw_status st = compose(&line, &r, argv + r.first, argc - r.first, err);
+    if (!st) st = r.dry_run ? print_command(&line, err) : hw_child_run(line.words, &code, err);
+    hw_command_line_free(&line);
+    if (!st && code) exit(code); /* whose message has been printed by whoever failed */
+    return st;
+}
