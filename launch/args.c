@@ -63,6 +63,7 @@ static float to_float(const char *name, const char *text, double min, double max
     double x = strtod(text, &end);
     if (end == text || *end || !(x >= min && x <= max))
         argp_error(state, "%s is '%s', wanted a number of %g to %g", name, text, min, max);
+    if (x != 0 && (float)x == 0) argp_error(state, "%s is '%s', too small a number; 0 is 0", name, text);
     return (float)x;
 }
 

@@ -32,7 +32,8 @@ hw_status hw_print_json(json_t *document, hw_error *err)
 {
     char *text = document ? json_dumps(document, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(document);
-    if (!text) return hw_fail(err, HW_ERR_NO_MEMORY, "JSON: no memory for the report");
+    if (!text)
+        return hw_fail(err, HW_ERR_NO_MEMORY, "JSON: no memory for the report, or a name in it is not UTF-8");
     hw_status st = hw_print(err, "%s\n", text);
     free(text);
     return st;

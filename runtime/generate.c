@@ -12,7 +12,8 @@ typedef struct state {
     hw_generate_result *result;
     hw_sequence *seq;
     hw_batch *batch;
-    hw_text_stream *stream; /* NULL without a tokenizer */
+    const hw_tokenizer *tokenizer; /* NULL: no text */
+    hw_text_stream *stream;        /* NULL without a tokenizer */
     hw_stop *stop;
     int n_valid;       /* ids from here on have no token: they pad the vocabulary */
     hw_status written; /* what on_text said; reported when the ranks have heard of it */
@@ -50,8 +51,10 @@ static hw_status take_token(state *s, int32_t token, bool *done)
             return HW_OK;
         }
     hw_status st = hw_tokens_push(&s->result->tokens, token, s->err);
-    if (!st && s->stream) st = hw_text_stream_push(s->stream, token, &text, &n, s->err);
-    if (!st && s->stream) st = pass_text(s, text, n, &stopped);
+    /* An id that the tokenizer skips (a model may be trained with more ids than have names) has no text. */
+    bool has_text = s->stream && hw_tokenizer_has_id(s->tokenizer, token);
+    if (!st && has_text) st = hw_text_stream_push(s->stream, token, &text, &n, s->err);
+    if (!st && has_text) st = pass_text(s, text, n, &stopped);
     if (stopped) {
         s->result->finish = HW_FINISH_STOP;
         *done = true;
@@ -68,6 +71,7 @@ static hw_status flush_text(state *s)
     if (!s->stream || s->result->finish == HW_FINISH_STOP) return HW_OK;
     hw_status st = hw_text_stream_finish(s->stream, &text, &n, s->err);
     if (!st) st = pass_text(s, text, n, &stopped);
+    if (stopped) s->result->finish = HW_FINISH_STOP;
     if (st || stopped) return st;
     hw_stop_finish(s->stop, &text, &n);
     give(s, text, n);
@@ -141,6 +145,7 @@ hw_status hw_generate(hw_engine *e, const hw_tokenizer *tokenizer, const int32_t
     hw_status st = check(&info, tokenizer, n_prompt, options, err);
     int room = info.max_seq_len - n_prompt;
     int max_new = options->max_new_tokens && options->max_new_tokens < room ? options->max_new_tokens : room;
+    s.tokenizer = tokenizer;
     s.n_valid = tokenizer ? (int)hw_tokenizer_n_ids(tokenizer) : 0;
     if (!st) st = hw_stop_create(&s.stop, options->stops, options->n_stops, err);
     if (!st && tokenizer) st = hw_text_stream_create(&s.stream, tokenizer, true, err);

@@ -74,3 +74,26 @@ Test(meter, names_sites_and_phases)
     cr_expect_str_eq(hw_phase_name(HW_PREFILL), "prefill");
     cr_expect_str_eq(hw_phase_name(HW_DECODE), "decode");
 }
+
+/* Ranks that went different ways are lined up by it, so it must be in order and forget the oldest first. */
+Test(meter, the_ring_keeps_the_last_collectives_in_order)
+{
+    hw_meter *m = make(2);
+    hw_ring_entry e;
+    const uint64_t n = HW_METER_RING + 5;
+    cr_expect_not(hw_meter_last(m, 0, &e), "an empty ring had an entry");
+    for (uint64_t i = 0; i < n; i++)
+        record(m, (hw_tag){i % 2 ? HW_SITE_MLP : HW_SITE_ATTN, (int)(i % 2), 0, 1}, 10 * i, 0);
+    cr_expect_eq(hw_meter_n_calls(m), n);
+    for (uint64_t back = 0; back < HW_METER_RING; back++) {
+        uint64_t number = n - 1 - back;
+        cr_assert(hw_meter_last(m, back, &e));
+        cr_assert_eq(e.number, number);
+        cr_assert_eq(e.payload_bytes, 10 * number);
+        cr_assert_eq(e.site, number % 2 ? HW_SITE_MLP : HW_SITE_ATTN);
+        cr_assert_eq(e.layer, (int)(number % 2));
+        cr_assert_eq(e.phase, HW_DECODE);
+    }
+    cr_expect_not(hw_meter_last(m, HW_METER_RING, &e), "the oldest was not forgotten");
+    hw_meter_destroy(m);
+}
