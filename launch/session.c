@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "launch/agreement.h"
 #include "launch/output.h"
 #include "runtime/checkpoint.h"
 
@@ -209,7 +210,8 @@ hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
     hw_engine_options o = a->engine;
     o.progress = hw_load_progress_show;
     o.progress_user = &progress;
-    hw_status st = hw_engine_create(&s->engine, s->comm, a->model, &o, err);
+    hw_status st = hw_agreement_check(s->comm, a, err);
+    if (!st) st = hw_engine_create(&s->engine, s->comm, a->model, &o, err);
     hw_load_progress_end(&progress);
     if (st || s->rank || !a->verbose) return st;
     hw_engine_info i = hw_engine_info_get(s->engine);

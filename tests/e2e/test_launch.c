@@ -270,3 +270,25 @@ Test(launch, only_rank_0_opens_the_file)
     hw_run_free(&r);
     free(direct), free(config);
 }
+
+/* ---- ranks that were started with something else */
+
+/* Rank 1 gets these words behind those that both get. */
+static void rank_1_differs(const char *words, const char *message)
+{
+    char shell[2048];
+    snprintf(shell, sizeof shell,
+             "if [ $OMPI_COMM_WORLD_RANK = 0 ]; then exec %s generate --tokens 1 -n 2 -m %s; "
+             "else exec %s generate --tokens 1 -n 2 -m %s %s; fi",
+             HEADWAY, TALES, HEADWAY, TALES, words);
+    hw_run_result r = run_headway(2, NULL, (const char *const[]){"sh", "-c", shell, NULL});
+    assert_one_message(&r, 2, 2, WORDS("rank 1 on ", message, "rank 0 on "));
+    hw_run_free(&r);
+}
+
+Test(launch, ranks_with_other_options_are_told_so) { rank_1_differs("--seed 3", "other options"); }
+
+Test(launch, ranks_with_another_model_are_told_so)
+{
+    rank_1_differs("-m " VECTORS "/llama-gqa", "another config.json");
+}
