@@ -35,7 +35,7 @@ static const char *write_config(const char *text)
 
 static void tear_down(void)
 {
-    if (!strchr(file, 'X')) unlink(file);
+    if (!strstr(file, "XXXXXX")) unlink(file);
 }
 
 TestSuite(launch, .init = set_up, .fini = tear_down);
