@@ -4,6 +4,10 @@
 
 #include "kernels/kernels.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Every device's own struct begins with this. */
 typedef struct hw_device_base {
     hw_device device;
@@ -26,7 +30,7 @@ hw_status hw_weight_dims_check(const hw_weight_dims *dims, hw_error *err);
 hw_status hw_weight_piece_check(const hw_weight_dims *dims, const hw_weight_piece *piece, hw_error *err);
 
 /* Local query heads [*begin, *end) that read local KV head `kv`: a group at either end of a rank may be a part of one. */
-static inline void hw_heads_of_kv(hw_heads heads, int kv, int *begin, int *end)
+static inline HW_EVERYWHERE void hw_heads_of_kv(hw_heads heads, int kv, int *begin, int *end)
 {
     int first = (heads.first_kv_head + kv) * heads.n_rep - heads.first_head;
     *begin = first > 0 ? first : 0;
@@ -34,12 +38,15 @@ static inline void hw_heads_of_kv(hw_heads heads, int kv, int *begin, int *end)
 }
 
 /* Index of the first element of the key (or value) of token `pos` in one sequence's cache, see hw_kv_layer. */
-static inline size_t hw_kv_index(hw_heads heads, int block_tokens, const int32_t *block_table, int pos,
-                                 int is_value, int kv_head)
+static inline HW_EVERYWHERE size_t hw_kv_index(hw_heads heads, int block_tokens, const int32_t *block_table,
+                                               int pos, int is_value, int kv_head)
 {
     size_t block = (size_t)block_table[pos / block_tokens], slot = (size_t)(pos % block_tokens);
     size_t plane = (block * 2 + (size_t)is_value) * (size_t)heads.n_kv_heads + (size_t)kv_head;
     return (plane * (size_t)block_tokens + slot) * (size_t)heads.head_dim;
 }
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -25,6 +25,13 @@
 extern "C" {
 #endif
 
+/* Before small functions that devices compile for themselves as well. */
+#ifdef __CUDACC__
+#define HW_EVERYWHERE __host__ __device__
+#else
+#define HW_EVERYWHERE
+#endif
+
 typedef struct hw_stream
     hw_stream; /* work in order; NULL on the CPU, where every op is done when it returns */
 typedef struct hw_weight hw_weight; /* a matrix in the device's own layout */
@@ -86,9 +93,13 @@ typedef enum hw_activation { HW_ACT_SILU, HW_ACT_GELU, HW_ACT_GELU_TANH, HW_ACT_
 enum { HW_ATTN_BLOCK = 64 };
 
 typedef struct hw_kernels {
-    const char *name; /* "cpu", "reference" */
+    const char *name; /* "cpu", "reference", "cuda" */
 
-    /* ---- memory. `alloc` returns zeroed memory, 64-byte aligned; free(NULL) is fine. Copies are complete (CPU) or in stream order. */
+    /* Ops return as soon as their work is in the stream. What goes wrong is told by a status at once where it can be, and otherwise by the next
+     * `synchronize`, which has the message for both. */
+
+    /* ---- memory. `alloc` returns zeroed memory, 64-byte aligned; free(NULL) is fine. Copies are complete (CPU) or in stream order: `src` of
+     * copy_in can be reused at once unless it is from host_alloc; what copy_out writes is there after `synchronize`. */
     hw_status (*alloc)(hw_device *d, void **out, size_t n_bytes, hw_error *err);
     void (*free)(hw_device *d, void *p);
     hw_status (*copy_in)(hw_device *d, hw_stream *s, void *dst /* D */, const void *src, size_t n_bytes);
@@ -97,6 +108,13 @@ typedef struct hw_kernels {
                       size_t n_bytes); /* do not overlap */
     hw_status (*synchronize)(hw_device *d, hw_stream *s,
                              hw_error *err); /* waits; reports what went wrong since the last */
+
+    /* Host memory that copies to and from the device run fast with; zeroed, 64-byte aligned. free(NULL) is fine. */
+    hw_status (*host_alloc)(hw_device *d, void **out, size_t n_bytes, hw_error *err);
+    void (*host_free)(hw_device *d, void *p);
+
+    /* Bytes that `alloc` can still give this rank, where the device has memory of its own. NULL on devices in host memory. */
+    uint64_t (*available)(const hw_device *d);
 
     /* ---- weights. `create` makes a matrix of zeros; `put` fills a rectangle of it and may be called in any order, from one thread.
      * n_bytes: what the weight takes on the device, padding included. n_out or n_in may be 0. */
@@ -195,8 +213,9 @@ typedef struct hw_kernels {
 
 struct hw_device {
     const hw_kernels *k;
-    hw_dtype act;  /* type of activations, and of what crosses between ranks */
-    int n_threads; /* CPU: threads of this rank */
+    hw_dtype act;     /* type of activations, and of what crosses between ranks */
+    int n_threads;    /* CPU: threads of this rank */
+    bool host_memory; /* D is host memory: the communicator and callers can read it */
 };
 
 /* ---- keys */
@@ -205,7 +224,7 @@ struct hw_device {
 #define HW_MASS_ONE ((double)(UINT64_C(1) << 43)) /* up to 2^20 tokens of mass one fit in 64 bits */
 
 /* Larger float, larger key; ties go to the lower token id; 0 is "none" (no float maps to it with a valid id). */
-static inline uint64_t hw_key(float logit, int32_t token)
+static inline HW_EVERYWHERE uint64_t hw_key(float logit, int32_t token)
 {
     uint32_t u;
     if (logit != logit) return HW_KEY_NAN;
@@ -214,8 +233,8 @@ static inline uint64_t hw_key(float logit, int32_t token)
     u = u & 0x80000000u ? ~u : u | 0x80000000u;
     return (uint64_t)u << 32 | (uint32_t)~token;
 }
-static inline int32_t hw_key_token(uint64_t key) { return (int32_t) ~(uint32_t)key; }
-static inline float hw_key_logit(uint64_t key)
+static inline HW_EVERYWHERE int32_t hw_key_token(uint64_t key) { return (int32_t) ~(uint32_t)key; }
+static inline HW_EVERYWHERE float hw_key_logit(uint64_t key)
 {
     uint32_t u = (uint32_t)(key >> 32);
     float f;
@@ -225,7 +244,8 @@ static inline float hw_key_logit(uint64_t key)
 }
 
 /* Gumbel noise of one token: -log(-log(u)), u in (0, 1) from Philox4x32-10 (Salmon et al. 2011) with key `seed` and counter
- * (token, step). In double, then rounded: the same on every device that has IEEE double log. */
+ * (token, step). In double, then rounded: the same on every device, as long as its double log is good to an ulp or two and no rounding falls on
+ * the edge between two floats (one token in 10^8). */
 float hw_gumbel(uint64_t seed, uint64_t step, uint32_t token);
 void hw_philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 

@@ -239,7 +239,7 @@ static const struct argp_option engine_options[] = {
      "Longest sequence, prompt and output (what the model allows, at most 4096)", 0},
     {"max-num-batched-tokens", OPT_ROWS, "N", 0, "Rows of one step: longer prompts are run in chunks (512)",
      0},
-    {"device", OPT_DEVICE, "D", 0, "auto, cpu, or reference: plain loops to compare with (auto)", 0},
+    {"device", OPT_DEVICE, "D", 0, "auto, cpu, cuda, or reference: plain loops to compare with (auto, which is cpu)", 0},
     {"comm", OPT_COMM, "C", 0, "Collectives: auto, self (one rank) or mpi (auto)", 0},
     {"load-format", OPT_LOAD_FORMAT, "F", 0,
      "auto, safetensors, or dummy: random weights from config.json alone", 0},

@@ -304,6 +304,11 @@ static hw_status prepare(bench *b, hw_args *a)
         return hw_fail(b->err, HW_ERR_INVALID, "the longest test has %d positions, the context holds %d",
                        longest(b), hw_engine_info_get(b->s->engine).max_seq_len);
     if (!a->anchors) return HW_OK;
+    if (!strcmp(a->engine.device, "cuda") || strchr(a->engine.device, '/'))
+        return hw_fail(
+            b->err, HW_ERR_UNSUPPORTED,
+            "--anchors measures the host's memory, and the model runs on --device %s; leave it out",
+            a->engine.device);
     st = hw_cpu_device_create(&b->anchor_device, a->engine.n_threads, NULL, b->err);
     if (!st) st = hw_anchors_create(&b->anchors, b->anchor_device, ANCHOR_BYTES, b->err);
     return hw_comm_agree(b->s->comm, st, b->err);

@@ -97,6 +97,14 @@ void hw_comm_destroy(hw_comm *c)
 int hw_comm_rank(const hw_comm *c) { return c->rank; }
 int hw_comm_n_ranks(const hw_comm *c) { return c->n_ranks; }
 int hw_comm_n_local_ranks(const hw_comm *c) { return c->n_local_ranks; }
+
+int hw_comm_local_rank(const hw_comm *c)
+{
+    int n = 0;
+    for (int r = 0; r < c->rank; r++) n += hw_comm_host_of(c, r) == hw_comm_host_of(c, c->rank);
+    return n;
+}
+
 int hw_comm_host_of(const hw_comm *c, int rank) { return c->host_of[rank]; }
 const char *hw_comm_backend(const hw_comm *c) { return c->ops->name; }
 hw_meter *hw_comm_meter(hw_comm *c) { return c->meter; }

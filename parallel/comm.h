@@ -38,6 +38,7 @@ int hw_comm_launched_rank(void);
 int hw_comm_rank(const hw_comm *c);
 int hw_comm_n_ranks(const hw_comm *c);
 int hw_comm_n_local_ranks(const hw_comm *c);     /* ranks on this host, this one included */
+int hw_comm_local_rank(const hw_comm *c);        /* of them: how many are lower than this one */
 int hw_comm_host_of(const hw_comm *c, int rank); /* equal for ranks on one host: the lowest of them */
 const char *hw_comm_backend(const hw_comm *c);
 hw_meter *hw_comm_meter(hw_comm *c); /* borrowed */

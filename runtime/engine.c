@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/plugin.h"
 #include "runtime/base/clock.h"
 #include "runtime/engine_state.h"
 #include "runtime/kv_capacity.h"
@@ -52,11 +53,12 @@ static hw_status make_buffers(hw_engine *e, hw_error *err)
     size_t sizes[HW_N_BUFFERS];
     list_buffers(&e->buffers, list);
     e->buffers.n_bytes = hw_buffer_sizes(sizes, &e->options, &e->model, &e->part, e->device);
-    for (int i = 0; i < HW_N_BUFFERS; i++) {
-        hw_status st = e->device->k->alloc(e->device, list[i], sizes[i] ? sizes[i] : 1, err);
-        if (st) return hw_context(err, st, "buffers of a step");
-    }
-    return HW_OK;
+    hw_status st = HW_OK;
+    for (int i = 0; i < HW_N_BUFFERS && !st; i++)
+        st = e->device->k->alloc(e->device, list[i], sizes[i] ? sizes[i] : 1, err);
+    if (!st && !e->device->host_memory)
+        st = e->device->k->host_alloc(e->device, &e->buffers.stage, sizes[HW_BUFFER_Y], err);
+    return hw_context(err, st, "buffers of a step");
 }
 
 static void free_buffers(hw_engine *e)
@@ -64,6 +66,7 @@ static void free_buffers(hw_engine *e)
     void **list[HW_N_BUFFERS];
     list_buffers(&e->buffers, list);
     for (int i = 0; i < HW_N_BUFFERS; i++) e->device->k->free(e->device, *list[i]);
+    e->device->k->host_free(e->device, e->buffers.stage);
 }
 
 /* ---- creation, in stages; all ranks agree after each that can fail on one rank alone */
@@ -74,8 +77,11 @@ static hw_status make_device(hw_engine *e, hw_error *err)
     if (!strcmp(name, "reference")) return hw_reference_device_create(&e->device, err);
     if (!strcmp(name, "auto") || !strcmp(name, "cpu"))
         return hw_cpu_device_create(&e->device, e->options.n_threads, NULL, err);
+    const hw_device_place place = {hw_comm_local_rank(e->comm), hw_comm_n_local_ranks(e->comm)};
+    if (!strcmp(name, "cuda") || strchr(name, '/'))
+        return hw_plugin_device_create(&e->device, name, place, err);
     return hw_fail(err, HW_ERR_UNSUPPORTED,
-                   "device \"%s\" is not in this build; it has auto, cpu and reference", name);
+                   "device \"%s\" is not known; use auto, cpu, cuda, reference, or a plug-in's path", name);
 }
 
 static hw_status read_config(hw_engine *e, const char *folder, hw_error *err)
@@ -86,6 +92,14 @@ static hw_status read_config(hw_engine *e, const char *folder, hw_error *err)
     if (!st) st = hw_part_create(&e->part, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
     if (!st) st = make_device(e, err);
     return st;
+}
+
+/* What this rank may still take of the memory in which weights, cache and buffers live. */
+static uint64_t available_bytes(const hw_engine *e)
+{
+    const hw_device *d = e->device;
+    if (d && !d->host_memory) return d->k->available(d);
+    return hw_memory_available() / (uint64_t)hw_comm_n_local_ranks(e->comm);
 }
 
 /* Collective, whatever `st` is on this rank: how many blocks the cache gets. */
@@ -99,8 +113,8 @@ static hw_status settle_capacity(hw_engine *e, hw_status st, hw_error *err)
                              .kv_bytes = o->kv_bytes,
                              .weight_bytes = need.weights,
                              .buffer_bytes = need.buffers,
-                             .available_bytes =
-                                 hw_memory_available() / (uint64_t)hw_comm_n_local_ranks(e->comm)};
+                             .available_bytes = available_bytes(e),
+                             .on_device = e->device && !e->device->host_memory};
     return hw_kv_capacity(&e->shape.n_blocks, e->comm, st, &r, err);
 }
 
@@ -136,7 +150,8 @@ static hw_status make_rope(hw_engine *e, hw_error *err)
     if (!st) {
         e->inv_freq = device;
         hw_rope_inv_freq(host, &e->model.rope);
-        st = e->device->k->copy_in(e->device, NULL, device, host, half * sizeof(float));
+        st = hw_engine_wait(e, e->device->k->copy_in(e->device, NULL, device, host, half * sizeof(float)),
+                            err);
     }
     free(host);
     return st;
@@ -262,6 +277,19 @@ hw_status hw_engine_step(hw_engine *e, const hw_batch *b, hw_error *err)
     return st;
 }
 
+hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_bytes, hw_error *err)
+{
+    return hw_engine_wait(e, e->device->k->copy_out(e->device, NULL, dst, src, n_bytes), err);
+}
+
+/* The device tells once what went wrong, whichever call it came from. */
+hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
+{
+    hw_status told = e->device->k->synchronize(e->device, NULL, err);
+    if (told) return hw_context(err, told, "rank %d", hw_comm_rank(e->comm));
+    return st;
+}
+
 /* Every rank's slice of a row is sent padded to the widest, so that one all-gather takes them all. */
 hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err)
 {
@@ -273,8 +301,7 @@ hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err)
     hw_status st = mine && all ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "logits: no memory for a row");
     hw_tag tag = {.site = HW_SITE_CONTROL};
     for (int i = 0; i < e->last->n_logits && !st; i++) {
-        st = e->device->k->copy_out(e->device, NULL, mine, e->buffers.logits + (size_t)i * n_local,
-                                    n_local * sizeof(float));
+        st = hw_engine_read(e, mine, e->buffers.logits + (size_t)i * n_local, n_local * sizeof(float), err);
         if (!st) st = hw_comm_all_gather(e->comm, tag, mine, width * sizeof(float), all, err);
         for (int r = 0; r < p->n_ranks && !st; r++) {
             hw_range v = hw_shard_granules(vocab, r, p->n_ranks);

@@ -22,7 +22,9 @@ typedef struct hw_buffers {
     int32_t *tokens, *positions, *seqs; /* [R] */
     int32_t *logit_rows;                /* [L] */
     int32_t *block_tables;              /* [max_seqs, shape.seq_blocks] */
-    size_t n_bytes;
+    void *
+        stage; /* [R, dim] host memory through which all-reduces go; NULL where the device's own is host memory */
+    size_t n_bytes; /* on the device */
 } hw_buffers;
 
 struct hw_engine {
@@ -68,6 +70,13 @@ struct hw_batch {
 
 /* Collective. The forward pass, see forward.c. */
 hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err);
+
+/* Local. Waits for the device. An op can return a status but no message: `st` is the first that an op of this rank gave, or HW_OK, and where the device
+ * knows of something that went wrong, its message and status come back, with the rank in front. Otherwise `st` does. */
+hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err);
+
+/* Local. Copies from the device, and waits.   dst [n_bytes]   src [n_bytes] D */
+hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_bytes, hw_error *err);
 
 /* Best candidates of each rank that top-p gathers at first; four times as many when they do not hold enough mass. */
 enum { HW_FIRST_CANDIDATES = 64 };

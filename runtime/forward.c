@@ -32,20 +32,13 @@ static hw_status upload(hw_step *s)
     return HW_OK;
 }
 
-static hw_status all_reduce(hw_step *s, hw_site site, int layer, void *partial)
-{
-    size_t count = (size_t)s->b->n_rows * (size_t)s->m->dim;
-    return hw_comm_all_reduce(s->e->comm, hw_batch_tag(s->b, site, layer), partial, count, s->d->act, HW_SUM,
-                              s->err);
-}
-
 static hw_status embed(hw_step *s)
 {
     const hw_weights *w = s->e->weights;
     hw_buffers *buf = s->buf;
     int n = s->rows.n_rows, first_id = (int)s->e->part.vocab.begin;
     TRY(hw_op_gather(s, w->embed, s->b->tokens, buf->tokens, first_id, false)); /* x: partial */
-    TRY(all_reduce(s, HW_SITE_EMBED, 0, buf->x));                               /* x: replicated */
+    TRY(hw_op_all_reduce(s, HW_SITE_EMBED, 0, buf->x));                         /* x: replicated */
     if (s->m->learned_positions) TRY(hw_op_gather(s, w->positions, s->b->positions, buf->positions, 0, true));
     if (s->e->inv_freq)
         TRY(s->k->rope_angles(s->d, NULL, buf->angles, buf->positions, n, s->e->inv_freq,
@@ -65,7 +58,7 @@ static hw_status attention_block(hw_step *s, int layer)
     TRY(hw_op_rope_append(s, half ? buf->angles : NULL, half, kv));
     TRY(hw_op_attention(s, kv));                                         /* attn: split by heads */
     TRY(hw_op_matmul(s, HW_WORK_WO, buf->y, buf->attn, w->wo, NULL, n)); /* y: partial */
-    TRY(all_reduce(s, HW_SITE_ATTN, layer, buf->y));                     /* y: replicated */
+    TRY(hw_op_all_reduce(s, HW_SITE_ATTN, layer, buf->y));               /* y: replicated */
     return hw_op_add_bias_residual(s, w->bo, n);
 }
 
@@ -79,7 +72,7 @@ static hw_status mlp_block(hw_step *s, int layer)
     TRY(hw_op_matmul(s, HW_WORK_MLP, buf->up, buf->normed, w->w_up, w->b_up, n)); /* split by columns */
     TRY(hw_op_activate(s, n, ffn));
     TRY(hw_op_matmul(s, HW_WORK_MLP, buf->y, buf->act, w->w_down, NULL, n)); /* y: partial */
-    TRY(all_reduce(s, HW_SITE_MLP, layer, buf->y));                          /* y: replicated */
+    TRY(hw_op_all_reduce(s, HW_SITE_MLP, layer, buf->y));                    /* y: replicated */
     return hw_op_add_bias_residual(s, w->b_down, n);
 }
 
@@ -96,17 +89,21 @@ static hw_status head(hw_step *s)
                         n); /* split by vocabulary */
 }
 
+static hw_status run(hw_step *s)
+{
+    hw_step_count_keys(s);
+    TRY(upload(s));
+    TRY(embed(s));
+    for (int layer = 0; layer < s->m->n_layers; layer++) {
+        TRY(attention_block(s, layer));
+        TRY(mlp_block(s, layer));
+    }
+    return head(s);
+}
+
 hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err)
 {
     hw_step s = {
         .e = e, .b = b, .d = e->device, .k = e->device->k, .m = &e->model, .buf = &e->buffers, .err = err};
-    hw_step_count_keys(&s);
-    TRY(upload(&s));
-    TRY(embed(&s));
-    for (int layer = 0; layer < s.m->n_layers; layer++) {
-        TRY(attention_block(&s, layer));
-        TRY(mlp_block(&s, layer));
-    }
-    TRY(head(&s));
-    return e->device->k->synchronize(e->device, NULL, err);
+    return hw_engine_wait(e, run(&s), err);
 }

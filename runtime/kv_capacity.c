@@ -26,6 +26,7 @@ static hw_status refuse(const hw_kv_request *r, int rank, hw_error *err)
     const double mib = 1.0 / (1 << 20);
     const double weights = (double)r->weight_bytes, buffers = (double)r->buffer_bytes;
     const double kv = (double)bytes_of(r, r->min_blocks);
+    const char *where = r->on_device ? "device" : "host";
     if (!r->dims.n_blocks)
         return hw_fail(err, HW_ERR_INVALID,
                        "the KV cache was given %" PRIu64 " bytes, but on rank %d one block of %d tokens "
@@ -33,9 +34,10 @@ static hw_status refuse(const hw_kv_request *r, int rank, hw_error *err)
                        r->kv_bytes, rank, r->dims.block_tokens, bytes_of(r, 1));
     return hw_fail(err, HW_ERR_NO_MEMORY,
                    "not enough memory: rank %d needs %.0f MiB (weights %.0f, KV cache %.0f, buffers %.0f), "
-                   "its share of what this host has free is %.0f MiB; use more hosts, or lower %s",
-                   rank, (weights + kv + buffers) * mib, weights * mib, kv * mib, buffers * mib,
-                   (double)r->available_bytes * mib, r->kv_bytes ? "--kv-cache-memory" : "--max-model-len");
+                   "its share of what this %s has free is %.0f MiB; use more %ss, or lower %s",
+                   rank, (weights + kv + buffers) * mib, weights * mib, kv * mib, buffers * mib, where,
+                   (double)r->available_bytes * mib, where,
+                   r->kv_bytes ? "--kv-cache-memory" : "--max-model-len");
 }
 
 /* The largest of the complements is the complement of the smallest: the door has no minimum. */

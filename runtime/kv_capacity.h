@@ -11,6 +11,7 @@ typedef struct hw_kv_request {
     int min_blocks;    /* with fewer it is not worth starting */
     uint64_t kv_bytes; /* what the user gave, for messages; 0: nothing */
     uint64_t weight_bytes, buffer_bytes, available_bytes;
+    bool on_device; /* the memory is the device's own, not the host's; for messages */
 } hw_kv_request;
 
 /* Local. Blocks that this rank has room for beside weights and buffers, at most those that are wanted; 0 when they are too few. */

@@ -341,5 +341,5 @@ hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_vali
         }
         tokens[i] = st ? -1 : hw_key_token(keys[i]);
     }
-    return st;
+    return st ? hw_engine_wait(e, st, err) : HW_OK;
 }

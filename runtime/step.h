@@ -1,5 +1,5 @@
 /* One step of the forward pass: what every op call needs, and the ops with their work counted (runtime/work.h) from the shapes they are
- * called with. They do what the ops of the same name in kernels.h do, on this step's rows. All functions are Local. */
+ * called with. They do what the ops of the same name in kernels.h do, on this step's rows. All functions are Local but hw_op_all_reduce. */
 #ifndef HW_RUNTIME_STEP_H
 #define HW_RUNTIME_STEP_H
 
@@ -43,6 +43,9 @@ hw_status hw_op_select_rows(hw_step *s, int n);
 
 /* From up [n, 2 ffn] or [n, ffn] to act [n, ffn]. */
 hw_status hw_op_activate(hw_step *s, int n, int ffn);
+
+/* Collective. Sums over ranks, in place.   partial [n_rows, dim] D */
+hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial);
 
 /* x += y + bias */
 hw_status hw_op_add_bias_residual(hw_step *s, const float *bias, int n);

@@ -355,7 +355,8 @@ hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m
     hw_status st = w->layers && l.staging ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "weights: no memory");
     uint64_t before = c ? hw_checkpoint_bytes_read(c) : 0;
     if (!st && !(st = make_room(&k, part))) st = fill(&l);
-    if (!st) st = device->k->synchronize(device, NULL, err);
+    hw_status told = device->k->synchronize(device, NULL, err); /* what a copy could not say */
+    if (told) st = told;
     free(l.staging);
     if (st) {
         hw_weights_destroy(w);

@@ -71,7 +71,8 @@ hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, 
     if (n_threads == 0) n_threads = 1;
     hw_cpu_device *cpu = calloc(1, sizeof *cpu);
     if (!cpu) return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes", sizeof *cpu);
-    cpu->base.device = (hw_device){.k = chosen->table, .act = HW_F32, .n_threads = n_threads};
+    cpu->base.device =
+        (hw_device){.k = chosen->table, .act = HW_F32, .n_threads = n_threads, .host_memory = true};
     cpu->base.destroy = destroy;
     snprintf(cpu->base.description, sizeof cpu->base.description, "cpu %s, %d thread%s", chosen->name,
              n_threads, n_threads == 1 ? "" : "s");

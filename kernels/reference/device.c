@@ -11,6 +11,8 @@ static const hw_kernels table = {
     .copy_out = hw_host_op_copy,
     .copy = hw_host_op_copy,
     .synchronize = hw_host_op_synchronize,
+    .host_alloc = hw_host_op_alloc,
+    .host_free = hw_host_op_free,
     .weight_create = hw_ref_weight_create,
     .weight_put = hw_ref_weight_put,
     .weight_destroy = hw_ref_weight_destroy,
@@ -40,7 +42,7 @@ hw_status hw_reference_device_create(hw_device **out, hw_error *err)
     *out = NULL;
     hw_device_base *base = calloc(1, sizeof *base);
     if (!base) return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes", sizeof *base);
-    base->device = (hw_device){.k = &table, .act = HW_F32, .n_threads = 1};
+    base->device = (hw_device){.k = &table, .act = HW_F32, .n_threads = 1, .host_memory = true};
     base->destroy = destroy;
     snprintf(base->description, sizeof base->description, "reference (plain loops), 1 thread");
     *out = &base->device;

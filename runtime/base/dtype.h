@@ -6,6 +6,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef enum hw_dtype {
     HW_DTYPE_NONE = 0, /* "auto" in options: take what the model was stored in */
     HW_F32,
@@ -59,4 +63,7 @@ uint16_t hw_f32_to_f16(float f); /* round to nearest, ties to even */
 /* Local. Converts `n` numbers between floating formats. `dst` and `src` need no alignment and do not overlap. */
 void hw_convert(void *dst, hw_dtype dst_type, const void *src, hw_dtype src_type, size_t n);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
