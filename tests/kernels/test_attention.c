@@ -104,8 +104,7 @@ static size_t out_floats(const stage *g)
  * changes one value by a half-ulp: 2^-9 of it in bfloat16, 2^-12 in float16. */
 Test(attention, agrees_with_the_reference)
 {
-    hw_device *reference = open_reference(), *d;
-    cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, NULL), HW_OK);
+    hw_device *reference = open_reference(), *d = open_device();
     for (int i = 0; i < N_SCENES - 1; i++) { /* the longest one is quadratic in plain loops */
         stage a = set_stage(&scenes[i]), b = set_stage(&scenes[i]);
         float *want = malloc(out_floats(&a) * 4), *got = malloc(out_floats(&a) * 4);
@@ -169,8 +168,7 @@ Test(attention, of_a_row_alone_has_the_bits_of_the_row_in_a_batch)
 Test(attention, does_not_depend_on_the_block_size)
 {
     static const int sizes[] = {1, 5, 16, 128};
-    hw_device *d;
-    cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, NULL), HW_OK);
+    hw_device *d = open_device();
     float *want = NULL;
     for (int i = 0; i < 4; i++) {
         scene s = {{4, 2, 0, 0, 2, 24}, HW_BF16, sizes[i], 12, 2, {305, 40}};

@@ -84,6 +84,16 @@ static void naive(float *out, float *size, const matrix *m, const float *x, cons
         }
 }
 
+/* The promised bits; on devices that promise none, what the order of additions can change: see `agrees_with_a_naive_loop_in_double`. */
+static void assert_promised(const float *got, const float *want, const float *size, size_t n,
+                            const char *what)
+{
+    if (EXACT) assert_same_bits(got, want, n * sizeof *got, what);
+    for (size_t i = 0; i < n; i++)
+        cr_assert(fabsf(got[i] - want[i]) <= 2e-6f * size[i], "%s: [%zu] is %.9g, want %.9g", what, i,
+                  (double)got[i], (double)want[i]);
+}
+
 /* Uneven cuts, empty ones at either end and inside, tails of 1 and 31. */
 static const size_t cut_cases[][HW_N_CUTS] = {
     {77},
@@ -132,7 +142,9 @@ Test(matmul, has_the_promised_bits_on_every_instruction_set_and_number_of_thread
             matrix m = make_matrix(n_out, cut_cases[c], dtypes[t]);
             float *x = noise_array(most_rows * m.dims.n_in, 7), *bias = noise_array(n_out, 8);
             float *want = malloc(most_rows * n_out * sizeof *want),
+                  *size = malloc(most_rows * n_out * sizeof *size),
                   *got = malloc(most_rows * n_out * sizeof *got);
+            naive(want, size, &m, x, bias, most_rows);
             hw_weight *w = create(reference, &m);
             put_whole(reference, w, &m, dtypes[t], false);
             reference->k->matmul(reference, NULL, want, x, w, bias, (int)most_rows);
@@ -144,12 +156,11 @@ Test(matmul, has_the_promised_bits_on_every_instruction_set_and_number_of_thread
                 for (size_t n = 0; n < sizeof row_counts / sizeof *row_counts; n++) {
                     memset(got, 0xff, most_rows * n_out * sizeof *got);
                     d->k->matmul(d, NULL, got, x, w, bias, row_counts[n]);
-                    assert_same_bits(got, want, (size_t)row_counts[n] * n_out * sizeof *got,
-                                     hw_device_description(d));
+                    assert_promised(got, want, size, (size_t)row_counts[n] * n_out, hw_device_description(d));
                 }
                 d->k->weight_destroy(d, w);
             }
-            free(want), free(got), free(x), free(bias), free(m.values);
+            free(want), free(size), free(got), free(x), free(bias), free(m.values);
         }
     close_devices(&all);
     hw_device_destroy(reference);
@@ -163,10 +174,11 @@ Test(weight_put, does_not_care_how_the_numbers_arrive)
         for (int t = 0; t < N_DTYPES; t++) {
             const size_t n_out = 53;
             matrix m = make_matrix(n_out, cut_cases[c], dtypes[t]);
-            float *x = noise_array(m.dims.n_in, 9), want[53], got[53];
+            float *x = noise_array(m.dims.n_in, 9), want[53], size[53], got[53];
             hw_device *reference = open_reference(), *d = all.at[all.n - 1];
             hw_weight *w = create(reference, &m);
             put_whole(reference, w, &m, HW_F32, false);
+            naive(want, size, &m, x, NULL, 1);
             reference->k->matmul(reference, NULL, want, x, w, NULL, 1);
             reference->k->weight_destroy(reference, w);
             for (int way = 0; way < 5; way++) {
@@ -175,7 +187,7 @@ Test(weight_put, does_not_care_how_the_numbers_arrive)
                 else if (way < 4) put_whole(d, w, &m, HW_F32, way == 3);
                 else put_in_pieces(d, w, &m);
                 d->k->matmul(d, NULL, got, x, w, NULL, 1);
-                assert_same_bits(got, want, sizeof got, way < 4 ? "whole" : "pieces");
+                assert_promised(got, want, size, n_out, way < 4 ? "whole" : "pieces");
                 d->k->weight_destroy(d, w);
             }
             hw_device_destroy(reference);
@@ -188,8 +200,7 @@ Test(weight_put, does_not_care_how_the_numbers_arrive)
 Test(weight_put, rounds_to_the_nearest)
 {
     const size_t cuts[HW_N_CUTS] = {35};
-    hw_device *d;
-    cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, NULL), HW_OK);
+    hw_device *d = open_device();
     for (int from = 0; from < N_DTYPES; from++)
         for (int to = 0; to < N_DTYPES; to++) {
             matrix m = make_matrix(17, cuts, dtypes[from]); /* values of the source type */

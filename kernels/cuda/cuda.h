@@ -1,0 +1,141 @@
+/* A device on one NVIDIA GPU: its state, its ops, and how they start kernels and tell what went wrong. See
+ * kernels.h for what the ops do.
+ *
+ * One process uses one GPU: a device makes its GPU the current one of the thread that creates it.
+ * Activations are float32. All work goes into one stream, so that ops see what the ops before them wrote;
+ * results that the host reads are waited for where they are handed over. */
+#ifndef HW_KERNELS_CUDA_CUDA_H
+#define HW_KERNELS_CUDA_CUDA_H
+
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/cuda_check.h"
+#include "kernels/device.h"
+
+/* Candidates that row_best finds in one pass, and host-given token ids that one launch takes. */
+enum { HW_CUDA_MAX_KEYS = 1 << 16 };
+
+/* Pinned memory through which weights go to the device, in two halves: one is filled while the other is
+ * copied. */
+enum { HW_CUDA_PUT_BYTES = 8 << 20, HW_CUDA_PUT_HALVES = 2 };
+
+/* Memory of cuBLASLt, and of the part of a 16-bit matrix that is turned into float32 at a time. */
+enum { HW_CUDA_BLAS_BYTES = 32 << 20, HW_CUDA_WIDE_BYTES = 64 << 20 };
+
+/* An algorithm that cuBLASLt chose for one shape. */
+typedef struct hw_cuda_plan {
+    uint64_t n_out, n_rows, n_in, stride;
+    bool has_bias;
+    uint32_t alignment;
+    cublasLtMatmulAlgo_t algo;
+} hw_cuda_plan;
+
+enum { HW_CUDA_MAX_PLANS = 64 };
+
+typedef struct hw_cuda_device {
+    hw_device_base base;
+    int n_multiprocessors;
+    int n_sharing; /* ranks on this GPU, this one included */
+    cudaStream_t stream;
+    cublasLtHandle_t blas;
+    void *blas_workspace;
+    float *wide;
+    hw_cuda_plan plans[HW_CUDA_MAX_PLANS];
+    int n_plans, next_plan;
+    char *put[HW_CUDA_PUT_HALVES];            /* pinned */
+    cudaEvent_t put_done[HW_CUDA_PUT_HALVES]; /* that half may be filled again */
+    int next_put;
+    uint64_t *keys;      /* [HW_CUDA_MAX_KEYS + 1] D: keys, and how many there are */
+    uint64_t *host_keys; /* the same, pinned */
+    int32_t *ids;        /* [HW_CUDA_MAX_KEYS] D */
+    hw_cuda_failure failure;
+    const char *last; /* kernel that was started */
+} hw_cuda_device;
+
+/* Row-major as stored, rows padded with zeros to whole 32 bytes, so that every row begins where 16-byte
+ * loads can. */
+struct hw_weight {
+    hw_weight_dims dims;
+    size_t stride; /* elements from row to row */
+    char *data;    /* [n_out, stride] of dims.dtype D */
+};
+
+static inline hw_cuda_device *hw_cuda_of(hw_device *d) { return (hw_cuda_device *)(void *)d; }
+
+/* Starts a kernel in the device's stream, and notes a failure under the kernel's name. `kernel<<<...>>>` is
+ * never written: host compilers, which build these files for the tests, cannot read it. */
+template <typename... Parameters, typename... Arguments>
+hw_status hw_cuda_launch(hw_cuda_device *c, const char *name, void (*kernel)(Parameters...), dim3 grid,
+                         unsigned block, size_t shared_bytes, Arguments... arguments)
+{
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(block);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = c->stream;
+    c->last = name;
+    return hw_cuda_note(&c->failure,
+                        cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name);
+}
+
+/* n / d, rounded up, as an extent of a grid. */
+static inline unsigned hw_cuda_blocks(size_t n, size_t d) { return (unsigned)((n + d - 1) / d); }
+
+/* Memory that is not cleared. */
+hw_status hw_cuda_take(void **out, size_t n_bytes, hw_error *err);
+
+hw_status hw_cuda_alloc(hw_device *d, void **out, size_t n_bytes, hw_error *err);
+void hw_cuda_free(hw_device *d, void *p);
+hw_status hw_cuda_host_alloc(hw_device *d, void **out, size_t n_bytes, hw_error *err);
+void hw_cuda_host_free(hw_device *d, void *p);
+uint64_t hw_cuda_available(const hw_device *d);
+hw_status hw_cuda_copy_in(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
+hw_status hw_cuda_copy_out(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
+hw_status hw_cuda_copy(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
+hw_status hw_cuda_synchronize(hw_device *d, hw_stream *s, hw_error *err);
+
+hw_status hw_cuda_weight_create(hw_device *d, hw_weight **out, const hw_weight_dims *dims, hw_error *err);
+hw_status hw_cuda_weight_put(hw_device *d, hw_weight *w, const hw_weight_piece *piece, hw_error *err);
+void hw_cuda_weight_destroy(hw_device *d, hw_weight *w);
+size_t hw_cuda_weight_bytes(const hw_weight *w);
+const hw_weight_dims *hw_cuda_weight_dims(const hw_weight *w);
+
+hw_status hw_cuda_gather(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
+                         int n, int first_id, bool accumulate);
+hw_status hw_cuda_select_rows(hw_device *d, hw_stream *s, void *out, const void *x, const int32_t *rows,
+                              int n, int dim);
+hw_status hw_cuda_activate(hw_device *d, hw_stream *s, void *out, const void *x, int n_rows, int n,
+                           hw_activation act, bool gated);
+hw_status hw_cuda_add_bias_residual(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
+                                    int n, int dim);
+hw_status hw_cuda_rmsnorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w, int n,
+                          int dim, float eps);
+hw_status hw_cuda_layernorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w,
+                            const float *b, int n, int dim, float eps);
+hw_status hw_cuda_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
+                         const float *bias, int n);
+hw_status hw_cuda_rope_angles(hw_device *d, hw_stream *s, float *out, const int32_t *positions, int n,
+                              const float *inv_freq, int half, float scale);
+hw_status hw_cuda_rope_append(hw_device *d, hw_stream *s, void *qkv, const float *angles, int half,
+                              hw_heads heads, const hw_rows *rows, hw_kv_layer kv);
+hw_status hw_cuda_attention(hw_device *d, hw_stream *s, void *out, const void *qkv, hw_heads heads,
+                            float scale, const hw_rows *rows, hw_kv_layer kv, void *scratch);
+size_t hw_cuda_attention_scratch(const hw_device *d, hw_heads heads, int max_rows, int max_positions);
+hw_status hw_cuda_penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
+                           const int32_t *tokens, int n_tokens, float penalty);
+hw_status hw_cuda_row_best(hw_device *d, hw_stream *s, uint64_t *keys, const float *row, int n_vocab,
+                           int first_id, int n_valid, int k);
+hw_status hw_cuda_row_mass(hw_device *d, hw_stream *s, uint64_t *mass, const float *row, int n_vocab,
+                           int first_id, int n_valid, float max, float temperature);
+hw_status hw_cuda_row_draw(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
+                           int first_id, int n_valid, float floor, float temperature, uint64_t seed,
+                           uint64_t step);
+
+/* Products of many rows, in float32: y = W x (+ bias) for rows first_out .. of W.   wide [n_out, stride] D
+ * out [n_rows, *] with `out_stride` */
+hw_status hw_cuda_blas_product(hw_cuda_device *c, float *out, size_t out_stride, const float *x,
+                               const float *wide, size_t stride, const float *bias, size_t n_rows,
+                               size_t n_out, size_t n_in);
+
+#endif

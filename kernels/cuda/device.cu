@@ -1,0 +1,163 @@
+/* Creating a device, its op table, and what the plug-in exports. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/plugin.h"
+
+namespace
+{
+
+hw_kernels make_table()
+{
+    hw_kernels t = {};
+    t.name = "cuda";
+    t.alloc = hw_cuda_alloc;
+    t.free = hw_cuda_free;
+    t.copy_in = hw_cuda_copy_in;
+    t.copy_out = hw_cuda_copy_out;
+    t.copy = hw_cuda_copy;
+    t.synchronize = hw_cuda_synchronize;
+    t.host_alloc = hw_cuda_host_alloc;
+    t.host_free = hw_cuda_host_free;
+    t.available = hw_cuda_available;
+    t.weight_create = hw_cuda_weight_create;
+    t.weight_put = hw_cuda_weight_put;
+    t.weight_destroy = hw_cuda_weight_destroy;
+    t.weight_bytes = hw_cuda_weight_bytes;
+    t.weight_dims = hw_cuda_weight_dims;
+    t.gather = hw_cuda_gather;
+    t.select_rows = hw_cuda_select_rows;
+    t.rmsnorm = hw_cuda_rmsnorm;
+    t.layernorm = hw_cuda_layernorm;
+    t.matmul = hw_cuda_matmul;
+    t.rope_angles = hw_cuda_rope_angles;
+    t.rope_append = hw_cuda_rope_append;
+    t.attention = hw_cuda_attention;
+    t.attention_scratch = hw_cuda_attention_scratch;
+    t.activate = hw_cuda_activate;
+    t.add_bias_residual = hw_cuda_add_bias_residual;
+    t.penalize = hw_cuda_penalize;
+    t.row_best = hw_cuda_row_best;
+    t.row_mass = hw_cuda_row_mass;
+    t.row_draw = hw_cuda_row_draw;
+    return t;
+}
+
+const hw_kernels table = make_table();
+
+void destroy(hw_device_base *base)
+{
+    hw_cuda_device *c = (hw_cuda_device *)(void *)base;
+    hw_device *d = &base->device;
+    if (c->stream) (void)cudaStreamSynchronize(c->stream);
+    hw_cuda_free(d, c->keys);
+    hw_cuda_free(d, c->ids);
+    hw_cuda_free(d, c->wide);
+    hw_cuda_free(d, c->blas_workspace);
+    hw_cuda_host_free(d, c->host_keys);
+    for (int i = 0; i < HW_CUDA_PUT_HALVES; i++) {
+        hw_cuda_host_free(d, c->put[i]);
+        if (c->put_done[i]) (void)cudaEventDestroy(c->put_done[i]);
+    }
+    if (c->blas) (void)cublasLtDestroy(c->blas);
+    if (c->stream) (void)cudaStreamDestroy(c->stream);
+    (void)cudaGetLastError();
+    free(c);
+}
+
+/* Why there is no GPU to use, in the order in which somebody would look for the reason. */
+hw_status count_devices(int *n, hw_error *err)
+{
+    int driver = 0, runtime = 0;
+    *n = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
+    (void)cudaRuntimeGetVersion(&runtime);
+    if (!driver)
+        return hw_fail(
+            err, HW_ERR_DEVICE,
+            "device cuda: this host has no NVIDIA driver (libcuda.so.1); install one, or use --device cpu");
+    const cudaError_t code = cudaGetDeviceCount(n);
+    if (code == cudaErrorInsufficientDriver)
+        return hw_fail(
+            err, HW_ERR_DEVICE,
+            "device cuda: the NVIDIA driver is for CUDA %d.%d, this build wants %d.%d or later; update the "
+            "driver, or use --device cpu",
+            driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+    if (code == cudaErrorNoDevice || (!code && !*n)) {
+        const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+        return hw_fail(err, HW_ERR_DEVICE, "device cuda: no GPU is visible here%s%s%s; use --device cpu",
+                       visible ? " (CUDA_VISIBLE_DEVICES is '" : "", visible ? visible : "",
+                       visible ? "')" : "");
+    }
+    return hw_cuda_check(err, code, "looking for GPUs");
+}
+
+hw_status choose_gpu(hw_cuda_device *c, hw_device_place place, hw_error *err)
+{
+    int n = 0;
+    hw_status st = count_devices(&n, err);
+    if (st) return st;
+    const int index = place.local_rank % n;
+    c->n_sharing = (place.n_local_ranks - index + n - 1) / n;
+    cudaDeviceProp properties;
+    st = hw_cuda_check(err, cudaSetDevice(index), "choosing a GPU");
+    if (!st) st = hw_cuda_check(err, cudaGetDeviceProperties(&properties, index), "asking about a GPU");
+    if (st) return hw_context(err, st, "GPU %d of %d", index, n);
+    c->n_multiprocessors = properties.multiProcessorCount;
+    snprintf(c->base.description, sizeof c->base.description, "cuda %d, %.40s", index, properties.name);
+    return HW_OK;
+}
+
+hw_status make_memory(hw_cuda_device *c, hw_error *err)
+{
+    hw_device *d = &c->base.device;
+    const size_t keys = (HW_CUDA_MAX_KEYS + 1) * sizeof *c->keys;
+    hw_status st = hw_cuda_take((void **)&c->keys, keys, err);
+    if (!st) st = hw_cuda_take((void **)&c->ids, HW_CUDA_MAX_KEYS * sizeof *c->ids, err);
+    if (!st) st = hw_cuda_take((void **)&c->wide, HW_CUDA_WIDE_BYTES, err);
+    if (!st) st = hw_cuda_take(&c->blas_workspace, HW_CUDA_BLAS_BYTES, err);
+    if (!st) st = hw_cuda_host_alloc(d, (void **)&c->host_keys, keys, err);
+    for (int i = 0; i < HW_CUDA_PUT_HALVES && !st; i++) {
+        st = hw_cuda_host_alloc(d, (void **)&c->put[i], HW_CUDA_PUT_BYTES, err);
+        if (!st)
+            st = hw_cuda_check(err, cudaEventCreateWithFlags(&c->put_done[i], cudaEventDisableTiming),
+                               "making an event");
+    }
+    return st;
+}
+
+hw_status create(hw_device **out, hw_device_place place, hw_error *err)
+{
+    hw_cuda_device *c = (hw_cuda_device *)calloc(1, sizeof *c);
+    *out = nullptr;
+    if (!c) return hw_fail(err, HW_ERR_NO_MEMORY, "device cuda: no memory for %zu bytes", sizeof *c);
+    c->base.device.k = &table;
+    c->base.device.act = HW_F32;
+    c->base.device.n_threads = 1;
+    c->base.destroy = destroy;
+    hw_status st = choose_gpu(c, place, err);
+    if (!st)
+        st = hw_cuda_check(err, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking),
+                           "making a stream");
+    if (!st) st = hw_cuda_blas_check(err, cublasLtCreate(&c->blas), "starting");
+    if (!st) st = make_memory(c, err);
+    if (st) destroy(&c->base);
+    else *out = &c->base.device;
+    return st;
+}
+
+} // namespace
+
+extern "C" __attribute__((visibility("default"))) hw_status
+hw_plugin_create(hw_device **out, const hw_plugin_request *request, hw_error *err)
+{
+    *out = nullptr;
+    if (request->version != HW_PLUGIN_VERSION || request->table_bytes != sizeof(hw_kernels))
+        return hw_fail(
+            err, HW_ERR_UNSUPPORTED,
+            "device cuda: the plug-in and the program are from different versions of Headway (%d and %d); "
+            "install both from one build",
+            (int)HW_PLUGIN_VERSION, (int)request->version);
+    return create(out, request->place, err);
+}

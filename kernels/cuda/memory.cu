@@ -1,0 +1,111 @@
+/* Memory of the device and copies, in the order of its stream. */
+#include <stdio.h>
+
+#include "kernels/cuda/cuda.h"
+
+namespace
+{
+
+/* What the message of an allocation that failed needs to be of use. */
+hw_status refuse(hw_error *err, cudaError_t code, size_t n_bytes)
+{
+    size_t n_free = 0, n_total = 0;
+    (void)cudaGetLastError();
+    if (code != cudaErrorMemoryAllocation) return hw_cuda_check(err, code, "allocating memory");
+    if (cudaMemGetInfo(&n_free, &n_total) != cudaSuccess) (void)cudaGetLastError();
+    return hw_fail(err, HW_ERR_NO_MEMORY, "device cuda: no memory for %zu bytes; %zu of %zu MiB are free",
+                   n_bytes, n_free >> 20, n_total >> 20);
+}
+
+hw_status copy(hw_device *d, void *dst, const void *src, size_t n_bytes, cudaMemcpyKind kind,
+               const char *what)
+{
+    hw_cuda_device *c = hw_cuda_of(d);
+    if (!n_bytes) return HW_OK;
+    return hw_cuda_note(&c->failure, cudaMemcpyAsync(dst, src, n_bytes, kind, c->stream), what);
+}
+
+} // namespace
+
+hw_status hw_cuda_take(void **out, size_t n_bytes, hw_error *err)
+{
+    *out = nullptr;
+    const cudaError_t code = cudaMalloc(out, n_bytes ? n_bytes : 1);
+    if (!code) return HW_OK;
+    *out = nullptr;
+    return refuse(err, code, n_bytes);
+}
+
+hw_status hw_cuda_alloc(hw_device *d, void **out, size_t n_bytes, hw_error *err)
+{
+    hw_status st = hw_cuda_take(out, n_bytes, err);
+    if (st) return st;
+    st = hw_cuda_check(err, cudaMemsetAsync(*out, 0, n_bytes, hw_cuda_of(d)->stream), "clearing memory");
+    if (!st) return HW_OK;
+    hw_cuda_free(d, *out);
+    *out = nullptr;
+    return st;
+}
+
+void hw_cuda_free(hw_device *, void *p)
+{
+    if (p && cudaFree(p) != cudaSuccess)
+        (void)cudaGetLastError(); /* whatever broke has been told or will be */
+}
+
+hw_status hw_cuda_host_alloc(hw_device *, void **out, size_t n_bytes, hw_error *err)
+{
+    *out = nullptr;
+    void *p = nullptr;
+    cudaError_t code = cudaMallocHost(&p, n_bytes ? n_bytes : 1);
+    if (code) {
+        (void)cudaGetLastError();
+        return hw_fail(err, hw_cuda_status(code), "device cuda: no pinned host memory for %zu bytes: %s",
+                       n_bytes, cudaGetErrorString(code));
+    }
+    memset(p, 0, n_bytes);
+    *out = p;
+    return HW_OK;
+}
+
+void hw_cuda_host_free(hw_device *, void *p)
+{
+    if (p && cudaFreeHost(p) != cudaSuccess) (void)cudaGetLastError();
+}
+
+/* Ranks on one GPU share what is free. */
+uint64_t hw_cuda_available(const hw_device *d)
+{
+    const hw_cuda_device *c = (const hw_cuda_device *)(const void *)d;
+    size_t n_free = 0, n_total = 0;
+    if (cudaMemGetInfo(&n_free, &n_total) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return UINT64_MAX;
+    }
+    return (uint64_t)n_free / (uint64_t)c->n_sharing;
+}
+
+hw_status hw_cuda_copy_in(hw_device *d, hw_stream *, void *dst, const void *src, size_t n_bytes)
+{
+    return copy(d, dst, src, n_bytes, cudaMemcpyHostToDevice, "copying to the device");
+}
+
+hw_status hw_cuda_copy_out(hw_device *d, hw_stream *, void *dst, const void *src, size_t n_bytes)
+{
+    return copy(d, dst, src, n_bytes, cudaMemcpyDeviceToHost, "copying from the device");
+}
+
+hw_status hw_cuda_copy(hw_device *d, hw_stream *, void *dst, const void *src, size_t n_bytes)
+{
+    return copy(d, dst, src, n_bytes, cudaMemcpyDeviceToDevice, "copying on the device");
+}
+
+hw_status hw_cuda_synchronize(hw_device *d, hw_stream *, hw_error *err)
+{
+    hw_cuda_device *c = hw_cuda_of(d);
+    char where[96];
+    snprintf(where, sizeof where, "waiting for kernels, the last of them %.40s", c->last ? c->last : "none");
+    const hw_status st = hw_cuda_check(err, cudaStreamSynchronize(c->stream), where);
+    const hw_status told = hw_cuda_tell(&c->failure, err); /* what came first says more */
+    return told ? told : st;
+}

@@ -1,0 +1,212 @@
+/* The sampler's steps on this rank's slice of the logits. Probabilities and noise are computed in double,
+ * with the same formulas as on the host. */
+#include <algorithm>
+#include <functional>
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/numbers.h"
+#include "kernels/random.h"
+
+namespace
+{
+
+enum { BLOCK = 256, MOST_BLOCKS = 256, SELECT_BLOCK = 1024, DIGIT_BITS = 8, N_DIGITS = 1 << DIGIT_BITS };
+
+/* A row's tokens that take part: first_id .. first_id + n - 1. */
+struct slice {
+    const float *logits;
+    int first_id, n;
+};
+
+slice slice_of(const float *row, int n_vocab, int first_id, int n_valid)
+{
+    const int64_t n = std::min<int64_t>(n_vocab, (int64_t)n_valid - first_id);
+    return {row, first_id, (int)std::max<int64_t>(n, 0)};
+}
+
+__global__ void penalize(float *row, int n_vocab, int64_t first_id, const int32_t *tokens, int n,
+                         float penalty)
+{
+    const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    const int64_t at = i < n ? (int64_t)tokens[i] - first_id : -1;
+    if (at < 0 || at >= n_vocab) return;
+    row[at] = row[at] > 0 ? row[at] / penalty : row[at] * penalty;
+}
+
+/* ---- one number from all tokens of a slice: the largest or the sum of what `of_token` says of each */
+
+struct largest {
+    __device__ static unsigned long long combine(unsigned long long a, unsigned long long b)
+    {
+        return a > b ? a : b;
+    }
+    __device__ static void add_to(unsigned long long *to, unsigned long long x) { atomicMax(to, x); }
+};
+
+struct sum {
+    __device__ static unsigned long long combine(unsigned long long a, unsigned long long b) { return a + b; }
+    __device__ static void add_to(unsigned long long *to, unsigned long long x) { atomicAdd(to, x); }
+};
+
+struct best_key {
+    __device__ unsigned long long operator()(float logit, int token) const { return hw_key(logit, token); }
+};
+
+struct drawn_key {
+    float floor, temperature;
+    uint64_t seed, step;
+    __device__ unsigned long long operator()(float logit, int token) const
+    {
+        if (logit < floor) return 0; /* a NaN is not, and becomes HW_KEY_NAN */
+        return hw_key(logit / temperature + hw_gumbel_here(seed, step, (uint32_t)token), token);
+    }
+};
+
+struct mass {
+    float max, temperature;
+    __device__ unsigned long long operator()(float logit, int) const
+    {
+        const double e = exp(((double)logit - (double)max) / (double)temperature);
+        return e > 0 ? (unsigned long long)(fmin(e, 1.0) * HW_MASS_ONE + 0.5) : 0; /* NaN adds nothing */
+    }
+};
+
+/* Both ways of combining are exact, so the order in which blocks arrive changes nothing. */
+template <typename Combine, typename Of>
+__global__ void over_slice(unsigned long long *result, slice s, Of of_token)
+{
+    __shared__ unsigned long long shared[HW_WARP];
+    unsigned long long mine = 0;
+    for (int t = (int)(blockIdx.x * blockDim.x + threadIdx.x); t < s.n; t += (int)(gridDim.x * blockDim.x))
+        mine = Combine::combine(mine, of_token(s.logits[t], s.first_id + t));
+    mine = hw_block_reduce(mine, 0ull, shared,
+                           [](unsigned long long a, unsigned long long b) { return Combine::combine(a, b); });
+    if (threadIdx.x == 0) Combine::add_to(result, mine);
+}
+
+template <typename Combine, typename Of>
+hw_status reduce(hw_device *d, const char *name, uint64_t *result, slice s, Of of_token)
+{
+    hw_cuda_device *c = hw_cuda_of(d);
+    *result = 0;
+    if (!s.n) return HW_OK;
+    const unsigned blocks = std::min(hw_cuda_blocks((size_t)s.n, BLOCK), (unsigned)MOST_BLOCKS);
+    hw_status st = hw_cuda_note(&c->failure, cudaMemsetAsync(c->keys, 0, sizeof *c->keys, c->stream), name);
+    if (!st)
+        st = hw_cuda_launch(c, name, over_slice<Combine, Of>, dim3(blocks), BLOCK, 0,
+                            (unsigned long long *)c->keys, s, of_token);
+    if (!st) st = hw_cuda_copy_out(d, nullptr, c->host_keys, c->keys, sizeof *c->keys);
+    if (!st) st = hw_cuda_note(&c->failure, cudaStreamSynchronize(c->stream), name);
+    if (!st) *result = *c->host_keys;
+    return st;
+}
+
+/* ---- the k best: a radix select finds the k-th largest key, digit by digit, then those from it on are
+ * collected in any order */
+
+/* Keys from `below` on were found before. Writes how many to keys[HW_CUDA_MAX_KEYS]. One block. */
+__global__ void __launch_bounds__(SELECT_BLOCK)
+    select_best(unsigned long long *keys, slice s, int k, uint64_t below)
+{
+    __shared__ unsigned counts[N_DIGITS];
+    __shared__ uint64_t prefix; /* of the k-th largest key; 0 when there are no more than k */
+    __shared__ unsigned wanted, n_found;
+    __shared__ bool all;
+    if (threadIdx.x == 0) prefix = 0, wanted = (unsigned)k, n_found = 0, all = false;
+    for (int shift = 64 - DIGIT_BITS; shift >= 0; shift -= DIGIT_BITS) {
+        __syncthreads();
+        for (unsigned i = threadIdx.x; i < N_DIGITS; i += blockDim.x) counts[i] = 0;
+        __syncthreads();
+        for (int t = (int)threadIdx.x; t < s.n && !all; t += (int)blockDim.x) {
+            const uint64_t key = hw_key(s.logits[t], s.first_id + t);
+            const bool same = shift == 64 - DIGIT_BITS || (key ^ prefix) >> (shift + DIGIT_BITS) == 0;
+            if (key <= below && same) atomicAdd(&counts[key >> shift & (N_DIGITS - 1)], 1u);
+        }
+        __syncthreads();
+        if (threadIdx.x == 0 && !all) {
+            int digit = N_DIGITS - 1;
+            for (; digit >= 0 && counts[digit] < wanted; digit--) wanted -= counts[digit];
+            if (digit < 0) all = true; /* only the first digit can run out */
+            else prefix |= (uint64_t)digit << shift;
+        }
+    }
+    __syncthreads();
+    for (int t = (int)threadIdx.x; t < s.n; t += (int)blockDim.x) {
+        const uint64_t key = hw_key(s.logits[t], s.first_id + t);
+        if (key > below || key < prefix) continue;
+        const unsigned at = atomicAdd(&n_found, 1u);
+        if (at < (unsigned)k) keys[at] = key; /* there can be more only where several are HW_KEY_NAN */
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) keys[HW_CUDA_MAX_KEYS] = n_found < (unsigned)k ? n_found : (unsigned)k;
+}
+
+/* Up to `k` keys of at most `below` in descending order; *n of them. */
+hw_status best_below(hw_device *d, uint64_t *keys, int *n, slice s, int k, uint64_t below)
+{
+    hw_cuda_device *c = hw_cuda_of(d);
+    const char *name = "row_best";
+    hw_status st = hw_cuda_launch(c, name, select_best, dim3(1), SELECT_BLOCK, 0,
+                                  (unsigned long long *)c->keys, s, k, below);
+    if (!st) st = hw_cuda_copy_out(d, nullptr, c->host_keys, c->keys, (size_t)k * sizeof *c->keys);
+    if (!st)
+        st = hw_cuda_copy_out(d, nullptr, c->host_keys + HW_CUDA_MAX_KEYS, c->keys + HW_CUDA_MAX_KEYS,
+                              sizeof *c->keys);
+    if (!st) st = hw_cuda_note(&c->failure, cudaStreamSynchronize(c->stream), name);
+    if (st) return st;
+    *n = (int)c->host_keys[HW_CUDA_MAX_KEYS];
+    std::copy(c->host_keys, c->host_keys + *n, keys);
+    std::sort(keys, keys + *n, std::greater<uint64_t>());
+    return HW_OK;
+}
+
+} // namespace
+
+hw_status hw_cuda_penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
+                           const int32_t *tokens, int n_tokens, float penalty)
+{
+    hw_cuda_device *c = hw_cuda_of(d);
+    hw_status st = HW_OK;
+    for (int done = 0; done < n_tokens && !st; done += HW_CUDA_MAX_KEYS) {
+        const int n = std::min<int>(n_tokens - done, HW_CUDA_MAX_KEYS);
+        st = hw_cuda_copy_in(d, s, c->ids, tokens + done, (size_t)n * sizeof *tokens);
+        if (!st)
+            st = hw_cuda_launch(c, "penalize", penalize, dim3(hw_cuda_blocks((size_t)n, BLOCK)), BLOCK, 0,
+                                row, n_vocab, first_id, c->ids, n, penalty);
+    }
+    return st;
+}
+
+hw_status hw_cuda_row_best(hw_device *d, hw_stream *, uint64_t *keys, const float *row, int n_vocab,
+                           int first_id, int n_valid, int k)
+{
+    const slice s = slice_of(row, n_vocab, first_id, n_valid);
+    if (k == 1) return reduce<largest>(d, "row_best", keys, s, best_key{});
+    std::fill(keys, keys + std::max(k, 0), 0);
+    uint64_t below = UINT64_MAX;
+    for (int done = 0; s.n && done < k;) {
+        int n = 0;
+        const int now = std::min<int>(k - done, HW_CUDA_MAX_KEYS);
+        hw_status st = best_below(d, keys + done, &n, s, now, below);
+        if (st) return st;
+        if (n < now) break;
+        done += n;
+        below = keys[done - 1] - 1;
+    }
+    return HW_OK;
+}
+
+hw_status hw_cuda_row_mass(hw_device *d, hw_stream *, uint64_t *mass_out, const float *row, int n_vocab,
+                           int first_id, int n_valid, float max, float temperature)
+{
+    return reduce<sum>(d, "row_mass", mass_out, slice_of(row, n_vocab, first_id, n_valid),
+                       mass{max, temperature});
+}
+
+hw_status hw_cuda_row_draw(hw_device *d, hw_stream *, uint64_t *key, const float *row, int n_vocab,
+                           int first_id, int n_valid, float floor, float temperature, uint64_t seed,
+                           uint64_t step)
+{
+    return reduce<largest>(d, "row_draw", key, slice_of(row, n_vocab, first_id, n_valid),
+                           drawn_key{floor, temperature, seed, step});
+}

@@ -1,0 +1,104 @@
+/* Devices in plug-ins: the CUDA device as the SIMT layer runs it, and what is said where there is none to
+ * use. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/e2e/headway.h"
+#include "tests/support/mpi_test.h"
+
+#define GENERATE "generate", "-m", TALES, "-p", "Once", "-n", "3"
+
+#ifdef HW_SIMT_PLUGIN
+enum { TIMEOUT_S = 600 };
+
+/* golden_worker.c says what is compared and how closely. Sums of all-reduces come from the staging buffer
+ * here. */
+static void match_transformers(int n_ranks)
+{
+    const char *const argv[] = {HW_BINARY_DIR "/tests/e2e/golden_worker",
+                                "--device",
+                                HW_SIMT_PLUGIN,
+                                VECTORS "/llama-gqa-uneven",
+#ifndef HW_SANITIZE
+                                VECTORS "/gpt2-odd",
+#endif
+                                NULL};
+    hw_run_result r =
+        n_ranks == 1 ? hw_run(argv, NULL, TIMEOUT_S) : hw_mpirun(n_ranks, argv, NULL, TIMEOUT_S);
+    cr_assert_eq(r.exit_code, 0, "%d ranks: exit code %d\n%s\n%s", n_ranks, r.exit_code, r.out, r.err);
+    hw_run_free(&r);
+}
+
+Test(simt, logits_match_transformers_on_1_rank) { match_transformers(1); }
+Test(simt, logits_match_transformers_on_2_ranks) { match_transformers(2); }
+
+/* Sampling with every filter takes the same tokens as the CPU: what the device computes for it is integers,
+ * and noise in double. */
+Test(simt, draws_the_tokens_that_the_cpu_draws)
+{
+#define DRAW                                                                                                 \
+    "generate", "-m", TALES, "-p", "Once", "-n", "8", "--temperature", "0.9", "--top-p", "0.9",              \
+        "--repetition-penalty", "1.2", "--seed", "7"
+    char *want = OUTPUT(1, DRAW, "--device", "cpu"), *got = OUTPUT(1, DRAW, "--device", HW_SIMT_PLUGIN);
+    cr_expect_str_eq(got, want);
+    free(want);
+    free(got);
+}
+
+/* In the middle of a step, on one rank of two: the job ends, and says where. */
+Test(simt, a_kernel_that_fails_is_named)
+{
+    setenv("HW_SIMT_FAIL_LAUNCH", "20", 1);
+    REFUSED(1, 6, WORDS("rank 0", "device cuda", "cudaErrorLaunchFailure"), GENERATE, "--device",
+            HW_SIMT_PLUGIN);
+    hw_run_result r = RUN(2, NULL, GENERATE, "--device", HW_SIMT_PLUGIN);
+    cr_expect_eq(r.exit_code, 6, "exit code %d", r.exit_code);
+    cr_expect(strstr(r.err, "device cuda: ") && strstr(r.err, "cudaErrorLaunchFailure"), "%s", r.err);
+    hw_run_free(&r);
+}
+
+/* The layer's device has 2 GiB. */
+Test(simt, a_model_that_does_not_fit_the_device_is_refused_with_the_numbers)
+{
+    REFUSED(1, 4, WORDS("not enough memory", "this device has free"), "generate", "--load-format", "dummy",
+            "-m", HW_SOURCE_DIR "/models/shapes/llama-1b", "--tokens", "1,2", "--dtype", "float32",
+            "--device", HW_SIMT_PLUGIN);
+}
+#endif
+
+/* ---- no such device */
+
+Test(device, that_is_not_known)
+{
+    REFUSED(1, 2, WORDS("device \"tpu\"", "cuda"), GENERATE, "--device", "tpu");
+    REFUSED(2, 2, WORDS("device \"tpu\"", "cuda"), GENERATE, "--device", "tpu");
+}
+
+Test(device, in_a_plug_in_that_is_no_plug_in)
+{
+    REFUSED(1, 2, WORDS("/nowhere/x.so", "cannot load"), GENERATE, "--device", "/nowhere/x.so");
+    REFUSED(1, 2, WORDS("README.md", "cannot load"), GENERATE, "--device", HW_SOURCE_DIR "/README.md");
+}
+
+/* With a plug-in but no GPU it is the device that is missing; without a plug-in, this build does not have
+ * it. Where there is a GPU, it runs. */
+Test(device, cuda_without_a_gpu)
+{
+    setenv("CUDA_VISIBLE_DEVICES", "", 1);
+#ifdef HW_CUDA
+    REFUSED(1, 6, WORDS("device cuda: ", "--device cpu"), GENERATE, "--device", "cuda");
+    REFUSED(2, 6, WORDS("device cuda: ", "--device cpu"), GENERATE, "--device", "cuda");
+#else
+    REFUSED(1, 2, WORDS("libheadway_cuda.so", "HW_PLUGIN_PATH", "/launch"), GENERATE, "--device", "cuda");
+#endif
+}
+
+Test(device, auto_takes_the_cpu)
+{
+    char *want = OUTPUT(1, GENERATE, "--device", "cpu"), *got = OUTPUT(1, GENERATE, "--device", "auto");
+    cr_expect_str_eq(got, want);
+    free(want);
+    free(got);
+}

@@ -1,0 +1,266 @@
+/* The CUDA runtime of the SIMT layer: one device, one stream of work that is done when somebody waits for
+ * it, and memory that only such work may touch. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include <deque>
+#include <map>
+#include <vector>
+
+#include "tests/simt/simt.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n)   ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
+struct hw_simt_stream {
+    int unused;
+};
+struct hw_simt_event {
+    int unused;
+};
+
+namespace
+{
+
+enum { PAGE = 4096, MOST_THREADS = 1024, WARP = 32, MOST_SHARED_BYTES = 48 << 10, MOST_BLOCKS_YZ = 65535 };
+const size_t DEVICE_BYTES = (size_t)2 << 30, FILLED_BYTES = 64 << 10;
+
+/* Addresses for the device's memory. Between pieces of work nobody may touch them: a host that follows a
+ * pointer into the device ends here as it would with a GPU. */
+char *arena;
+size_t used_bytes;
+std::map<size_t, size_t> blocks;       /* offset, size in whole pages and one that stays empty */
+std::map<const char *, size_t> pinned; /* host memory that copies read and write when they run */
+std::deque<std::function<void()>> queue;
+long n_launches;
+
+size_t pages(size_t n) { return (n + PAGE - 1) / PAGE * PAGE; }
+
+void protect(int how)
+{
+    if (!arena || blocks.empty()) return;
+    const auto last = blocks.rbegin();
+    if (mprotect(arena, last->first + last->second, how)) abort();
+}
+
+void run_queue()
+{
+    if (queue.empty()) return;
+    protect(PROT_READ | PROT_WRITE);
+    for (; !queue.empty(); queue.pop_front()) queue.front()();
+    protect(PROT_NONE);
+}
+
+bool is_pinned(const void *p)
+{
+    auto after = pinned.upper_bound((const char *)p);
+    if (after == pinned.begin()) return false;
+    --after;
+    return (const char *)p < after->first + after->second;
+}
+
+/* First gap that is large enough. */
+bool find_gap(size_t n, size_t *at)
+{
+    *at = 0;
+    for (const auto &b : blocks) {
+        if (b.first - *at >= n) return true;
+        *at = b.first + b.second;
+    }
+    return *at + n <= DEVICE_BYTES * 2;
+}
+
+} // namespace
+
+void hw_simt_enqueue(std::function<void()> work) { queue.push_back(std::move(work)); }
+
+/* HW_SIMT_FAIL_LAUNCH=n lets the n-th launch fail as a fault of the device would. */
+cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, std::function<void()> thread)
+{
+    const dim3 grid = config->gridDim, block = config->blockDim;
+    const size_t n = (size_t)block.x * block.y * block.z, shared = config->dynamicSmemBytes;
+    const char *fail = getenv("HW_SIMT_FAIL_LAUNCH");
+    if (fail && ++n_launches == atol(fail)) return cudaErrorLaunchFailure;
+    if (!n || n > MOST_THREADS || n % WARP || !grid.x || !grid.y || !grid.z || grid.x > INT32_MAX ||
+        grid.y > MOST_BLOCKS_YZ || grid.z > MOST_BLOCKS_YZ || shared > MOST_SHARED_BYTES)
+        return cudaErrorInvalidConfiguration;
+    hw_simt_enqueue([=] { hw_simt_run_grid(grid, block, shared, thread); });
+    return cudaSuccess;
+}
+
+const char *cudaGetErrorString(cudaError_t code)
+{
+    switch (code) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
+    }
+    return "unrecognized error code";
+}
+
+const char *cudaGetErrorName(cudaError_t code)
+{
+    return code == cudaErrorLaunchFailure ? "cudaErrorLaunchFailure" : "an error of the SIMT layer";
+}
+
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int *version) { return *version = 13000, cudaSuccess; }
+cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 13000, cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int *n) { return *n = 1, cudaSuccess; }
+cudaError_t cudaSetDevice(int index) { return index ? cudaErrorInvalidValue : cudaSuccess; }
+
+/* Few multiprocessors, so that tests of small sizes meet both sides of every decision that depends on them. */
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
+{
+    *out = {};
+    snprintf(out->name, sizeof out->name, "SIMT layer on the host, no GPU");
+    out->multiProcessorCount = 2;
+    return index ? cudaErrorInvalidValue : cudaSuccess;
+}
+
+/* ---- memory. What nothing was written to holds NaN, as it might hold anything; what is past the end is
+ * for nobody. */
+
+cudaError_t cudaMalloc(void **out, size_t n_bytes)
+{
+    size_t at;
+    if (n_bytes > DEVICE_BYTES - used_bytes || !find_gap(pages(n_bytes) + PAGE, &at))
+        return cudaErrorMemoryAllocation;
+    if (!arena) {
+        void *p =
+            mmap(nullptr, DEVICE_BYTES * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED) return cudaErrorMemoryAllocation;
+        arena = (char *)p;
+    }
+    run_queue();
+    blocks[at] = pages(n_bytes) + PAGE;
+    used_bytes += pages(n_bytes);
+    char *p = arena + at;
+    protect(PROT_READ | PROT_WRITE);
+    ASAN_UNPOISON_MEMORY_REGION(p, n_bytes);
+    memset(p, 0xff, n_bytes < FILLED_BYTES ? n_bytes : FILLED_BYTES);
+    protect(PROT_NONE);
+    ASAN_POISON_MEMORY_REGION(p + n_bytes, pages(n_bytes) + PAGE - n_bytes);
+    *out = p;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p)
+{
+    if (!p) return cudaSuccess;
+    run_queue();
+    auto block = blocks.find((size_t)((char *)p - arena));
+    if (block == blocks.end()) return cudaErrorInvalidValue;
+    const size_t n = block->second - PAGE;
+    (void)madvise(p, n, MADV_DONTNEED);
+    ASAN_POISON_MEMORY_REGION(p, n);
+    used_bytes -= n;
+    blocks.erase(block);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **out, size_t n_bytes)
+{
+    *out = aligned_alloc(PAGE, pages(n_bytes));
+    if (!*out) return cudaErrorMemoryAllocation;
+    pinned[(const char *)*out] = n_bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *p)
+{
+    run_queue();
+    if (!pinned.erase((const char *)p)) return cudaErrorInvalidValue;
+    free(p);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *n_free, size_t *n_total)
+{
+    *n_free = DEVICE_BYTES - used_bytes;
+    *n_total = DEVICE_BYTES;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t n_bytes, cudaStream_t)
+{
+    hw_simt_enqueue([=] { memset(p, value, n_bytes); });
+    return cudaSuccess;
+}
+
+/* Rows [height, width]. Pinned host memory is read and written when the copy runs; other host memory as
+ * CUDA promises: read before the call returns, and written before it returns. */
+cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width,
+                              size_t height, cudaMemcpyKind kind, cudaStream_t)
+{
+    if (width > dst_pitch || width > src_pitch) return cudaErrorInvalidValue;
+    const auto copy = [=](const char *from, size_t from_pitch) {
+        for (size_t r = 0; r < height; r++) memcpy((char *)dst + r * dst_pitch, from + r * from_pitch, width);
+    };
+    if (kind == cudaMemcpyHostToDevice && !is_pinned(src)) {
+        std::vector<char> kept(width * height);
+        for (size_t r = 0; r < height; r++)
+            memcpy(kept.data() + r * width, (const char *)src + r * src_pitch, width);
+        hw_simt_enqueue([=] { copy(kept.data(), width); });
+        return cudaSuccess;
+    }
+    hw_simt_enqueue([=] { copy((const char *)src, src_pitch); });
+    if (kind == cudaMemcpyDeviceToHost && !is_pinned(dst)) run_queue();
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    return cudaMemcpy2DAsync(dst, n_bytes, src, n_bytes, n_bytes, 1, kind, stream);
+}
+
+/* ---- streams and events: there is one order for all */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
+{
+    *out = new hw_simt_stream();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+    run_queue();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    run_queue();
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
+{
+    *out = new hw_simt_event();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+
+cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+    run_queue();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return cudaSuccess;
+}
