@@ -15,7 +15,8 @@ typedef struct hw_device_base {
     char description[64];
 } hw_device_base;
 
-/* Host memory, zeroed and 64-byte aligned; its pages are touched by whoever writes them first. NULL when there is none. */
+/* Host memory, zeroed and 64-byte aligned; its pages are touched by whoever writes them first. NULL when
+ * there is none. */
 void *hw_host_alloc(size_t n_bytes);
 void hw_host_free(void *p); /* NULL is fine */
 
@@ -29,7 +30,8 @@ hw_status hw_host_op_synchronize(hw_device *d, hw_stream *s, hw_error *err);
 hw_status hw_weight_dims_check(const hw_weight_dims *dims, hw_error *err);
 hw_status hw_weight_piece_check(const hw_weight_dims *dims, const hw_weight_piece *piece, hw_error *err);
 
-/* Local query heads [*begin, *end) that read local KV head `kv`: a group at either end of a rank may be a part of one. */
+/* Local query heads [*begin, *end) that read local KV head `kv`: a group at either end of a rank may be a
+ * part of one. */
 static inline HW_EVERYWHERE void hw_heads_of_kv(hw_heads heads, int kv, int *begin, int *end)
 {
     int first = (heads.first_kv_head + kv) * heads.n_rep - heads.first_head;

@@ -1,16 +1,18 @@
 /* The maths of one rank on one device.
  *
- * A device is a table of ops plus memory and streams; it is chosen once, when the engine is created, and nothing above this
- * header asks which one it is. `kernels/` has never heard of MPI or of models: it is given this rank's numbers and
- * computes with them. `kernels/reference/` holds the plain loops that explain the ops and serve the tests; `cpu/` is the fast
- * version for the host.
+ * A device is a table of ops plus memory and streams; it is chosen once, when the engine is created, and
+ * nothing above this header asks which one it is. `kernels/` has never heard of MPI or of models: it is
+ * given this rank's numbers and computes with them. `kernels/reference/` holds the plain loops that
+ * explain the ops and serve the tests; `cpu/` is the fast version for the host.
  *
- * Activations are of the device's activation type (`hw_device.act`): float32 on the CPU. Sizes are this rank's ("local") unless said
- * otherwise. Pointers marked D are memory of the device, from `alloc`; on the CPU that is host memory. Nothing
- * here allocates but `alloc`, `weight_create` and the creation of a device.
+ * Activations are of the device's activation type (`hw_device.act`): float32 on the CPU. Sizes are this
+ * rank's ("local") unless said otherwise. Pointers marked D are memory of the device, from `alloc`; on the
+ * CPU that is host memory. Nothing here allocates but `alloc`, `weight_create` and the creation of a
+ * device.
  *
- * THE SAME BITS. On the CPU every op obeys one rule: a row's result does not depend on the other rows, on the number of
- * threads, or on the instruction set. `matmul` and `attention` say below in which order they add. */
+ * THE SAME BITS. On the CPU every op obeys one rule: a row's result does not depend on the other rows, on
+ * the number of threads, or on the instruction set. `matmul` and `attention` say below in which order they
+ * add. */
 #ifndef HW_KERNELS_KERNELS_H
 #define HW_KERNELS_KERNELS_H
 
@@ -40,18 +42,19 @@ typedef struct hw_device hw_device;
 /* Sums over split inputs are kept as this many partial sums, see `matmul`. */
 enum { HW_N_CUTS = 8 };
 
-/* A weight matrix [n_out, n_in] of this rank. Its product y = W x sums over n_in.
- * `cuts`: where the inputs of this rank fall among the HW_N_CUTS cuts of the whole model's inputs. Cut i covers the local inputs
- * cuts[i] .. cuts[i + 1] - 1 (empty when equal); cuts[0] = 0 and cuts[HW_N_CUTS] = n_in. A matrix whose inputs are not
- * split has all its inputs in cut 0. */
+/* A weight matrix [n_out, n_in] of this rank. Its product y = W x sums over n_in. `cuts`: where the inputs
+ * of this rank fall among the HW_N_CUTS cuts of the whole model's inputs. Cut i covers the local inputs
+ * cuts[i] .. cuts[i + 1] - 1 (empty when equal); cuts[0] = 0 and cuts[HW_N_CUTS] = n_in. A matrix whose
+ * inputs are not split has all its inputs in cut 0. */
 typedef struct hw_weight_dims {
     size_t n_out, n_in;
     hw_dtype dtype; /* HW_F32, HW_F16 or HW_BF16: what the device keeps */
     size_t cuts[HW_N_CUTS + 1];
 } hw_weight_dims;
 
-/* A rectangle of a matrix in host memory, on its way into an hw_weight. Element (o, i) of the rectangle lies at
- * src + (o * stride_out + i * stride_in) * hw_dtype_size(dtype). A transposed matrix (GPT-2's Conv1D) has stride_out 1. No alignment. */
+/* A rectangle of a matrix in host memory, on its way into an hw_weight. Element (o, i) of the rectangle
+ * lies at src + (o * stride_out + i * stride_in) * hw_dtype_size(dtype). A transposed matrix (GPT-2's
+ * Conv1D) has stride_out 1. No alignment. */
 typedef struct hw_weight_piece {
     const void *src;
     hw_dtype dtype; /* of src; converted when the weight keeps another */
@@ -60,8 +63,9 @@ typedef struct hw_weight_piece {
     size_t first_in, n_in;   /* and columns */
 } hw_weight_piece;
 
-/* Which heads of the model this rank computes. A rank may begin inside a group of query heads that share a KV head, so the
- * group size is the model's, and local query head h reads KV head (first_head + h) / n_rep - first_kv_head. */
+/* Which heads of the model this rank computes. A rank may begin inside a group of query heads that share a
+ * KV head, so the group size is the model's, and local query head h reads KV head
+ * (first_head + h) / n_rep - first_kv_head. */
 typedef struct hw_heads {
     int n_heads, n_kv_heads;       /* local counts */
     int first_head, first_kv_head; /* global index of the first local one */
@@ -69,15 +73,17 @@ typedef struct hw_heads {
     int head_dim;
 } hw_heads;
 
-/* One layer's keys and values on this rank: `data` [n_blocks, 2 (K, V), n_kv_heads, block_tokens, head_dim] of `dtype`. */
+/* One layer's keys and values on this rank: `data` [n_blocks, 2 (K, V), n_kv_heads, block_tokens,
+ * head_dim] of `dtype`. */
 typedef struct hw_kv_layer {
     void *data; /* D */
     hw_dtype dtype;
     int block_tokens;
 } hw_kv_layer;
 
-/* The rows of a step as ops see them. All arrays D. Row i is token number positions[i] of sequence seqs[i]. Its key and value go to
- * (and its own attention ends at) slot positions[i] % block_tokens of block block_tables[seqs[i]][positions[i] / block_tokens]. */
+/* The rows of a step as ops see them. All arrays D. Row i is token number positions[i] of sequence
+ * seqs[i]. Its key and value go to (and its own attention ends at) slot positions[i] % block_tokens of
+ * block block_tables[seqs[i]][positions[i] / block_tokens]. */
 typedef struct hw_rows {
     int n_rows, n_seqs;
     const int32_t *positions;    /* [n_rows] */
@@ -95,11 +101,12 @@ enum { HW_ATTN_BLOCK = 64 };
 typedef struct hw_kernels {
     const char *name; /* "cpu", "reference", "cuda" */
 
-    /* Ops return as soon as their work is in the stream. What goes wrong is told by a status at once where it can be, and otherwise by the next
-     * `synchronize`, which has the message for both. */
+    /* Ops return as soon as their work is in the stream. What goes wrong is told by a status at once where
+     * it can be, and otherwise by the next `synchronize`, which has the message for both. */
 
-    /* ---- memory. `alloc` returns zeroed memory, 64-byte aligned; free(NULL) is fine. Copies are complete (CPU) or in stream order: `src` of
-     * copy_in can be reused at once unless it is from host_alloc; what copy_out writes is there after `synchronize`. */
+    /* ---- memory. `alloc` returns zeroed memory, 64-byte aligned; free(NULL) is fine. Copies are complete
+     * (CPU) or in stream order: `src` of copy_in can be reused at once unless it is from host_alloc; what
+     * copy_out writes is there after `synchronize`. */
     hw_status (*alloc)(hw_device *d, void **out, size_t n_bytes, hw_error *err);
     void (*free)(hw_device *d, void *p);
     hw_status (*copy_in)(hw_device *d, hw_stream *s, void *dst /* D */, const void *src, size_t n_bytes);
@@ -109,14 +116,17 @@ typedef struct hw_kernels {
     hw_status (*synchronize)(hw_device *d, hw_stream *s,
                              hw_error *err); /* waits; reports what went wrong since the last */
 
-    /* Host memory that copies to and from the device run fast with; zeroed, 64-byte aligned. free(NULL) is fine. */
+    /* Host memory that copies to and from the device run fast with; zeroed, 64-byte aligned. free(NULL) is
+     * fine. */
     hw_status (*host_alloc)(hw_device *d, void **out, size_t n_bytes, hw_error *err);
     void (*host_free)(hw_device *d, void *p);
 
-    /* Bytes that `alloc` can still give this rank, where the device has memory of its own. NULL on devices in host memory. */
+    /* Bytes that `alloc` can still give this rank, where the device has memory of its own. NULL on devices
+     * in host memory. */
     uint64_t (*available)(const hw_device *d);
 
-    /* ---- weights. `create` makes a matrix of zeros; `put` fills a rectangle of it and may be called in any order, from one thread.
+    /* ---- weights. `create` makes a matrix of zeros; `put` fills a rectangle of it and may be called in
+     * any order, from one thread.
      * n_bytes: what the weight takes on the device, padding included. n_out or n_in may be 0. */
     hw_status (*weight_create)(hw_device *d, hw_weight **out, const hw_weight_dims *dims, hw_error *err);
     hw_status (*weight_put)(hw_device *d, hw_weight *w, const hw_weight_piece *piece, hw_error *err);
@@ -126,8 +136,9 @@ typedef struct hw_kernels {
 
     /* ---- ops */
 
-    /* Rows of an embedding table: out[r] = table[ids[r] - first_id], or zeros when that row is another rank's; with
-     * `accumulate`, out[r] += it. Minus zero comes out as plus zero, so that summing over ranks changes no bit.
+    /* Rows of an embedding table: out[r] = table[ids[r] - first_id], or zeros when that row is another
+     * rank's; with `accumulate`, out[r] += it. Minus zero comes out as plus zero, so that summing over
+     * ranks changes no bit.
      *   out [n, n_in] D   table [n_out, n_in]   ids [n] D */
     hw_status (*gather)(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
                         int n, int first_id, bool accumulate);
@@ -145,67 +156,75 @@ typedef struct hw_kernels {
                            const float *b, int n, int dim, float eps);
 
     /* y = W x (+ bias).   out [n, n_out] D   x [n, n_in] D   bias [n_out] float32 D or NULL
-     * Each output is the sum over the cuts of W's inputs of one partial sum each, added as a balanced tree over the cut index:
-     * ((0+1)+(2+3))+((4+5)+(6+7)), where an empty cut is left out rather than added as zero.
-     * A partial sum runs over its cut's inputs in blocks of 32, the first starting at the cut's first input:
-     *     even = odd = 0;  for each pair (k, k + 1) of the block:  even = fma(x[k], w[k], even);  odd = fma(x[k+1], w[k+1], odd)
+     * Each output is the sum over the cuts of W's inputs of one partial sum each, added as a balanced tree
+     * over the cut index: ((0+1)+(2+3))+((4+5)+(6+7)), where an empty cut is left out rather than added as
+     * zero. A partial sum runs over its cut's inputs in blocks of 32, the first starting at the cut's
+     * first input:
+     *     even = odd = 0
+     *     for each pair (k, k + 1):  even = fma(x[k], w[k], even);  odd = fma(x[k+1], w[k+1], odd)
      *     sum = sum + (even + odd)
-     * in float32; inputs past the end of the cut count as zeros. This is the order in which TDPBF16PS adds, so that matrix units
-     * can join in later. The bias is added to the finished sum. */
+     * in float32; inputs past the end of the cut count as zeros. This is the order in which TDPBF16PS
+     * adds, so that matrix units can join in later. The bias is added to the finished sum. */
     hw_status (*matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
                         const float *bias, int n);
 
     /* cos and sin of every row's position, computed once per step and used by all layers (Su et al. 2021).
-     * angle = positions[r] * inv_freq[j];  out[r][0][j] = scale * cos(angle), out[r][1][j] = scale * sin(angle).
+     * angle = positions[r] * inv_freq[j]
+     *   out[r][0][j] = scale * cos(angle), out[r][1][j] = scale * sin(angle)
      *   out [n, 2, half] float32 D   positions [n] D   inv_freq [half] float32 D */
     hw_status (*rope_angles)(hw_device *d, hw_stream *s, float *out, const int32_t *positions, int n,
                              const float *inv_freq, int half, float scale);
 
-    /* Rotates q and k in place (pairs (j, j + half) of each head's first 2 * half elements, as Hugging Face stores them), then writes k and
-     * v of every row to the cache, rounded to the cache's type. angles NULL (half 0): no rotation.
-     *   qkv [n_rows, (n_heads + 2 * n_kv_heads) * head_dim] D: all query heads, all key heads, all value heads */
+    /* Rotates q and k in place (pairs (j, j + half) of each head's first 2 * half elements, as Hugging
+     * Face stores them), then writes k and v of every row to the cache, rounded to the cache's type.
+     * angles NULL (half 0): no rotation.
+     *   qkv [n_rows, (n_heads + 2 * n_kv_heads) * head_dim] D: all query heads, all key heads, all value
+     *   heads */
     hw_status (*rope_append)(hw_device *d, hw_stream *s, void *qkv, const float *angles, int half,
                              hw_heads heads, const hw_rows *rows, hw_kv_layer kv);
 
-    /* Causal attention over the cache: softmax(scale * q k^T) v for keys 0 .. positions[r] of the row's sequence.
-     * Keys are taken in blocks of HW_ATTN_BLOCK absolute positions; every block gives a maximum, a sum and a weighted value of its
-     * own, and the blocks are merged in ascending order.
+    /* Causal attention over the cache: softmax(scale * q k^T) v for keys 0 .. positions[r] of the row's
+     * sequence. Keys are taken in blocks of HW_ATTN_BLOCK absolute positions; every block gives a maximum,
+     * a sum and a weighted value of its own, and the blocks are merged in ascending order.
      *   out [n_rows, n_heads * head_dim] D   qkv as rope_append left it
      *   scratch D, of attention_scratch() bytes */
     hw_status (*attention)(hw_device *d, hw_stream *s, void *out, const void *qkv, hw_heads heads,
                            float scale, const hw_rows *rows, hw_kv_layer kv, void *scratch);
     size_t (*attention_scratch)(const hw_device *d, hw_heads heads, int max_rows, int max_positions);
 
-    /* Gated: out[r][j] = act(x[r][j]) * x[r][n + j], x [n_rows, 2 * n].  Not gated: out[r][j] = act(x[r][j]), x [n_rows, n]. */
+    /* Gated:     out[r][j] = act(x[r][j]) * x[r][n + j], x [n_rows, 2 * n]
+     * Not gated: out[r][j] = act(x[r][j]), x [n_rows, n] */
     hw_status (*activate)(hw_device *d, hw_stream *s, void *out, const void *x, int n_rows, int n,
                           hw_activation act, bool gated);
 
-    /* x += (y + bias): what follows an all-reduce, on every rank.   x, y [n, dim] D   bias [dim] float32 D or NULL */
+    /* x += (y + bias): what follows an all-reduce, on every rank.   x, y [n, dim] D   bias [dim] float32 D
+     * or NULL */
     hw_status (*add_bias_residual)(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
                                    int n, int dim);
 
-    /* ---- sampling. logits [n_rows, n_vocab] float32 D: this rank's slice of the vocabulary, whose first token id is `first_id`.
-     * A *key* packs a logit and its token so that the larger key is the better candidate and equal logits go to the lower id:
-     * see hw_key below. Results are host memory, complete on return. */
+    /* ---- sampling. logits [n_rows, n_vocab] float32 D: this rank's slice of the vocabulary, whose first
+     * token id is `first_id`.
+     * A *key* packs a logit and its token so that the larger key is the better candidate and equal logits
+     * go to the lower id: see hw_key below. Results are host memory, complete on return. */
 
-    /* HF repetition penalty, in place: logits of the listed tokens are divided by `penalty` when positive, else multiplied.
-     * `tokens` [n_tokens] host, distinct, may lie outside this rank's slice. */
+    /* HF repetition penalty, in place: logits of the listed tokens are divided by `penalty` when positive,
+     * else multiplied. `tokens` [n_tokens] host, distinct, may lie outside this rank's slice. */
     hw_status (*penalize)(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
                           const int32_t *tokens, int n_tokens, float penalty);
 
-    /* The `k` best keys of a row in descending order; fewer tokens than k: the rest are 0. A NaN among the logits gives
-     * HW_KEY_NAN first. Only tokens below `n_valid` (global id) take part. */
+    /* The `k` best keys of a row in descending order; fewer tokens than k: the rest are 0. A NaN among the
+     * logits gives HW_KEY_NAN first. Only tokens below `n_valid` (global id) take part. */
     hw_status (*row_best)(hw_device *d, hw_stream *s, uint64_t *keys /* [k] */, const float *row, int n_vocab,
                           int first_id, int n_valid, int k);
 
-    /* Sum over the slice of exp((logit - max) / temperature) in fixed point, HW_MASS_ONE for 1.0: integers, so that the sum over
-     * all ranks does not depend on how the vocabulary was cut. */
+    /* Sum over the slice of exp((logit - max) / temperature) in fixed point, HW_MASS_ONE for 1.0:
+     * integers, so that the sum over all ranks does not depend on how the vocabulary was cut. */
     hw_status (*row_mass)(hw_device *d, hw_stream *s, uint64_t *mass, const float *row, int n_vocab,
                           int first_id, int n_valid, float max, float temperature);
 
-    /* One draw from softmax(logit / temperature) over the tokens whose logit is at least `floor`: the largest key of
-     * logit / temperature + Gumbel noise, where the noise of token t is a function of (seed, step, t) alone. 0 when none;
-     * HW_KEY_NAN when one of the logits is not a number. */
+    /* One draw from softmax(logit / temperature) over the tokens whose logit is at least `floor`: the
+     * largest key of logit / temperature + Gumbel noise, where the noise of token t is a function of
+     * (seed, step, t) alone. 0 when none; HW_KEY_NAN when one of the logits is not a number. */
     hw_status (*row_draw)(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
                           int first_id, int n_valid, float floor, float temperature, uint64_t seed,
                           uint64_t step);
@@ -223,7 +242,8 @@ struct hw_device {
 #define HW_KEY_NAN  UINT64_MAX
 #define HW_MASS_ONE ((double)(UINT64_C(1) << 43)) /* up to 2^20 tokens of mass one fit in 64 bits */
 
-/* Larger float, larger key; ties go to the lower token id; 0 is "none" (no float maps to it with a valid id). */
+/* Larger float, larger key; ties go to the lower token id; 0 is "none" (no float maps to it with a valid
+ * id). */
 static inline HW_EVERYWHERE uint64_t hw_key(float logit, int32_t token)
 {
     uint32_t u;
@@ -243,17 +263,19 @@ static inline HW_EVERYWHERE float hw_key_logit(uint64_t key)
     return f;
 }
 
-/* Gumbel noise of one token: -log(-log(u)), u in (0, 1) from Philox4x32-10 (Salmon et al. 2011) with key `seed` and counter
- * (token, step). In double, then rounded: the same on every device, as long as its double log is good to an ulp or two and no rounding falls on
- * the edge between two floats (one token in 10^8). */
+/* Gumbel noise of one token: -log(-log(u)), u in (0, 1) from Philox4x32-10 (Salmon et al. 2011) with key
+ * `seed` and counter (token, step). In double, then rounded: the same on every device, as long as its
+ * double log is good to an ulp or two and no rounding falls on the edge between two floats (one token in
+ * 10^8). */
 float hw_gumbel(uint64_t seed, uint64_t step, uint32_t token);
 void hw_philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);
 
 /* ---- devices */
 
-/* Local. The host's cores. n_threads 0: one. `isa`: "auto", "avx512", "avx2" or "generic"; NULL is auto, or what the environment variable
- * HW_CPU says. Errors: HW_ERR_UNSUPPORTED when this CPU lacks the instruction set, HW_ERR_NO_MEMORY. On HW_OK the caller owns
- * *out (hw_device_destroy). One engine at a time computes on a device. */
+/* Local. The host's cores. n_threads 0: one. `isa`: "auto", "avx512", "avx2" or "generic"; NULL is auto,
+ * or what the environment variable HW_CPU says. Errors: HW_ERR_UNSUPPORTED when this CPU lacks the
+ * instruction set, HW_ERR_NO_MEMORY. On HW_OK the caller owns *out (hw_device_destroy). One engine at a
+ * time computes on a device. */
 hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, hw_error *err);
 
 /* Local. The plain loops, one thread. For tests and for reading. */

@@ -1,5 +1,5 @@
-/* Command-line arguments: one struct for all subcommands, and groups of options that a subcommand puts together. Names follow what users of
- * Hugging Face, vLLM and llama.cpp type. */
+/* Command-line arguments: one struct for all subcommands, and groups of options that a subcommand puts
+ * together. Names follow what users of Hugging Face, vLLM and llama.cpp type. */
 #ifndef HW_LAUNCH_ARGS_H
 #define HW_LAUNCH_ARGS_H
 
@@ -67,13 +67,14 @@ extern const struct argp hw_args_report;   /* --json, --stats */
 /* Everything at its default. */
 hw_args hw_args_defaults(void);
 
-/* Parses argv, whose first element is the subcommand, into *out. `own` has the subcommand's own options and documentation; its children are the
- * NULL-terminated `groups`. Ends the process for --help (0) and for a mistake (2); only rank 0 prints. */
+/* Parses argv, whose first element is the subcommand, into *out. `own` has the subcommand's own options
+ * and documentation; its children are the NULL-terminated `groups`. Ends the process for --help (0) and
+ * for a mistake (2); only rank 0 prints. */
 void hw_args_parse(hw_args *out, const struct argp *own, const struct argp *const *groups, int argc,
                    char **argv);
 
-/* Local. Reads the command line of `given`, what hw_args_parse made, again, over the settings of a file that *a has by now. Errors:
- * HW_ERR_INVALID for what is missing or contradicts itself even so. */
+/* Local. Reads the command line of `given`, what hw_args_parse made, again, over the settings of a file
+ * that *a has by now. Errors: HW_ERR_INVALID for what is missing or contradicts itself even so. */
 hw_status hw_args_override(hw_args *a, const hw_args *given, hw_error *err);
 
 /* For parsers: reads an integer of [min, max] or ends with a usage message. */

@@ -1,5 +1,5 @@
-/* The subcommands. Each takes its own argv (argv[0] is its name), returns a status and writes the message; main.c prints it once and turns
- * it into the exit code. Collective: every rank runs the same one. */
+/* The subcommands. Each takes its own argv (argv[0] is its name), returns a status and writes the message;
+ * main.c prints it once and turns it into the exit code. Collective: every rank runs the same one. */
 #ifndef HW_LAUNCH_COMMANDS_H
 #define HW_LAUNCH_COMMANDS_H
 

@@ -167,7 +167,8 @@ hw_status hw_session_start_alone(hw_session *s, hw_args *a, hw_error *err)
     return st;
 }
 
-/* Sending the file needs ranks, and the file may say which collectives they use: MPI can be started once, so what it was started with stays. */
+/* Sending the file needs ranks, and the file may say which collectives they use: MPI can be started once,
+ * so what it was started with stays. */
 static hw_status start_with_file(hw_session *s, hw_args *a, hw_error *err)
 {
     char *text = NULL;

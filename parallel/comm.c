@@ -27,7 +27,8 @@ int hw_comm_launched_ranks(void)
     static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (env_int(names[i]) > 0) return env_int(names[i]);
-    /* srun --mpi=pmix names the rank through PMIx and the number of tasks of the step in a variable of its own. */
+    /* srun --mpi=pmix names the rank through PMIx and the number of tasks of the step in a variable of its
+     * own. */
     if (getenv("PMIX_RANK") && env_int("SLURM_STEP_NUM_TASKS") > 0) return env_int("SLURM_STEP_NUM_TASKS");
     return 1;
 }

@@ -1,8 +1,8 @@
-/* The ranks of one run, and the only door between them. Everything that crosses goes through here, says which site and layer
- * it is for, and is counted by the meter before a backend sees it.
+/* The ranks of one run, and the only door between them. Everything that crosses goes through here, says
+ * which site and layer it is for, and is counted by the meter before a backend sees it.
  *
- * Every call marked Collective must be made by all ranks, in the same order, with the same sizes. An error in a collective cannot be
- * repaired: the job ends (hw_comm_abort). */
+ * Every call marked Collective must be made by all ranks, in the same order, with the same sizes. An error
+ * in a collective cannot be repaired: the job ends (hw_comm_abort). */
 #ifndef HW_PARALLEL_COMM_H
 #define HW_PARALLEL_COMM_H
 
@@ -20,18 +20,21 @@ typedef struct hw_comm hw_comm;
 
 typedef enum hw_reduce { HW_SUM, HW_MAX } hw_reduce;
 
-/* Collective. `backend`: "self" (one rank, no MPI), "mpi", or "auto": mpi when started by mpirun or srun with several ranks, else
- * self. mpi initialises MPI if the program has not, and then also finalises it. On HW_OK the caller owns *out (hw_comm_destroy).
- * Errors: HW_ERR_INVALID (unknown backend; self among several ranks), HW_ERR_DEVICE, HW_ERR_NO_MEMORY. */
+/* Collective. `backend`: "self" (one rank, no MPI), "mpi", or "auto": mpi when started by mpirun or srun
+ * with several ranks, else self. mpi initialises MPI if the program has not, and then also finalises it.
+ * On HW_OK the caller owns *out (hw_comm_destroy). Errors: HW_ERR_INVALID (unknown backend; self among
+ * several ranks), HW_ERR_DEVICE, HW_ERR_NO_MEMORY. */
 hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err);
 
-/* Local. A communicator of this process alone, also where there are other ranks: for comparing with what they compute together. */
+/* Local. A communicator of this process alone, also where there are other ranks: for comparing with what
+ * they compute together. */
 hw_status hw_comm_create_alone(hw_comm **out, hw_error *err);
 
 /* Collective. NULL is fine. */
 void hw_comm_destroy(hw_comm *c);
 
-/* Local, and before any communicator exists: what the launcher's environment says of this process. (1, 0) when there is no launcher. */
+/* Local, and before any communicator exists: what the launcher's environment says of this process. (1, 0)
+ * when there is no launcher. */
 int hw_comm_launched_ranks(void);
 int hw_comm_launched_rank(void);
 
@@ -43,25 +46,27 @@ int hw_comm_host_of(const hw_comm *c, int rank); /* equal for ranks on one host:
 const char *hw_comm_backend(const hw_comm *c);
 hw_meter *hw_comm_meter(hw_comm *c); /* borrowed */
 
-/* Collective. In place over `count` elements of host memory: HW_F32 or HW_U64 for HW_SUM, HW_U64 for HW_MAX.
- * The sum is a fixed tree over the rank index, the same for short and long messages: the first 2 * (n - p) ranks are added in pairs,
- * p being the largest power of two <= n, then the p partial sums as a balanced tree. So the result has the same bits on all
- * ranks, and does not depend on timing. */
+/* Collective. In place over `count` elements of host memory: HW_F32 or HW_U64 for HW_SUM, HW_U64 for
+ * HW_MAX. The sum is a fixed tree over the rank index, the same for short and long messages: the first 2 *
+ * (n - p) ranks are added in pairs, p being the largest power of two <= n, then the p partial sums as a
+ * balanced tree. So the result has the same bits on all ranks, and does not depend on timing. */
 hw_status hw_comm_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type, hw_reduce op,
                              hw_error *err);
 
-/* Collective. recv [n_ranks, n_bytes]: what every rank gave as `send` [n_bytes], by rank. They do not overlap. */
+/* Collective. recv [n_ranks, n_bytes]: what every rank gave as `send` [n_bytes], by rank. They do not
+ * overlap. */
 hw_status hw_comm_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_bytes, void *recv,
                              hw_error *err);
 
 /* Collective. Everybody gets root's `buffer` [n_bytes]. */
 hw_status hw_comm_broadcast(hw_comm *c, hw_tag tag, void *buffer, size_t n_bytes, int root, hw_error *err);
 
-/* Collective. Gives every rank the worst status of all, and the message of the lowest rank that has it. Call it where a rank can fail
- * alone (files, memory), before the others wait for it. */
+/* Collective. Gives every rank the worst status of all, and the message of the lowest rank that has it.
+ * Call it where a rank can fail alone (files, memory), before the others wait for it. */
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err);
 
-/* Local. Ends all ranks with this exit code, for errors that were not agreed on. Does not return where there are several ranks. */
+/* Local. Ends all ranks with this exit code, for errors that were not agreed on. Does not return where
+ * there are several ranks. */
 void hw_comm_abort(hw_comm *c, int exit_code);
 
 #ifdef __cplusplus

@@ -143,13 +143,13 @@ hw_status hw_batch_create(hw_batch **out, hw_engine *e,
 void hw_batch_destroy(hw_batch *b);
 void hw_batch_clear(hw_batch *b);
 
-/* Adds `n` new tokens of a sequence to the step, and the sequence takes them in. A sequence can be in a batch
- * once. Logits are asked for after the last of them, after each, or not at all; rows of logits come in the
- * order they were asked for. Where a paged cache holds the keys and values of these tokens already, because
- * another sequence began with the same ones, they become no rows; rows with logits, and at least the last
- * token, always run. The logits have the same bits either way.
- * Errors: HW_ERR_INVALID (token out of range, longer than the context, batch full, tokens added before still
- * wait for a step), HW_ERR_CACHE_FULL, HW_ERR_NO_MEMORY. After an error the sequence and the batch are as before. */
+/* Adds `n` new tokens of a sequence to the step, and the sequence takes them in. A sequence can be in a
+ * batch once. Logits are asked for after the last of them, after each, or not at all; rows of logits come
+ * in the order they were asked for. Where a paged cache holds the keys and values of these tokens already,
+ * because another sequence began with the same ones, they become no rows; rows with logits, and at least
+ * the last token, always run. The logits have the same bits either way. Errors: HW_ERR_INVALID (token out
+ * of range, longer than the context, batch full, tokens added before still wait for a step),
+ * HW_ERR_CACHE_FULL, HW_ERR_NO_MEMORY. After an error the sequence and the batch are as before. */
 hw_status hw_batch_add(hw_batch *b, hw_sequence *s, const int32_t *tokens, int n, hw_logits_wanted wanted,
                        hw_error *err);
 int hw_batch_n_rows(const hw_batch *b);

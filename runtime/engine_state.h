@@ -1,4 +1,5 @@
-/* The insides of engine, sequence and batch, for the files that make up a step: engine.c, batch.c, forward.c, sampler.c. */
+/* The insides of engine, sequence and batch, for the files that make up a step: engine.c, batch.c,
+ * forward.c, sampler.c. */
 #ifndef HW_RUNTIME_ENGINE_STATE_H
 #define HW_RUNTIME_ENGINE_STATE_H
 
@@ -71,17 +72,20 @@ struct hw_batch {
 /* Collective. The forward pass, see forward.c. */
 hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err);
 
-/* Local. Waits for the device. An op can return a status but no message: `st` is the first that an op of this rank gave, or HW_OK, and where the device
- * knows of something that went wrong, its message and status come back, with the rank in front. Otherwise `st` does. */
+/* Local. Waits for the device. An op can return a status but no message: `st` is the first that an op of
+ * this rank gave, or HW_OK, and where the device knows of something that went wrong, its message and
+ * status come back, with the rank in front. Otherwise `st` does. */
 hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err);
 
 /* Local. Copies from the device, and waits.   dst [n_bytes]   src [n_bytes] D */
 hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_bytes, hw_error *err);
 
-/* Best candidates of each rank that top-p gathers at first; four times as many when they do not hold enough mass. */
+/* Best candidates of each rank that top-p gathers at first; four times as many when they do not hold
+ * enough mass. */
 enum { HW_FIRST_CANDIDATES = 64 };
 
-/* Local. The batch has been run: its sequences' keys and values are in the cache, and their full blocks can be found. */
+/* Local. The batch has been run: its sequences' keys and values are in the cache, and their full blocks
+ * can be found. */
 void hw_batch_done(const hw_batch *b);
 
 /* Local. Buffers of the sampler: keys and candidates of up to max_logit_rows rows. */

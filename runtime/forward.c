@@ -1,8 +1,10 @@
-/* The forward pass: the only one, for every architecture, any number of ranks and any mix of prefill and decode rows.
+/* The forward pass: the only one, for every architecture, any number of ranks and any mix of prefill and
+ * decode rows.
  *
- * Shapes of the buffers are in engine_state.h. "replicated", "split" and "partial" are states of a tensor across ranks: the same on all;
- * each rank has some heads, columns or vocabulary rows; to be summed over ranks. An all-reduce turns partial into replicated, and
- * nothing else crosses between ranks: keys and values stay where they are computed. */
+ * Shapes of the buffers are in engine_state.h. "replicated", "split" and "partial" are states of a tensor
+ * across ranks: the same on all; each rank has some heads, columns or vocabulary rows; to be summed over
+ * ranks. An all-reduce turns partial into replicated, and nothing else crosses between ranks: keys and
+ * values stay where they are computed. */
 #include "runtime/step.h"
 
 #define TRY(call)                                                                                            \

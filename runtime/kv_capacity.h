@@ -14,12 +14,14 @@ typedef struct hw_kv_request {
     bool on_device; /* the memory is the device's own, not the host's; for messages */
 } hw_kv_request;
 
-/* Local. Blocks that this rank has room for beside weights and buffers, at most those that are wanted; 0 when they are too few. */
+/* Local. Blocks that this rank has room for beside weights and buffers, at most those that are wanted; 0
+ * when they are too few. */
 int hw_kv_blocks_that_fit(const hw_kv_request *r);
 
-/* Collective, also for a rank that has failed: `mine` is its status so far. *n_blocks becomes the least of all ranks. What cannot fit is
- * refused with the numbers of the lowest rank that lacks the room, before gigabytes are read.
- * Errors: HW_ERR_NO_MEMORY, HW_ERR_INVALID (kv_bytes holds no block), and what a rank came with. */
+/* Collective, also for a rank that has failed: `mine` is its status so far. *n_blocks becomes the least of
+ * all ranks. What cannot fit is refused with the numbers of the lowest rank that lacks the room, before
+ * gigabytes are read. Errors: HW_ERR_NO_MEMORY, HW_ERR_INVALID (kv_bytes holds no block), and what a rank
+ * came with. */
 hw_status hw_kv_capacity(int *n_blocks, hw_comm *comm, hw_status mine, const hw_kv_request *r, hw_error *err);
 
 #endif

@@ -1,10 +1,11 @@
-/* Choosing the next token without gathering logits. What crosses, per sequence: 8 bytes for greedy and for plain temperature, 16 with
- * min-p, each rank's best few with top-k and top-p. Every filter is exact, and every decision is taken on all ranks from the same
- * numbers, so all ranks hold the same token without being told.
+/* Choosing the next token without gathering logits. What crosses, per sequence: 8 bytes for greedy and for
+ * plain temperature, 16 with min-p, each rank's best few with top-k and top-p. Every filter is exact, and
+ * every decision is taken on all ranks from the same numbers, so all ranks hold the same token without
+ * being told.
  *
- * The draw is an arg-max over logit / temperature + Gumbel noise (Gumbel 1954; Maddison et al. 2014), which has the
- * distribution of the softmax. The noise of a token depends on (seed, position, token id) alone, so it does not matter which rank
- * holds the token; a filter only takes tokens out of the race. */
+ * The draw is an arg-max over logit / temperature + Gumbel noise (Gumbel 1954; Maddison et al. 2014),
+ * which has the distribution of the softmax. The noise of a token depends on (seed, position, token id)
+ * alone, so it does not matter which rank holds the token; a filter only takes tokens out of the race. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,8 +152,8 @@ static void merge(uint64_t *out, const uint64_t *a, size_t n_a, const uint64_t *
     while (j < n_b) *out++ = b[j++];
 }
 
-/* The candidates of `n_ranks` ranks, `k` of each and descending, become one descending list: neighbours are merged until one is left.
- * Not qsort, which may allocate. */
+/* The candidates of `n_ranks` ranks, `k` of each and descending, become one descending list: neighbours
+ * are merged until one is left. Not qsort, which may allocate. */
 static void merge_ranks(hw_sampler *s, size_t k)
 {
     size_t total = (size_t)s->n_ranks * k;
@@ -168,8 +169,9 @@ static void merge_ranks(hw_sampler *s, size_t k)
     }
 }
 
-/* Collective. The best `k` of each rank, all together in descending order in s->candidates; *n of them. *certain: how many of the first are
- * known to be the best of all (below the worst candidate of some rank, that rank may hold others). k is at most s->widest. */
+/* Collective. The best `k` of each rank, all together in descending order in s->candidates; *n of them.
+ * *certain: how many of the first are known to be the best of all (below the worst candidate of some rank,
+ * that rank may hold others). k is at most s->widest. */
 static hw_status gather_best(row *r, int k, int *n, int *certain)
 {
     hw_sampler *s = r->e->sampler;
@@ -252,7 +254,8 @@ static hw_status keep_top_p(row *r, float max, int *n)
     return st;
 }
 
-/* The same draw as row_draw, over candidates: min-p on what is left, then the largest of logit / temperature + noise. */
+/* The same draw as row_draw, over candidates: min-p on what is left, then the largest of logit /
+ * temperature + noise. */
 static uint64_t draw_candidate(const row *r, int n)
 {
     const uint64_t *c = r->e->sampler->candidates;

@@ -36,7 +36,8 @@ hw_status hw_op_matmul(hw_step *s, hw_work_site site, void *out, const void *x, 
                     .weight_bytes =
                         n_out * n_in * hw_dtype_size(dims->dtype) + (bias ? n_out * sizeof(float) : 0),
                     .activation_bytes = act_bytes(s, rows * (n_in + n_out))};
-    /* A rank that begins inside a group of query heads computes K and V of a head that the rank before it has too. */
+    /* A rank that begins inside a group of query heads computes K and V of a head that the rank before it
+     * has too. */
     if (site == HW_WORK_QKV && s->e->part.heads.first_head % s->e->part.heads.n_rep)
         work.replicated_flops = 2 * rows * n_in * 2 * (uint64_t)s->m->head_dim;
     count(s, site, work);

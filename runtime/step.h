@@ -1,5 +1,6 @@
-/* One step of the forward pass: what every op call needs, and the ops with their work counted (runtime/work.h) from the shapes they are
- * called with. They do what the ops of the same name in kernels.h do, on this step's rows. All functions are Local but hw_op_all_reduce. */
+/* One step of the forward pass: what every op call needs, and the ops with their work counted
+ * (runtime/work.h) from the shapes they are called with. They do what the ops of the same name in
+ * kernels.h do, on this step's rows. All functions are Local but hw_op_all_reduce. */
 #ifndef HW_RUNTIME_STEP_H
 #define HW_RUNTIME_STEP_H
 

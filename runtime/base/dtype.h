@@ -36,8 +36,8 @@ static inline size_t hw_dtype_size(hw_dtype t)
 /* Local. "float32", "float16", "bfloat16"...; "auto" for HW_DTYPE_NONE. Never NULL. */
 const char *hw_dtype_name(hw_dtype t);
 
-/* Local. Reads a name as Hugging Face writes it (float32, float16, bfloat16, also "auto" and vLLM's float and half).
- * HW_DTYPE_NONE with *known = 0 when it is none of them. */
+/* Local. Reads a name as Hugging Face writes it (float32, float16, bfloat16, also "auto" and vLLM's float
+ * and half). HW_DTYPE_NONE with *known = 0 when it is none of them. */
 hw_dtype hw_dtype_parse(const char *name, int *known);
 
 static inline float hw_bf16_to_f32(uint16_t h)

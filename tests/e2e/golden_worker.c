@@ -2,17 +2,19 @@
  *
  *   mpirun -np N golden_worker [--device D] FOLDER...
  *
- * Every folder of tests/vectors/ is run in all the ways in which the same logits must come out: prompt in one step, in chunks, token by token, with
- * two threads, with the cache off, in one piece or in a growing one, in a batch among other sequences, on top of a prefix that an earlier sequence
- * computed, and beside a fork that goes another way. Rank 0 prints one line each:
+ * Every folder of tests/vectors/ is run in all the ways in which the same logits must come out: prompt in
+ * one step, in chunks, token by token, with two threads, with the cache off, in one piece or in a growing
+ * one, in a batch among other sequences, on top of a prefix that an earlier sequence computed, and beside
+ * a fork that goes another way. Rank 0 prints one line each:
  *
  *   case variant max-error hash-of-the-logits
  *
- * where the error is relative to the largest logit. Exit code 0 when all are within TOLERANCE, all but the plain loops give the same bits, and
- * greedy tokens are equal wherever the reference's two best logits are further apart than the tolerance.
+ * where the error is relative to the largest logit. Exit code 0 when all are within TOLERANCE, all but the
+ * plain loops give the same bits, and greedy tokens are equal wherever the reference's two best logits are
+ * further apart than the tolerance.
  *
- * With --device the model runs on that device (a name or a plug-in's path, as in hw_engine_options), which promises no bits, in one way for each kind of step and of
- * cache. */
+ * With --device the model runs on that device (a name or a plug-in's path, as in hw_engine_options), which
+ * promises no bits, in one way for each kind of step and of cache. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +24,8 @@
 #include "runtime/engine.h"
 #include "tests/support/npy.h"
 
-/* float32 on both sides, sums of a few hundred terms in another order: the reference's own distance from float64 is up to 4e-6 (reference_error in
- * golden.json). */
+/* float32 on both sides, sums of a few hundred terms in another order: the reference's own distance from
+ * float64 is up to 4e-6 (reference_error in golden.json). */
 static const double TOLERANCE = 2e-5;
 
 enum { OTHERS = 2 }; /* sequences that share the batch */
@@ -137,7 +139,8 @@ static hw_engine *open_engine(const golden *g, const variant *v)
     return e;
 }
 
-/* The prompt's logits [n_prompt, vocab], run as the variant says. The other sequences of a batch are older, longer and different. */
+/* The prompt's logits [n_prompt, vocab], run as the variant says. The other sequences of a batch are
+ * older, longer and different. */
 static hw_sequence *run_prompt(hw_engine *e, const golden *g, const variant *v, float *logits)
 {
     hw_sequence *seq, *others[OTHERS] = {0};
@@ -184,8 +187,9 @@ static void expect(bool true_thing, const char *what, int row)
     exit(3);
 }
 
-/* Row i's logits from the prompt's first i + 1 tokens. Full blocks are found; where the last token ends a block, it is asked a second time,
- * so that even that block is found, and copied because its last token has to run. */
+/* Row i's logits from the prompt's first i + 1 tokens. Full blocks are found; where the last token ends a
+ * block, it is asked a second time, so that even that block is found, and copied because its last token
+ * has to run. */
 static hw_sequence *run_shared(hw_engine *e, const golden *g, float *logits)
 {
     const int block = hw_engine_info_get(e).block_tokens;
@@ -205,7 +209,8 @@ static hw_sequence *run_shared(hw_engine *e, const golden *g, float *logits)
     return seq;
 }
 
-/* The fork and the sequence it came from write different tokens at the same position, the one or the other first. */
+/* The fork and the sequence it came from write different tokens at the same position, the one or the other
+ * first. */
 static hw_sequence *run_forked(hw_engine *e, const golden *g, float *logits)
 {
     hw_sequence *seq, *fork;
@@ -238,7 +243,8 @@ static double largest_error(const golden *g, const float *logits)
     return error / largest;
 }
 
-/* Greedy tokens after the prompt: equal to the reference's up to the first step whose margin is within the tolerance. */
+/* Greedy tokens after the prompt: equal to the reference's up to the first step whose margin is within the
+ * tolerance. */
 static bool greedy_matches(hw_engine *e, const golden *g, hw_sequence *seq)
 {
     const hw_sampling greedy = {0};
@@ -247,7 +253,8 @@ static bool greedy_matches(hw_engine *e, const golden *g, hw_sequence *seq)
     int32_t token = g->prompt[g->n_prompt - 1];
     bool equal = true;
     must(hw_batch_create(&batch, e, &err), &err);
-    /* The prompt's last step asked for logits of several rows; run one more token from the golden list to get into step. */
+    /* The prompt's last step asked for logits of several rows; run one more token from the golden list to
+     * get into step. */
     token = g->greedy[0];
     for (int i = 1; i < g->n_greedy; i++) {
         hw_batch_clear(batch);
