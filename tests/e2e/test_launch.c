@@ -118,7 +118,7 @@ static void ends_with(int exit_code, const char *word, const char *const argv[])
 
 Test(launch, the_exit_code_is_the_subcommands)
 {
-    ENDS_WITH(2, "\"tpu\" is not in this build", DEMO, "--", "generate", "-p", "x", "--device", "tpu");
+    ENDS_WITH(2, "\"tpu\" is not known", DEMO, "--", "generate", "-p", "x", "--device", "tpu");
     ENDS_WITH(2, "no-such-option", DEMO, "--", "generate", "--no-such-option");
     ENDS_WITH(3, "/nowhere: No such file", DEMO, "--", "generate", "-m", "/nowhere", "-p", "x");
 }
@@ -242,10 +242,6 @@ Test(launch, mistakes_in_a_file_end_all_ranks_with_one_message)
                 "x");
         REFUSED(n_ranks, 2, WORDS("--dummy-seed"), "generate", "-c", file, "-m", TALES, "-p", "x",
                 "--dummy-seed", "3");
-        unlink(file);
-        write_config("device: {kind: cuda}\n");
-        REFUSED(n_ranks, 2, WORDS("\"cuda\" is not in this build"), "generate", "-c", file, "-m", TALES, "-p",
-                "x");
         unlink(file);
         write_config("collectives: {backend: nccl}\n");
         REFUSED(n_ranks, 2, WORDS("\"nccl\"", "not known to this build"), "generate", "-c", file, "-m", TALES,
