@@ -7,11 +7,6 @@ static size_t cut(size_t n_things, int i, int n)
     return (size_t)((uint64_t)n_things * (uint64_t)i / (uint64_t)n);
 }
 
-hw_range hw_shard_even(size_t n_things, int rank, int n_ranks)
-{
-    return (hw_range){cut(n_things, rank, n_ranks), cut(n_things, rank + 1, n_ranks)};
-}
-
 /* First query head of part i of n. */
 static size_t head_cut(int n_heads, int n_kv_heads, int i, int n)
 {

@@ -23,9 +23,6 @@ typedef struct hw_range {
 
 static inline size_t hw_range_size(hw_range r) { return r.end - r.begin; }
 
-/* This rank's share of n_things, whole things. */
-hw_range hw_shard_even(size_t n_things, int rank, int n_ranks);
-
 /* Query heads. Whole groups of heads that share a KV head while n_ranks <= n_kv_heads; beyond that single
  * heads, and KV heads are replicated on the ranks whose query heads read them. Wants 1 <= n_ranks <= n_heads
  * and n_kv_heads dividing n_heads. */

@@ -10,10 +10,10 @@ enum { MAX_HEADS = 24 };
         for (int KV = 1; KV <= HEADS; KV++)                                                                  \
             if (HEADS % KV == 0)
 
-static void assert_cuts(const size_t *want, size_t n, int n_ranks, hw_range (*range)(size_t, int, int))
+static void assert_cuts(const size_t *want, size_t n, int n_ranks)
 {
     for (int r = 0; r < n_ranks; r++) {
-        hw_range got = range(n, r, n_ranks);
+        hw_range got = hw_shard_granules(n, r, n_ranks);
         cr_assert(got.begin == want[r] && got.end == want[r + 1], "rank %d: %zu to %zu", r, got.begin,
                   got.end);
     }
@@ -22,24 +22,23 @@ static void assert_cuts(const size_t *want, size_t n, int n_ranks, hw_range (*ra
 Test(shard, an_ffn_of_688_is_cut_in_granules_of_16)
 {
     const size_t eight[] = {0, 80, 160, 256, 336, 416, 512, 592, 688}, two[] = {0, 336, 688};
-    assert_cuts(eight, 688, 8, hw_shard_granules);
-    assert_cuts(two, 688, 2, hw_shard_granules);
+    assert_cuts(eight, 688, 8);
+    assert_cuts(two, 688, 2);
 }
 
 /* 79 granules and 15 rows: the 15 are the last rank's, 175 in all. */
 Test(shard, a_vocabulary_of_1279_leaves_its_remainder_to_the_last_rank)
 {
     const size_t want[] = {0, 144, 304, 464, 624, 784, 944, 1104, 1279};
-    assert_cuts(want, 1279, 8, hw_shard_granules);
+    assert_cuts(want, 1279, 8);
 }
 
 /* 127 is less than 8 granules of 16: one by one. */
 Test(shard, small_things_are_cut_one_by_one)
 {
     const size_t want[] = {0, 15, 31, 47, 63, 79, 95, 111, 127}, few[] = {0, 0, 1, 1, 2};
-    assert_cuts(want, 127, 8, hw_shard_granules);
-    assert_cuts(few, 2, 4, hw_shard_granules);
-    assert_cuts(few, 2, 4, hw_shard_even);
+    assert_cuts(want, 127, 8);
+    assert_cuts(few, 2, 4);
 }
 
 Test(shard, heads_worked_by_hand)
@@ -68,11 +67,11 @@ Test(shard, heads_worked_by_hand)
         }
 }
 
-static void assert_covers(size_t n, int n_ranks, hw_range (*range)(size_t, int, int))
+static void assert_covers(size_t n, int n_ranks)
 {
     size_t end = 0;
     for (int r = 0; r < n_ranks; r++) {
-        hw_range got = range(n, r, n_ranks);
+        hw_range got = hw_shard_granules(n, r, n_ranks);
         cr_assert(got.begin == end && got.end >= got.begin, "%zu things, rank %d of %d", n, r, n_ranks);
         end = got.end;
     }
@@ -83,14 +82,8 @@ Test(shard, every_thing_belongs_to_exactly_one_rank)
 {
     const size_t large[] = {1279, 32000, 50257, 128256, 151936, 1u << 31, (size_t)1 << 40};
     for (int n_ranks = 1; n_ranks <= 70; n_ranks++) {
-        for (size_t n = 0; n <= 400; n++) {
-            assert_covers(n, n_ranks, hw_shard_even);
-            assert_covers(n, n_ranks, hw_shard_granules);
-        }
-        for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
-            assert_covers(large[i], n_ranks, hw_shard_even);
-            assert_covers(large[i], n_ranks, hw_shard_granules);
-        }
+        for (size_t n = 0; n <= 400; n++) assert_covers(n, n_ranks);
+        for (size_t i = 0; i < sizeof large / sizeof *large; i++) assert_covers(large[i], n_ranks);
     }
 }
 
@@ -132,11 +125,12 @@ Test(shard, kv_heads_are_not_replicated_while_there_are_enough)
                          hw_shard_kv_heads(n_heads, n_kv, r, n_ranks).begin);
 }
 
-static void assert_nests(size_t n, int n_ranks, hw_range (*range)(size_t, int, int))
+static void assert_nests(size_t n, int n_ranks)
 {
     for (int r = 0; r < n_ranks; r++) {
-        hw_range whole = range(n, r, n_ranks);
-        hw_range first = range(n, 2 * r, 2 * n_ranks), second = range(n, 2 * r + 1, 2 * n_ranks);
+        hw_range whole = hw_shard_granules(n, r, n_ranks);
+        hw_range first = hw_shard_granules(n, 2 * r, 2 * n_ranks),
+                 second = hw_shard_granules(n, 2 * r + 1, 2 * n_ranks);
         cr_assert(first.begin == whole.begin && second.end == whole.end, "%zu things, %d ranks", n, n_ranks);
     }
 }
@@ -144,10 +138,7 @@ static void assert_nests(size_t n, int n_ranks, hw_range (*range)(size_t, int, i
 Test(shard, the_parts_of_2_4_and_8_ranks_are_halves_of_the_parts_before)
 {
     for (int n_ranks = 1; n_ranks <= 4; n_ranks *= 2)
-        for (size_t n = 0; n < 3000; n++) {
-            assert_nests(n, n_ranks, hw_shard_even);
-            assert_nests(n, n_ranks, hw_shard_granules);
-        }
+        for (size_t n = 0; n < 3000; n++) assert_nests(n, n_ranks);
 }
 
 /* Where the rule changes from whole groups to single heads between n and 2n ranks, heads nest if n divides
