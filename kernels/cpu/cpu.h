@@ -16,10 +16,10 @@ static inline hw_pool *hw_cpu_pool(hw_device *d) { return ((hw_cpu_device *)(voi
 enum { HW_GROUP = 16, HW_BLOCK = 32 };
 
 /* One packed copy. Outputs come in groups of 16; a group's inputs come in blocks of 32, cut by cut, the last
- * block of a cut filled with zeros. A block holds, for each pair of inputs (k, k + 1), one 64-byte line: for
- * each of the 16 outputs the two 16-bit numbers; in float32 two lines, one for k and one for k + 1. So one
- * output row at a time streams through memory once, front to back, and the 16 lines of a 16-bit block are
- * what AMX calls a B tile.
+ * block of a cut filled with zeros. A block of float32 or float16 holds, for each input, the 16 outputs side
+ * by side. In bfloat16 it holds, for each pair of inputs (k, k + 1), one 64-byte line: for each of the 16
+ * outputs the two numbers, so that a shift or a mask makes float32 of them, and so that the 16 lines of a
+ * block are what AMX calls a B tile. One group at a time streams through memory once, front to back.
  *   data [n_groups, n_blocks, lines, 64 bytes] */
 struct hw_weight {
     hw_weight_dims dims;
@@ -37,7 +37,9 @@ static inline char *hw_weight_block(const hw_weight *w, size_t group, size_t blo
 /* Bytes from a block's start to the number of output lane `o` (0..15), input `k` (0..31). */
 static inline size_t hw_weight_offset(hw_dtype dtype, size_t o, size_t k)
 {
-    return dtype == HW_F32 ? k * 64 + o * 4 : k / 2 * 64 + o * 4 + k % 2 * 2;
+    if (dtype == HW_BF16) return k / 2 * 64 + o * 4 + k % 2 * 2;
+    size_t size = dtype == HW_F32 ? 4 : 2;
+    return (k * HW_GROUP + o) * size;
 }
 
 /* ---- written in plain C, one copy */

@@ -4,22 +4,26 @@
  * Work comes in items of some output groups by some rows. For one row the weights stream through once; for
  * many, a panel of inputs of a few groups stays in the second-level cache while tiles of rows pass over it,
  * and a tile's inputs stay in the first-level cache while it passes over the groups. */
+#include "kernels/cpu/matmul_tile.h"
 #include "kernels/cpu/ops.h"
 
 enum {
-    ITEM_ROWS = 64,  /* rows of an item */
+    ITEM_ROWS = 96,  /* rows of an item */
     ITEM_GROUPS = 4, /* output groups of an item, at most */
     ITEM_OUTS = ITEM_GROUPS * HW_GROUP,
-    PANEL_BLOCKS =
-        32, /* blocks of inputs that a tile takes before the next: x 8 rows x 4 KB, weights 32 KB a group */
-    PREFETCH_BYTES = 4096 /* how far ahead weights are asked for */
+    /* Blocks of inputs that a tile takes before the next. With many rows, the inputs of a tile stay in the
+     * first-level cache (4 KB a row) and the weights in the second (32 KB a group); with two tiles of rows,
+     * the weights that have just come from memory stay in the first-level cache. */
+    PANEL_BLOCKS = 32,
+    STREAM_BLOCKS = 8,
+    STREAM_ROWS = 8 /* with so many rows at most, weights come from memory faster than they are used */
 };
 
 typedef struct matmul_job {
     float *out;
     const float *x, *bias;
     const hw_weight *w;
-    size_t n_rows, item_groups, n_row_items;
+    size_t n_rows, item_groups, n_row_items, panel_blocks;
 } matmul_job;
 
 /* Sums of an item's rows and outputs. */
@@ -27,89 +31,29 @@ typedef struct item_sums {
     float at[ITEM_ROWS][ITEM_OUTS];
 } item_sums;
 
-/* One pair of inputs: k is even in its block. */
-HW_INLINE void load_pair(v16 *even, v16 *odd, const char *block, int k, hw_dtype dtype)
-{
-    const char *line = block + hw_weight_offset(dtype, 0, (size_t)k);
-    if (dtype == HW_BF16) {
-        *even = v16_bf16_even(line), *odd = v16_bf16_odd(line);
-    } else if (dtype == HW_F16) {
-        *even = v16_f16_even(line), *odd = v16_f16_odd(line);
-    } else {
-        *even = v16_load((const float *)(const void *)line);
-        *odd = v16_load((const float *)(const void *)(line + HW_LINE_BYTES));
-    }
-}
-
-/* `n_blocks` blocks of one group, for `rows` rows: sums += W x. `rows` and `dtype` are constants at each
- * call, so that the accumulators live in registers.
- *   sums [rows] of stride ITEM_OUTS   x [rows, n_blocks * 32] of stride `stride` */
-HW_INLINE void tile(float *sums, const float *x, size_t stride, const char *w, size_t n_blocks, int rows,
-                    hw_dtype dtype)
-{
-    v16 sum[HW_TILE_ROWS], even[HW_TILE_ROWS], odd[HW_TILE_ROWS];
-    const int block_bytes = HW_GROUP * HW_BLOCK * (dtype == HW_F32 ? 4 : 2);
-    for (int r = 0; r < rows; r++) sum[r] = v16_load(sums + r * ITEM_OUTS);
-    for (size_t b = 0; b < n_blocks; b++, w += block_bytes, x += HW_BLOCK) {
-        for (int r = 0; r < rows; r++) even[r] = odd[r] = v16_zero();
-#pragma GCC unroll 4
-        for (int k = 0; k < HW_BLOCK; k += 2) {
-            v16 w_even, w_odd;
-            __builtin_prefetch(w + PREFETCH_BYTES + k * (block_bytes / HW_BLOCK), 0, 3);
-            if (dtype == HW_F32)
-                __builtin_prefetch(w + PREFETCH_BYTES + k * (block_bytes / HW_BLOCK) + HW_LINE_BYTES, 0, 3);
-            load_pair(&w_even, &w_odd, w, k, dtype);
-            for (int r = 0; r < rows; r++) {
-                even[r] = v16_fma(v16_set1(x[(size_t)r * stride + (size_t)k]), w_even, even[r]);
-                odd[r] = v16_fma(v16_set1(x[(size_t)r * stride + (size_t)k + 1]), w_odd, odd[r]);
-            }
-        }
-        for (int r = 0; r < rows; r++) sum[r] = v16_add(sum[r], v16_add(even[r], odd[r]));
-    }
-    for (int r = 0; r < rows; r++) v16_store(sums + r * ITEM_OUTS, sum[r]);
-}
-
-#define TILE_OF(n)                                                                                           \
-    case n:                                                                                                  \
-        if (dtype == HW_BF16) tile(sums, x, stride, w, n_blocks, n, HW_BF16);                                \
-        else if (dtype == HW_F16) tile(sums, x, stride, w, n_blocks, n, HW_F16);                             \
-        else tile(sums, x, stride, w, n_blocks, n, HW_F32);                                                  \
-        break
-
-static void tile_of_rows(float *sums, const float *x, size_t stride, const char *w, size_t n_blocks, int rows,
-                         hw_dtype dtype)
-{
-    switch (rows) {
-        TILE_OF(1);
-        TILE_OF(2);
-#if HW_TILE_ROWS > 2
-        TILE_OF(3);
-        TILE_OF(4);
-#endif
-#if HW_TILE_ROWS > 4
-        TILE_OF(5);
-        TILE_OF(6);
-        TILE_OF(7);
-        TILE_OF(8);
-#endif
-    }
-}
-
 /* Blocks [first, first + n) of a group's row of blocks, for all rows and groups of an item. `x` is row 0's
  * first input. */
-static void blocks_of_item(item_sums *sums, const hw_weight *w, size_t group, size_t n_groups, size_t first,
-                           size_t n, const float *x, size_t stride, size_t n_rows)
+static void blocks_of_item(item_sums *sums, const matmul_job *job, size_t group, size_t n_groups,
+                           size_t first, size_t n, const float *x, size_t stride, size_t n_rows)
 {
-    for (size_t done = 0; done < n; done += PANEL_BLOCKS) {
-        size_t n_blocks = n - done < PANEL_BLOCKS ? n - done : PANEL_BLOCKS;
-        if (n_rows == 1) n_blocks = n; /* nothing to keep in cache */
-        for (size_t r = 0; r < n_rows; r += HW_TILE_ROWS) {
-            int rows = n_rows - r < HW_TILE_ROWS ? (int)(n_rows - r) : HW_TILE_ROWS;
-            for (size_t g = 0; g < n_groups; g++)
-                tile_of_rows(&sums->at[r][g * HW_GROUP], x + r * stride + done * HW_BLOCK, stride,
-                             hw_weight_block(w, group + g, first + done), n_blocks, rows, w->dims.dtype);
+    const hw_weight *w = job->w;
+    size_t n_tiles = (n_rows + HW_TILE_ROWS - 1) / HW_TILE_ROWS;
+    for (size_t done = 0, n_blocks; done < n; done += n_blocks) {
+        n_blocks = n - done < job->panel_blocks ? n - done : job->panel_blocks;
+        for (size_t t = 0; t < n_tiles; t++) {
+            size_t r = n_rows * t / n_tiles, rows = n_rows * (t + 1) / n_tiles - r;
+            for (size_t g = 0; g < n_groups; g += HW_TILE_GROUPS) {
+                size_t groups = n_groups - g < HW_TILE_GROUPS ? n_groups - g : HW_TILE_GROUPS;
+                hw_tile tile = {.sums = &sums->at[r][g * HW_GROUP],
+                                .sums_stride = ITEM_OUTS,
+                                .x = x + r * stride + done * HW_BLOCK,
+                                .x_stride = stride,
+                                .w = hw_weight_block(w, group + g, first + done),
+                                .group_bytes = w->n_blocks * w->block_bytes,
+                                .n_blocks = n_blocks};
+                hw_tile_run(&tile, (int)rows, (int)groups, w->dims.dtype);
+            }
         }
-        if (n_rows == 1) return;
     }
 }
 
@@ -128,14 +72,14 @@ static void sum_cut(item_sums *sums, const matmul_job *job, int cut, size_t grou
     size_t whole = n / HW_BLOCK, rest = n % HW_BLOCK, first = w->first_block[cut];
     const float *x = job->x + row * stride + begin;
     zero_sums(sums, n_rows, n_groups * HW_GROUP);
-    blocks_of_item(sums, w, group, n_groups, first, whole, x, stride, n_rows);
+    blocks_of_item(sums, job, group, n_groups, first, whole, x, stride, n_rows);
     if (!rest) return;
     float tail[ITEM_ROWS][HW_BLOCK];
     for (size_t r = 0; r < n_rows; r++) {
         memset(tail[r], 0, sizeof tail[r]);
         memcpy(tail[r], x + r * stride + whole * HW_BLOCK, rest * sizeof(float));
     }
-    blocks_of_item(sums, w, group, n_groups, first + whole, 1, tail[0], HW_BLOCK, n_rows);
+    blocks_of_item(sums, job, group, n_groups, first + whole, 1, tail[0], HW_BLOCK, n_rows);
 }
 
 static void add_sums(item_sums *left, const item_sums *right, size_t n_rows, size_t n_outs)
@@ -197,14 +141,17 @@ hw_status HW_CPU_FN(matmul)(hw_device *d, hw_stream *s, void *out, const void *x
 {
     (void)s;
     matmul_job job = {.out = out, .x = x, .bias = bias, .w = w, .n_rows = (size_t)n};
-    /* With one tile of rows nothing is used twice: one group at a time, so that a thread reads straight
-     * through memory. Narrow matrices are cut finer, so that every thread gets some of them. */
-    bool stream = job.n_rows <= HW_TILE_ROWS;
+    /* A few rows: as few groups at a time as a tile takes, so that a thread reads straight through memory.
+     * Narrow matrices are cut finer, so that every thread gets some of them. */
+    bool stream = job.n_rows <= STREAM_ROWS;
     size_t share = w->n_groups / ((size_t)d->n_threads * 4);
     share = share < 1 ? 1 : share > ITEM_GROUPS ? ITEM_GROUPS : share;
-    job.item_groups = stream ? 1 : share;
+    size_t at_once = job.n_rows == 1 ? 1 : HW_TILE_GROUPS;
+    job.item_groups = stream && share > at_once ? at_once : share;
+    job.panel_blocks = !stream ? PANEL_BLOCKS : job.n_rows <= HW_TILE_ROWS ? SIZE_MAX : STREAM_BLOCKS;
     size_t n_group_items = (w->n_groups + job.item_groups - 1) / job.item_groups;
     job.n_row_items = (job.n_rows + ITEM_ROWS - 1) / ITEM_ROWS;
-    hw_pool_for(hw_cpu_pool(d), n_group_items * job.n_row_items, stream ? share : 1, matmul_items, &job);
+    size_t grain = stream ? share / job.item_groups : 1;
+    hw_pool_for(hw_cpu_pool(d), n_group_items * job.n_row_items, grain, matmul_items, &job);
     return HW_OK;
 }

@@ -31,7 +31,7 @@ enum { HW_LANES = 16, HW_LINE_BYTES = 64 };
  *   v16_sum                               lanes added as a tree of fixed shape: i with i + 8, then + 4, + 2,
  *                                         + 1
  *   v16_any_not_less(a, limit)            bit i set: a[i] >= limit, or a[i] is NaN
- *   v16_bf16_even v16_bf16_odd            of a line of sixteen pairs; also v16_f16_even v16_f16_odd
+ *   v16_bf16_even v16_bf16_odd            of a line of sixteen pairs
  *   v16_load_bf16 v16_load_f16            sixteen neighbours; with _n the first n
  *   v16_store_bf16_n v16_store_f16_n      rounded to nearest, ties to even */
 #if defined(HW_SIMD_AVX512)

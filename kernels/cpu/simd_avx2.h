@@ -5,8 +5,11 @@
 #include <immintrin.h>
 
 #define HW_SIMD_NAME avx2
-/* Rows of a matmul tile: four accumulators each of the 16 registers. */
-#define HW_TILE_ROWS 2
+/* A matmul tile: rows, output groups, and how many of the two chains of a block are summed side by side.
+ * Their accumulators take 12 of the 16 registers. */
+#define HW_TILE_ROWS   6
+#define HW_TILE_GROUPS 1
+#define HW_TILE_CHAINS 1
 
 typedef struct v16 {
     __m256 lo, hi;
@@ -94,17 +97,6 @@ HW_INLINE __m128i v16_narrow(__m256i v)
 {
     __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0x08);
     return _mm256_castsi256_si128(packed);
-}
-HW_INLINE v16 v16_f16_even(const void *line)
-{
-    __m256i low = _mm256_set1_epi32(0xffff);
-    return (v16){_mm256_cvtph_ps(v16_narrow(_mm256_and_si256(v16_line_part(line, 0), low))),
-                 _mm256_cvtph_ps(v16_narrow(_mm256_and_si256(v16_line_part(line, 1), low)))};
-}
-HW_INLINE v16 v16_f16_odd(const void *line)
-{
-    return (v16){_mm256_cvtph_ps(v16_narrow(_mm256_srli_epi32(v16_line_part(line, 0), 16))),
-                 _mm256_cvtph_ps(v16_narrow(_mm256_srli_epi32(v16_line_part(line, 1), 16)))};
 }
 
 HW_INLINE __m256 v16_widen_bf16(__m128i h)

@@ -5,8 +5,11 @@
 #include <immintrin.h>
 
 #define HW_SIMD_NAME avx512
-/* Rows of a matmul tile: two accumulators each of the 32 registers. */
-#define HW_TILE_ROWS 8
+/* A matmul tile: rows, output groups, and how many of the two chains of a block are summed side by side.
+ * Their accumulators take 24 of the 32 registers. */
+#define HW_TILE_ROWS   6
+#define HW_TILE_GROUPS 2
+#define HW_TILE_CHAINS 2
 
 typedef __m512 v16;
 
@@ -47,14 +50,6 @@ HW_INLINE v16 v16_bf16_odd(const void *line)
 {
     return _mm512_castsi512_ps(
         _mm512_and_si512(_mm512_loadu_si512(line), _mm512_set1_epi32((int)0xffff0000)));
-}
-HW_INLINE v16 v16_f16_even(const void *line)
-{
-    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_loadu_si512(line)));
-}
-HW_INLINE v16 v16_f16_odd(const void *line)
-{
-    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_loadu_si512(line), 16)));
 }
 
 HW_INLINE v16 v16_widen_bf16(__m256i h)

@@ -6,7 +6,10 @@
 #include <math.h>
 
 #define HW_SIMD_NAME generic
-#define HW_TILE_ROWS 4
+/* A matmul tile, see the other two. */
+#define HW_TILE_ROWS   4
+#define HW_TILE_GROUPS 1
+#define HW_TILE_CHAINS 1
 
 /* The compilers' vector type: it becomes whatever registers there are, and arithmetic on it is lane by
  * lane. */
@@ -67,8 +70,6 @@ HW_INLINE uint16_t v16_half_at(const void *p, int i)
 }
 HW_INLINE v16 v16_bf16_even(const void *line) { V16_LANES(hw_bf16_to_f32(v16_half_at(line, 2 * i))); }
 HW_INLINE v16 v16_bf16_odd(const void *line) { V16_LANES(hw_bf16_to_f32(v16_half_at(line, 2 * i + 1))); }
-HW_INLINE v16 v16_f16_even(const void *line) { V16_LANES(hw_f16_to_f32(v16_half_at(line, 2 * i))); }
-HW_INLINE v16 v16_f16_odd(const void *line) { V16_LANES(hw_f16_to_f32(v16_half_at(line, 2 * i + 1))); }
 HW_INLINE v16 v16_load_bf16_n(const void *p, int n)
 {
     V16_LANES(i < n ? hw_bf16_to_f32(v16_half_at(p, i)) : 0.0f);

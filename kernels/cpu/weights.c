@@ -88,8 +88,10 @@ static void convert_tile(void *to, hw_dtype to_type, const void *from, hw_dtype 
 
 typedef uint32_t quad __attribute__((vector_size(16)));
 
-/* Four rows of four 4-byte things, turned into four columns 64 bytes apart. */
-static inline void turn_quads(char *to, const char *from, size_t stride)
+typedef uint16_t halves __attribute__((vector_size(16)));
+
+/* Four rows of four 4-byte things, turned into four columns. */
+static inline void turn_quads(quad column[4], const char *from, size_t stride)
 {
     quad row[4];
     for (size_t i = 0; i < 4; i++) memcpy(&row[i], from + i * stride, sizeof row[i]);
@@ -97,25 +99,39 @@ static inline void turn_quads(char *to, const char *from, size_t stride)
     quad b = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
     quad c = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
     quad d = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
-    const quad column[4] = {
-        __builtin_shufflevector(a, b, 0, 1, 4, 5),
-        __builtin_shufflevector(a, b, 2, 3, 6, 7),
-        __builtin_shufflevector(c, d, 0, 1, 4, 5),
-        __builtin_shufflevector(c, d, 2, 3, 6, 7),
-    };
-    for (size_t i = 0; i < 4; i++) memcpy(to + i * 64, &column[i], sizeof column[i]);
+    column[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+    column[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    column[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5);
+    column[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+}
+
+/* Four outputs of a line: pairs as they are, or first the even inputs of all 16 outputs and then the odd
+ * ones. */
+static inline void put_column(char *line, size_t o, quad column, bool pairs)
+{
+    if (pairs) {
+        memcpy(line + o * 4, &column, sizeof column);
+        return;
+    }
+    halves h = (halves)column;
+    h = __builtin_shufflevector(h, h, 0, 2, 4, 6, 1, 3, 5, 7);
+    memcpy(line + o * 2, &h, sizeof h / 2);
+    memcpy(line + HW_GROUP * 2 + o * 2, (const char *)&h + sizeof h / 2, sizeof h / 2);
 }
 
 /* A whole block of the weight's own type, unit stride: a transposition of 16 rows of 4-byte things (a
  * float32, or a pair). It goes a cache line of each row at a time, since 16 rows that lie a power of two
  * apart do not fit a cache set together. */
-static void put_whole(const meeting *m, size_t row_bytes)
+static inline __attribute__((always_inline)) void put_whole(const meeting *m, size_t row_bytes, bool pairs)
 {
     size_t stride = m->piece->stride_out * hw_dtype_size(m->piece->dtype);
     for (size_t part = 0; part < row_bytes; part += 64)
         for (size_t o = 0; o < HW_GROUP; o += 4)
-            for (size_t at = part; at < part + 64; at += 16)
-                turn_quads(m->block + at / 4 * 64 + o * 4, m->src + o * stride + at, stride);
+            for (size_t at = part; at < part + 64; at += 16) {
+                quad column[4];
+                turn_quads(column, m->src + o * stride + at, stride);
+                for (size_t i = 0; i < 4; i++) put_column(m->block + (at / 4 + i) * 64, o, column[i], pairs);
+            }
 }
 
 static void put_meeting(const hw_weight *w, const meeting *m)
@@ -123,7 +139,8 @@ static void put_meeting(const hw_weight *w, const meeting *m)
     hw_dtype type = w->dims.dtype;
     bool whole = m->n_out == HW_GROUP && m->n_in == HW_BLOCK;
     if (whole && m->piece->dtype == type && m->piece->stride_in == 1) {
-        put_whole(m, HW_BLOCK * hw_dtype_size(type));
+        if (type == HW_F16) put_whole(m, HW_BLOCK * 2, false);
+        else put_whole(m, HW_BLOCK * hw_dtype_size(type), true);
         return;
     }
     _Alignas(64) uint32_t raw[HW_GROUP * HW_BLOCK] = {0}, converted[HW_GROUP * HW_BLOCK];
