@@ -94,7 +94,7 @@ static hw_status make_plan(plan *p, hw_error *err)
 /* A rank has as many cores to itself as it has threads, where there are that many. */
 static bool binds(const plan *p)
 {
-    return p->c->binding == HW_BIND_CORE || (p->c->binding == HW_BIND_AUTO && !p->crowded);
+    return p->c->binding == HW_BIND_CORE || (p->c->binding == HW_BIND_AUTO && !p->oversubscribe);
 }
 
 static bool add_hosts(const plan *p, bool with_slots)
@@ -130,6 +130,7 @@ static bool add_network(const plan *p)
     if (p->all_here && !p->c->interface) ok = add_mca(p, "btl", "self,vader");
     else if (interface) ok = add_mca(p, "btl_tcp_if_include", interface);
     if (interface) ok = ok && add_mca(p, "oob_tcp_if_include", interface);
+    if (p->c->remote_shell) ok = ok && add_mca(p, "plm_rsh_agent", p->c->remote_shell);
     return p->all_here ? ok
                        : ok && add_mca(p, "oob_tcp_keepalive_time", "2") &&
                              add_mca(p, "oob_tcp_keepalive_intvl", "1") &&
@@ -147,7 +148,7 @@ static bool add_mpirun(const plan *p)
     if (p->oversubscribe) ok = ok && add(p->line, "--oversubscribe");
     /* Open MPI counts slots and not cores, and would let ranks that wait keep the core from the one that they
      * wait for. */
-    if (p->crowded) ok = ok && add_mca(p, "mpi_yield_when_idle", "1");
+    if (p->oversubscribe) ok = ok && add_mca(p, "mpi_yield_when_idle", "1");
     ok = ok && add_network(p);
     for (int i = 0; i < p->c->n_environment; i++) ok = ok && ADD(p->line, "-x", p->c->environment[i]);
     return ok && (!p->c->work_folder || ADD(p->line, "-wdir", p->c->work_folder));

@@ -30,8 +30,9 @@ typedef struct hw_cluster {
     hw_choice oversubscribe;
     const char *environment[HW_MAX_ENVIRONMENT]; /* [n_environment] NAME, or NAME=VALUE */
     int n_environment;
-    const char *work_folder; /* NULL: the folder that launch is started in */
-    const char *program;     /* NULL: the program that launch itself is */
+    const char *remote_shell; /* NULL: ssh; else what mpirun starts things on other hosts with, and its options */
+    const char *work_folder;  /* NULL: the folder that launch is started in */
+    const char *program;      /* NULL: the program that launch itself is */
 } hw_cluster;
 
 /* A command line under construction, and what the program that is to run is given. Plain;

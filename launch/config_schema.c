@@ -85,6 +85,7 @@ const hw_setting hw_settings[] = {
     {"cluster.oversubscribe", HW_SETTING_CHOICE, NULL, "auto", false, 0, 0, maybe, CLUSTER(oversubscribe), 0},
     {"cluster.environment", HW_SETTING_VARIABLES, NULL, "[]", false, 0, HW_MAX_ENVIRONMENT, NULL,
      CLUSTER(environment), CLUSTER(n_environment)},
+    {"cluster.remote_shell", HW_SETTING_TEXT, NULL, "auto", true, 0, 0, NULL, CLUSTER(remote_shell), 0},
     {"cluster.work_folder", HW_SETTING_TEXT, NULL, "auto", true, 0, 0, NULL, CLUSTER(work_folder), 0},
     {"cluster.program", HW_SETTING_TEXT, NULL, "auto", true, 0, 0, NULL, CLUSTER(program), 0},
 };

@@ -62,6 +62,10 @@ Test(cluster, between_hosts_a_dead_link_is_noticed)
         "mpirun -np 3 --host head:2,n2:1 --map-by slot:PE=2 --bind-to core --mca btl_tcp_if_include ib0,eth1 "
         "--mca oob_tcp_if_include ib0,eth1 --mca oob_tcp_keepalive_time 2 --mca oob_tcp_keepalive_intvl 1 "
         "--mca oob_tcp_keepalive_probes 2 -x A -x B=c d -wdir /w w " TAIL);
+    composes((hw_cluster){AUTO, .hosts = {{"n2", 1}}, .n_hosts = 1, .remote_shell = "ssh -p 22"}, user, 1,
+             "mpirun -np 1 --host n2:1 --map-by slot:PE=1 --bind-to core --mca plm_rsh_agent ssh -p 22 --mca "
+             "oob_tcp_keepalive_time 2 "
+             "--mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 2 " TAIL);
     composes(
         (hw_cluster){AUTO, .hosts = {{"n2", 1}}, .n_hosts = 1, .binding = HW_BIND_NONE, .program = "/bin/hw"},
         user, 64,
@@ -76,10 +80,11 @@ Test(cluster, ranks_and_slots)
              "mpirun -np 1 --host localhost:4 --map-by slot:PE=1 --bind-to core --mca btl self,vader "
              "--mca oob_tcp_if_include lo " TAIL);
     refuses((hw_cluster){AUTO, .ranks = 5, .hosts = {{"n1", 4}}, .n_hosts = 1}, user, 1, "has 4 slots");
-    composes((hw_cluster){.oversubscribe = HW_YES, .ranks = 5, .hosts = {{"n1", 4}}, .n_hosts = 1}, user, 1,
-             "mpirun -np 5 --host n1:4 --map-by slot:PE=1 --bind-to core --oversubscribe "
-             "--mca oob_tcp_keepalive_time 2 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes "
-             "2 " TAIL);
+    composes(
+        (hw_cluster){.oversubscribe = HW_YES, .ranks = 5, .hosts = {{"n1", 4}}, .n_hosts = 1}, user, 1,
+        "mpirun -np 5 --host n1:4 --map-by slot --bind-to none --oversubscribe --mca mpi_yield_when_idle 1 "
+        "--mca oob_tcp_keepalive_time 2 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes "
+        "2 " TAIL);
 }
 
 Test(cluster, slurm_is_asked_for_what_mpirun_is_told)
