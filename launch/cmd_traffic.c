@@ -204,7 +204,7 @@ hw_status hw_cmd_traffic(int argc, char **argv, hw_error *err)
     if (!st) st = run_once(&s, &a, a.engine.kv_policy, &runs[n++], err);
     if (!st && a.compare_kv) st = run_once(&s, &a, HW_KV_OFF, &runs[n++], err);
     if (!st && monitoring) st = hw_monitoring_collect(monitoring, s.comm, err);
-    hw_session_close(&s);
+    hw_session_leave_ranks(&s);
     if (!st && monitoring) st = hw_monitoring_compare(monitoring, &pairs, err);
     /* From here on rank 0 is alone: MPI has ended. */
     if (!st && s.rank == 0) {
@@ -213,5 +213,6 @@ hw_status hw_cmd_traffic(int argc, char **argv, hw_error *err)
     }
     for (int i = 0; i < 2; i++) hw_traffic_run_free(&runs[i]);
     hw_monitoring_destroy(monitoring);
+    hw_session_close(&s);
     return st;
 }

@@ -226,13 +226,19 @@ hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
     return HW_OK;
 }
 
-void hw_session_close(hw_session *s)
+void hw_session_leave_ranks(hw_session *s)
 {
     hw_engine_destroy(s->engine);
     hw_tokenizer_destroy(s->tokenizer);
     hw_tokens_free(&s->prompt);
     hw_comm_destroy(s->comm);
     hw_comm_destroy(s->started);
+    *s = (hw_session){.config = s->config, .rank = s->rank};
+}
+
+void hw_session_close(hw_session *s)
+{
+    hw_session_leave_ranks(s);
     if (s->config) hw_config_free(s->config);
     free(s->config);
 }

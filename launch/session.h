@@ -36,6 +36,10 @@ hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
 
 void hw_session_close(hw_session *s);
 
+/* Collective. What hw_session_close does, but for the texts of the configuration: arguments can still be looked at. MPI has ended
+ * afterwards. hw_session_close in any case. */
+void hw_session_leave_ranks(hw_session *s);
+
 /* Local. hw_tokenizer_open for a folder that may not be there. The caller owns *out. */
 hw_status hw_open_tokenizer(hw_tokenizer **out, const char *folder, hw_error *err);
 

@@ -225,6 +225,9 @@ Test(launch, every_subcommand_with_a_model_takes_a_file)
     free(OUTPUT(1, "plan", "-c", file));
     free(OUTPUT(2, "perplexity", "-c", file, "-p", "Once upon a time"));
     free(OUTPUT(2, "traffic", "-c", file, "-p", "Once upon a time", "-n", "2", "--verify"));
+    char *json = OUTPUT(2, "traffic", "-c", file, "-p", "Once upon a time", "-n", "2", "--json");
+    cr_expect(strstr(json, "\"model\": \"models/tales\""), "%s", json);
+    free(json);
     free(OUTPUT(2, "bench", "-c", file, "-P", "2", "-n", "1", "-r", "1"));
     free(ids), free(text);
 }
