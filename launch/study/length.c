@@ -2,7 +2,7 @@
  * quadratically. Reads what on_off.c measured. */
 #include <stdlib.h>
 
-#include "launch/study/statistics.h"
+#include "launch/statistics.h"
 #include "launch/study/study.h"
 
 enum { MAX_POINTS = 48 };

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "kernels/anchors.h"
-#include "launch/study/statistics.h"
+#include "launch/statistics.h"
 #include "runtime/base/clock.h"
 
 enum { MEMORY_BYTES = 256 << 20, LEAST_BYTES = 1 << 20, WIDTH = 2048, ROWS = 256, REPEATS = 7 };

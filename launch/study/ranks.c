@@ -1,7 +1,7 @@
 /* One rank beside all ranks of this run, and what the plan says of other numbers of ranks. */
 #include <stdlib.h>
 
-#include "launch/study/statistics.h"
+#include "launch/statistics.h"
 #include "launch/study/study.h"
 #include "runtime/weights.h"
 

@@ -9,7 +9,7 @@
 #include "launch/args.h"
 #include "launch/plot.h"
 #include "launch/study/machine.h"
-#include "launch/study/table.h"
+#include "launch/table.h"
 #include "launch/study/trial.h"
 #include "runtime/model.h"
 

@@ -1,4 +1,4 @@
-#include "launch/study/table.h"
+#include "launch/table.h"
 
 #include <assert.h>
 #include <errno.h>

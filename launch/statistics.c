@@ -1,4 +1,4 @@
-#include "launch/study/statistics.h"
+#include "launch/statistics.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Mean, spread and fits of measured numbers. All functions are Local and pure. */
-#ifndef HW_LAUNCH_STUDY_STATISTICS_H
-#define HW_LAUNCH_STUDY_STATISTICS_H
+#ifndef HW_LAUNCH_STATISTICS_H
+#define HW_LAUNCH_STATISTICS_H
 
 typedef struct hw_summary {
     double mean, deviation; /* of the sample: over n - 1; 0 for one value */

@@ -1,7 +1,7 @@
 /* A table of figures that is written twice from one source: as CSV for programs, and as Markdown for people.
  * All functions are Local. */
-#ifndef HW_LAUNCH_STUDY_TABLE_H
-#define HW_LAUNCH_STUDY_TABLE_H
+#ifndef HW_LAUNCH_TABLE_H
+#define HW_LAUNCH_TABLE_H
 
 #include <stdbool.h>
 #include <stddef.h>
