@@ -228,6 +228,9 @@ typedef struct hw_kernels {
     hw_status (*row_draw)(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
                           int first_id, int n_valid, float floor, float temperature, uint64_t seed,
                           uint64_t step);
+
+    /* What this device itself can do, for comparing (anchors.h); NULL where that is not measured. */
+    const struct hw_anchor_ops *anchors;
 } hw_kernels;
 
 struct hw_device {

@@ -105,3 +105,10 @@ hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_p
     if (st) dlclose(s.library);
     return st;
 }
+
+const void *hw_plugin_symbol(const char *name, const char *symbol)
+{
+    search s = {.name = name};
+    hw_error unused;
+    return find(&s, &unused) ? NULL : dlsym(s.library, symbol);
+}

@@ -22,6 +22,10 @@ typedef struct hw_device_place {
  * no device), HW_ERR_NO_MEMORY. */
 hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_place place, hw_error *err);
 
+/* Local. A symbol of the shared object libheadway_NAME.so, looked for in the same places; NULL when it is not
+ * there, cannot be loaded or has no such symbol. For what a process can do without. It stays mapped. */
+const void *hw_plugin_symbol(const char *name, const char *symbol);
+
 /* ---- what a plug-in exports, under this name */
 
 #define HW_PLUGIN_SYMBOL "hw_plugin_create"

@@ -125,6 +125,7 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
     switch (key) {
     case 't': o->n_threads = (int)hw_args_int("--threads", arg, 1, 1024, state); break;
     case 'v': a->verbose = true; break;
+    case 'q': a->quiet = true; break;
     case OPT_DEVICE: o->device = arg; break;
     case OPT_COMM: a->comm = arg; break;
     case OPT_DTYPE: o->dtype = to_dtype("--dtype", arg, state); break;
@@ -239,12 +240,15 @@ static const struct argp_option engine_options[] = {
      "Longest sequence, prompt and output (what the model allows, at most 4096)", 0},
     {"max-num-batched-tokens", OPT_ROWS, "N", 0, "Rows of one step: longer prompts are run in chunks (512)",
      0},
-    {"device", OPT_DEVICE, "D", 0, "auto, cpu, cuda, or reference: plain loops to compare with (auto, which is cpu)", 0},
+    {"device", OPT_DEVICE, "D", 0,
+     "auto, cpu, cuda, or reference: plain loops to compare with (auto, which is cpu)", 0},
     {"comm", OPT_COMM, "C", 0, "Collectives: auto, self (one rank) or mpi (auto)", 0},
     {"load-format", OPT_LOAD_FORMAT, "F", 0,
      "auto, safetensors, or dummy: random weights from config.json alone", 0},
     {"dummy-seed", OPT_DUMMY_SEED, "N", 0, "Which random weights (0)", 0},
     {"verbose", 'v', 0, 0, "Say what runs, on standard error", 0},
+    {"quiet", 'q', 0, 0, "No progress bar while loading (there is none where standard error is no terminal)",
+     0},
     {0}};
 
 static const struct argp_option prompt_options[] = {

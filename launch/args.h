@@ -41,10 +41,11 @@ typedef struct hw_args {
     /* reports */
     bool json, stats, verbose;
     const char *output;
+    bool quiet; /* no progress bar */
     /* bench */
-    const char *pp, *tg;
+    const char *pp, *tg, *batches, *depths; /* lists of numbers */
     int repeats;
-    bool anchors;
+    bool anchors, markdown;
     /* inspect */
     int ranks;
     /* plan */

@@ -1,4 +1,5 @@
-/* A table of figures that is written twice from one source: as CSV for programs, and as Markdown for people.
+/* A table of figures that is written several ways from one source: as CSV for programs, and for people as
+ * Markdown or as columns of text, without the columns that are empty.
  * All functions are Local. */
 #ifndef HW_LAUNCH_TABLE_H
 #define HW_LAUNCH_TABLE_H
@@ -10,7 +11,7 @@
 
 #include "runtime/base/status.h"
 
-enum { HW_TABLE_MAX_COLUMNS = 16 };
+enum { HW_TABLE_MAX_COLUMNS = 64 };
 
 /* `name` heads the column in the CSV file (a word with its unit: step_us), `label` in the report; a NULL
  * label leaves the column out of the report. */
@@ -43,6 +44,8 @@ void hw_table_real(hw_table *t, double x); /* not a number or infinite: an empty
 
 /* Errors: HW_ERR_NO_MEMORY, HW_ERR_FAILED. */
 hw_status hw_table_write_csv(const hw_table *t, const char *path, hw_error *err);
+void hw_table_print_csv(const hw_table *t, FILE *f);
 void hw_table_write_markdown(const hw_table *t, FILE *f);
+void hw_table_write_text(const hw_table *t, FILE *f);
 
 #endif

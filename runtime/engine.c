@@ -260,6 +260,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
 }
 
 hw_comm *hw_engine_comm(hw_engine *e) { return e->comm; }
+hw_device *hw_engine_device(hw_engine *e) { return e->device; }
 const hw_model *hw_engine_model(const hw_engine *e) { return &e->model; }
 const hw_part *hw_engine_part(const hw_engine *e) { return &e->part; }
 const hw_work_table *hw_engine_work(const hw_engine *e) { return &e->work; }

@@ -26,6 +26,7 @@ extern "C" {
 typedef struct hw_engine hw_engine;
 typedef struct hw_sequence hw_sequence;
 typedef struct hw_batch hw_batch;
+struct hw_device;
 struct hw_model;
 struct hw_part;
 
@@ -104,6 +105,7 @@ typedef struct hw_engine_info {
 
 hw_engine_info hw_engine_info_get(const hw_engine *e);
 hw_comm *hw_engine_comm(hw_engine *e);                      /* borrowed */
+struct hw_device *hw_engine_device(hw_engine *e);           /* borrowed; between steps */
 const struct hw_model *hw_engine_model(const hw_engine *e); /* borrowed */
 const struct hw_part *hw_engine_part(const hw_engine *e);   /* borrowed: what this rank holds */
 

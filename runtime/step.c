@@ -1,5 +1,7 @@
 #include "runtime/step.h"
 
+#include "runtime/base/clock.h"
+
 /* A row at position p meets p + 1 keys; a sequence's rows end at its last position. */
 void hw_step_count_keys(hw_step *s)
 {
@@ -14,6 +16,14 @@ void hw_step_count_keys(hw_step *s)
 static void count(hw_step *s, hw_work_site site, hw_work w)
 {
     hw_work_record(&s->e->work, site, s->b->n_prefill_rows, s->b->n_decode_rows, w);
+    s->since = hw_clock_ticks();
+}
+
+/* The op that was counted last has returned. */
+static hw_status done(hw_step *s, hw_work_site site, hw_status st)
+{
+    s->e->work.ticks[site] += hw_clock_ticks() - s->since;
+    return st;
 }
 
 static uint64_t act_bytes(const hw_step *s, uint64_t n) { return n * hw_dtype_size(s->d->act); }
@@ -41,7 +51,7 @@ hw_status hw_op_matmul(hw_step *s, hw_work_site site, void *out, const void *x, 
     if (site == HW_WORK_QKV && s->e->part.heads.first_head % s->e->part.heads.n_rep)
         work.replicated_flops = 2 * rows * n_in * 2 * (uint64_t)s->m->head_dim;
     count(s, site, work);
-    return s->k->matmul(s->d, NULL, out, x, w, bias, n);
+    return done(s, site, s->k->matmul(s->d, NULL, out, x, w, bias, n));
 }
 
 hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_layer kv)
@@ -52,7 +62,7 @@ hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_lay
     count(s, HW_WORK_QKV,
           (hw_work){.kv_bytes = 2 * rows * n_kv * d * hw_dtype_size(kv.dtype),
                     .activation_bytes = act_bytes(s, 2 * rotated + 2 * rows * n_kv * d)});
-    return s->k->rope_append(s->d, NULL, s->buf->qkv, angles, half, h, &s->rows, kv);
+    return done(s, HW_WORK_QKV, s->k->rope_append(s->d, NULL, s->buf->qkv, angles, half, h, &s->rows, kv));
 }
 
 hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
@@ -66,8 +76,9 @@ hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
                           .activation_bytes = act_bytes(s, (uint64_t)s->rows.n_rows * q)};
     count(s, HW_WORK_SCORES, half);
     count(s, HW_WORK_VALUES, half);
-    return s->k->attention(s->d, NULL, s->buf->attn, s->buf->qkv, h, s->m->attn_scale, &s->rows, kv,
-                           s->buf->scratch);
+    return done(s, HW_WORK_SCORES,
+                s->k->attention(s->d, NULL, s->buf->attn, s->buf->qkv, h, s->m->attn_scale, &s->rows, kv,
+                                s->buf->scratch));
 }
 
 hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, const int32_t *device_ids,
@@ -80,7 +91,8 @@ hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, c
     count(s, HW_WORK_EMBED,
           (hw_work){.weight_bytes = n_read * dims->n_in * hw_dtype_size(dims->dtype),
                     .activation_bytes = act_bytes(s, (accumulate ? 2 : 1) * rows * dims->n_in)});
-    return s->k->gather(s->d, NULL, s->buf->x, table, device_ids, s->rows.n_rows, first_id, accumulate);
+    return done(s, HW_WORK_EMBED,
+                s->k->gather(s->d, NULL, s->buf->x, table, device_ids, s->rows.n_rows, first_id, accumulate));
 }
 
 hw_status hw_op_activate(hw_step *s, int n, int ffn)
@@ -88,26 +100,31 @@ hw_status hw_op_activate(hw_step *s, int n, int ffn)
     count(
         s, HW_WORK_MLP,
         (hw_work){.activation_bytes = act_bytes(s, (s->m->gated_mlp ? 3 : 2) * (uint64_t)n * (uint64_t)ffn)});
-    return s->k->activate(s->d, NULL, s->buf->act, s->buf->up, n, ffn, s->m->activation, s->m->gated_mlp);
+    return done(
+        s, HW_WORK_MLP,
+        s->k->activate(s->d, NULL, s->buf->act, s->buf->up, n, ffn, s->m->activation, s->m->gated_mlp));
 }
 
 hw_status hw_op_add_bias_residual(hw_step *s, const float *bias, int n)
 {
     count_rows(s, n, 3, bias ? 1 : 0);
-    return s->k->add_bias_residual(s->d, NULL, s->buf->x, s->buf->y, bias, n, s->m->dim);
+    return done(s, HW_WORK_OTHER,
+                s->k->add_bias_residual(s->d, NULL, s->buf->x, s->buf->y, bias, n, s->m->dim));
 }
 
 hw_status hw_op_norm(hw_step *s, void *out, const void *x, const float *w, const float *bias, int n)
 {
     count_rows(s, n, 2, bias ? 2 : 1);
-    if (s->m->norm == HW_NORM_RMS) return s->k->rmsnorm(s->d, NULL, out, x, w, n, s->m->dim, s->m->norm_eps);
-    return s->k->layernorm(s->d, NULL, out, x, w, bias, n, s->m->dim, s->m->norm_eps);
+    if (s->m->norm == HW_NORM_RMS)
+        return done(s, HW_WORK_OTHER, s->k->rmsnorm(s->d, NULL, out, x, w, n, s->m->dim, s->m->norm_eps));
+    return done(s, HW_WORK_OTHER, s->k->layernorm(s->d, NULL, out, x, w, bias, n, s->m->dim, s->m->norm_eps));
 }
 
 hw_status hw_op_select_rows(hw_step *s, int n)
 {
     count_rows(s, n, 2, 0);
-    return s->k->select_rows(s->d, NULL, s->buf->y, s->buf->x, s->buf->logit_rows, n, s->m->dim);
+    return done(s, HW_WORK_OTHER,
+                s->k->select_rows(s->d, NULL, s->buf->y, s->buf->x, s->buf->logit_rows, n, s->m->dim));
 }
 
 /* The communicator reads host memory; what lies elsewhere goes there and back. */

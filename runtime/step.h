@@ -15,7 +15,8 @@ typedef struct hw_step {
     hw_buffers *buf;
     hw_rows rows;
     uint64_t n_pairs,
-        n_keys; /* of attention: rows times the keys each meets; keys of all sequences, each once */
+        n_keys;     /* of attention: rows times the keys each meets; keys of all sequences, each once */
+    uint64_t since; /* hw_clock_ticks at the beginning of the op that runs */
     hw_error *err;
 } hw_step;
 

@@ -43,8 +43,12 @@ typedef struct hw_work {
     uint64_t activation_bytes; /* read and written, logits included */
 } hw_work;
 
+/* `ticks` (hw_clock_ticks) are the time from the calls of a site's ops to their returns: all that they take on a
+ * device in host memory, and on others only what it takes to start them. Attention is one op, its time is under
+ * scores. */
 typedef struct hw_work_table {
     hw_work site[HW_N_WORK_SITES][HW_N_PHASES];
+    uint64_t ticks[HW_N_WORK_SITES];
 } hw_work_table;
 
 const char *hw_work_site_name(hw_work_site site);

@@ -1,10 +1,12 @@
-#include "kernels/anchors.h"
+/* What the host's cores can do: reading memory, multiply-adds, the matrix unit, and a library of products. */
+#include "kernels/cpu/anchors.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/plugin.h"
 #include "runtime/base/clock.h"
 
 enum { CHUNK = 1 << 20, LINE = 64, AHEAD = 1024 };
@@ -12,12 +14,19 @@ enum { CHUNK = 1 << 20, LINE = 64, AHEAD = 1024 };
 /* Sixteen words at a time, as wide as the compiler knows how to load for the target it is cloned for. */
 typedef uint32_t words __attribute__((vector_size(LINE)));
 
+/* Arithmetic is measured in parts, so that no thread waits long for the slowest. A part takes about a tenth of
+ * a millisecond. */
+enum { PARTS_PER_THREAD = 16, FMA_ROUNDS = 16384, MATRIX_ROUNDS = 4096 };
+
 struct hw_anchors {
     hw_device *device;
     char *data; /* [n_chunks, CHUNK] */
     size_t n_chunks;
-    bool prefetch;
+    bool prefetch, has_matrix;
     atomic_uint sum; /* so that no load can be left out */
+    atomic_ullong n_flops;
+    const hw_product_ops *library; /* NULL: not installed */
+    hw_products *products;
 };
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -68,38 +77,92 @@ static void read_chunks(void *arg, size_t begin, size_t end)
                               memory_order_relaxed);
 }
 
-hw_status hw_anchors_create(hw_anchors **out, hw_device *device, size_t n_bytes, hw_error *err)
-{
-    *out = NULL;
-    if (strcmp(device->k->name, "cpu"))
-        return hw_fail(err, HW_ERR_UNSUPPORTED, "anchors are measured on the device cpu only");
-    hw_anchors *a = calloc(1, sizeof *a);
-    if (a) {
-        a->device = device;
-        a->n_chunks = (n_bytes + CHUNK - 1) / CHUNK;
-        /* One chunk more: prefetching runs ahead of the end. */
-        a->data = aligned_alloc(LINE, (a->n_chunks + 1) * CHUNK);
-    }
-    if (!a || !a->data) {
-        free(a);
-        return hw_fail(err, HW_ERR_NO_MEMORY, "anchors: no memory for %zu bytes", n_bytes);
-    }
-    hw_pool_for(hw_cpu_pool(device), a->n_chunks, 1, fill, a);
-    *out = a;
-    return HW_OK;
-}
-
-void hw_anchors_destroy(hw_anchors *a)
-{
-    if (!a) return;
-    free(a->data);
-    free(a);
-}
-
-double hw_anchors_read(hw_anchors *a, bool prefetch)
+static double measure_read(hw_anchors *a, bool prefetch)
 {
     a->prefetch = prefetch;
     uint64_t start = hw_clock_ns();
     hw_pool_for(hw_cpu_pool(a->device), a->n_chunks, 4, read_chunks, a);
     return (double)a->n_chunks * CHUNK / hw_seconds_since(start);
+}
+
+static void fma_parts(void *arg, size_t begin, size_t end)
+{
+    hw_anchors *a = arg;
+    const hw_cpu_anchor_ops *isa = (const hw_cpu_anchor_ops *)(const void *)a->device->k->anchors;
+    float sink[16] = {0.75f, 0.25f}; /* a fixed point at 1: no overflow, and nothing denormal */
+    for (size_t i = begin; i < end; i++) atomic_fetch_add(&a->n_flops, isa->fma(FMA_ROUNDS, sink));
+    atomic_fetch_xor_explicit(&a->sum, sink[3] > 0, memory_order_relaxed);
+}
+
+static void matrix_parts(void *arg, size_t begin, size_t end)
+{
+    hw_anchors *a = arg;
+    for (size_t i = begin; i < end; i++) atomic_fetch_add(&a->n_flops, hw_cpu_matrix_rounds(MATRIX_ROUNDS));
+}
+
+static double measure_arithmetic(hw_anchors *a, hw_pool_fn *parts)
+{
+    atomic_store(&a->n_flops, 0);
+    uint64_t start = hw_clock_ns();
+    hw_pool_for(hw_cpu_pool(a->device), (size_t)a->device->n_threads * PARTS_PER_THREAD, 1, parts, a);
+    return (double)atomic_load(&a->n_flops) / hw_seconds_since(start);
+}
+
+/* A library that is not there, or not of this version, is no error: there is nothing to compare with. */
+static hw_status open_library(hw_anchors *a, const hw_anchor_sizes *sizes, hw_error *err)
+{
+    if (!sizes->n_shapes) return HW_OK;
+    const hw_product_ops *library = hw_plugin_symbol("onednn", "hw_onednn_products");
+    if (!library || library->struct_bytes != sizeof *library) return HW_OK;
+    a->library = library;
+    return library->create(&a->products, sizes, a->device->n_threads, err);
+}
+
+hw_status hw_cpu_anchors_create(hw_anchors **out, hw_device *d, const hw_anchor_sizes *sizes, hw_error *err)
+{
+    *out = NULL;
+    hw_anchors *a = calloc(1, sizeof *a);
+    if (!a) return hw_fail(err, HW_ERR_NO_MEMORY, "anchors: no memory");
+    a->device = d;
+    a->n_chunks = (sizes->read_bytes + CHUNK - 1) / CHUNK;
+    /* One chunk more: prefetching runs ahead of the end. */
+    if (!(a->data = aligned_alloc(LINE, (a->n_chunks + 1) * CHUNK))) {
+        free(a);
+        return hw_fail(err, HW_ERR_NO_MEMORY, "anchors: no memory for %zu bytes", sizes->read_bytes);
+    }
+    hw_pool_for(hw_cpu_pool(d), a->n_chunks, 1, fill, a);
+    a->has_matrix = hw_cpu_matrix_rounds(1) > 0;
+    hw_status st = open_library(a, sizes, err);
+    if (st) hw_cpu_anchors_destroy(a);
+    else *out = a;
+    return st;
+}
+
+void hw_cpu_anchors_destroy(hw_anchors *a)
+{
+    if (a->products) a->library->destroy(a->products);
+    free(a->data);
+    free(a);
+}
+
+bool hw_cpu_anchors_have(const hw_anchors *a, hw_anchor which)
+{
+    switch (which) {
+    case HW_ANCHOR_MATRIX: return a->has_matrix;
+    case HW_ANCHOR_PRODUCT_F32: return a->products && a->library->has(a->products, HW_F32);
+    case HW_ANCHOR_PRODUCT_BF16: return a->products && a->library->has(a->products, HW_BF16);
+    default: return true;
+    }
+}
+
+hw_status hw_cpu_anchors_measure(hw_anchors *a, hw_anchor which, double *rate, hw_error *err)
+{
+    switch (which) {
+    case HW_ANCHOR_PRODUCT_F32: return a->library->measure(a->products, HW_F32, rate, err);
+    case HW_ANCHOR_PRODUCT_BF16: return a->library->measure(a->products, HW_BF16, rate, err);
+    case HW_ANCHOR_FMA: *rate = measure_arithmetic(a, fma_parts); break;
+    case HW_ANCHOR_MATRIX: *rate = measure_arithmetic(a, matrix_parts); break;
+    default: *rate = measure_read(a, which == HW_ANCHOR_READ_PREFETCHED); break;
+    }
+    return HW_OK;
 }

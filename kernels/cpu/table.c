@@ -1,3 +1,4 @@
+#include "kernels/cpu/anchors.h"
 #include "kernels/cpu/ops.h"
 
 const hw_kernels HW_CPU_FN(table) = {
@@ -30,4 +31,5 @@ const hw_kernels HW_CPU_FN(table) = {
     .row_best = HW_CPU_FN(row_best),
     .row_mass = HW_CPU_FN(row_mass),
     .row_draw = HW_CPU_FN(row_draw),
+    .anchors = &HW_CPU_FN(anchors).ops,
 };

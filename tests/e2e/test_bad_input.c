@@ -99,7 +99,7 @@ Test(bad_input, options_that_contradict)
     REFUSED(1, 2, WORDS("--top-k", "--temperature"), GENERATE, "--top-k", "5");
     REFUSED(1, 2, WORDS("stop strings", "tokenizer"), "generate", "-m", GQA, "--tokens", "1", "--stop", "x");
     REFUSED(1, 2, WORDS("--tokens", "detokenize"), "tokenize", "-m", TALES, "--tokens", "1");
-    REFUSED(1, 2, WORDS("nothing to measure"), "bench", "-m", TALES, "-P", "0", "-n", "0");
+    REFUSED(1, 2, WORDS("nothing to measure"), "bench", "-m", TALES, "-pp", "0", "-tg", "0");
     REFUSED(2, 2, WORDS("\"self\" is for one rank", "2"), GENERATE, "--comm", "self");
 }
 
@@ -196,7 +196,8 @@ Test(bad_input, full_disk)
         HEADWAY " tokenize -m " TALES " -p Once",
         HEADWAY " detokenize -m " TALES " --tokens 1,2",
         HEADWAY " inspect -m " TALES,
-        HEADWAY " bench -m " TALES " -P 1 -n 1 -r 1",
+        HEADWAY " bench -m " TALES " -p 1 -n 1 -r 1",
+        HEADWAY " bench -m " TALES " -p 1 -n 1 -r 1 --csv",
         HEADWAY " generate --help",
         HEADWAY " --help",
         HEADWAY " --version",
@@ -223,7 +224,7 @@ Test(bad_input, disk_full_on_one_of_2_ranks)
         HEADWAY " perplexity -m " TALES " -p 'Once upon a time'",
         HEADWAY " check -m " TALES " --tokens 1,2,3 -n 2",
         HEADWAY " traffic -m " TALES " --tokens 1,2,3 -n 2",
-        HEADWAY " bench -m " TALES " -P 1 -n 1 -r 1",
+        HEADWAY " bench -m " TALES " -p 1 -n 1 -r 1",
     };
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         char command[1024];

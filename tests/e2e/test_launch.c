@@ -228,7 +228,7 @@ Test(launch, every_subcommand_with_a_model_takes_a_file)
     char *json = OUTPUT(2, "traffic", "-c", file, "-p", "Once upon a time", "-n", "2", "--json");
     cr_expect(strstr(json, "\"model\": \"models/tales\""), "%s", json);
     free(json);
-    free(OUTPUT(2, "bench", "-c", file, "-P", "2", "-n", "1", "-r", "1"));
+    free(OUTPUT(2, "bench", "-c", file, "-p", "2", "-n", "1", "-r", "1"));
     free(ids), free(text);
 }
 

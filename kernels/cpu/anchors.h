@@ -1,0 +1,47 @@
+/* Inside of the CPU's anchors: what is compiled per instruction set, and what a library of products gives. */
+#ifndef HW_KERNELS_CPU_ANCHORS_H
+#define HW_KERNELS_CPU_ANCHORS_H
+
+#include "kernels/anchors.h"
+
+/* Multiply-adds between registers, `n_rounds` of them in each of some independent chains of sixteen lanes.
+ * Returns the operations done, two for each multiply-add; the numbers go to `sink` [16], so that none can be
+ * left out. */
+typedef uint64_t hw_cpu_fma_fn(uint64_t n_rounds, float *sink);
+
+/* `ops` is what the device's table points to; the rest differs from one instruction set to the next. */
+typedef struct hw_cpu_anchor_ops {
+    hw_anchor_ops ops;
+    hw_cpu_fma_fn *fma;
+} hw_cpu_anchor_ops;
+
+extern const hw_cpu_anchor_ops hw_cpu_avx512_anchors, hw_cpu_avx2_anchors, hw_cpu_generic_anchors;
+
+hw_status hw_cpu_anchors_create(hw_anchors **out, hw_device *d, const hw_anchor_sizes *sizes, hw_error *err);
+void hw_cpu_anchors_destroy(hw_anchors *a);
+bool hw_cpu_anchors_have(const hw_anchors *a, hw_anchor which);
+hw_status hw_cpu_anchors_measure(hw_anchors *a, hw_anchor which, double *rate, hw_error *err);
+
+/* Products of the matrix unit (AMX) between registers, on the calling thread: `n_rounds` times four tiles.
+ * Returns the operations done; 0 where this processor or build has no such unit, or the kernel does not give
+ * it to us. */
+uint64_t hw_cpu_matrix_rounds(uint64_t n_rounds);
+
+/* ---- a library of matrix products, in a shared object of its own (libheadway_onednn.so, symbol
+ * hw_onednn_products): only a process that measures maps it. Calls come from one thread, and the library uses
+ * as many of its own as it was created with. */
+
+typedef struct hw_products hw_products;
+
+typedef struct hw_product_ops {
+    size_t struct_bytes; /* of this table: a plug-in of another version is left alone */
+    hw_status (*create)(hw_products **out, const hw_anchor_sizes *sizes, int n_threads, hw_error *err);
+    void (*destroy)(hw_products *p);
+    bool (*has)(const hw_products *p, hw_dtype type); /* HW_F32 or HW_BF16, both sides */
+    /* FLOP per second, the best of the shapes. */
+    hw_status (*measure)(hw_products *p, hw_dtype type, double *rate, hw_error *err);
+} hw_product_ops;
+
+extern const hw_product_ops hw_onednn_products;
+
+#endif

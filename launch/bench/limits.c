@@ -1,0 +1,111 @@
+#include <stdlib.h>
+
+#include "launch/bench/bench.h"
+#include "parallel/anchors.h"
+#include "runtime/base/clock.h"
+#include "runtime/model.h"
+#include "runtime/weights.h"
+
+/* Read memory many times the last cache of most machines. Rows above a few hundred change no product's rate. */
+enum {
+    READ_BYTES = 256 << 20,
+    MOST_ROWS = 512,
+    SHORT_BYTES = 64 << 10,
+    SHORT_REPEATS = 50,
+    LONG_REPEATS = 4
+};
+
+struct hw_limits {
+    hw_device *device; /* the model's: the same threads */
+    hw_anchors *anchors;
+    float *buffer; /* [n_numbers] zeros: repeated sums stay finite */
+    size_t n_numbers;
+};
+
+/* The products of this rank's layers. */
+static void list_shapes(hw_anchor_sizes *sizes, const hw_bench *b, size_t n_rows)
+{
+    const hw_engine_info i = hw_engine_info_get(b->s->engine);
+    const size_t dim = (size_t)i.dim, q = (size_t)i.n_local_heads * (size_t)i.head_dim;
+    const size_t kv = (size_t)i.n_local_kv_heads * (size_t)i.head_dim;
+    const size_t ffn = hw_range_size(hw_engine_part(b->s->engine)->ffn);
+    const hw_anchor_shape all[] = {
+        {n_rows, q + 2 * kv, dim},
+        {n_rows, dim, q},
+        {n_rows, hw_engine_model(b->s->engine)->gated_mlp ? 2 * ffn : ffn, dim},
+        {n_rows, dim, ffn},
+    };
+    for (size_t s = 0; s < sizeof all / sizeof *all; s++)
+        if (all[s].n_rows && all[s].n_out && all[s].n_in) sizes->shapes[sizes->n_shapes++] = all[s];
+}
+
+static hw_status create(hw_limits *l, const hw_bench *b)
+{
+    hw_anchor_sizes sizes = {.read_bytes = READ_BYTES};
+    int most_rows = 0, product_rows = 0;
+    for (int i = 0; i < b->n_tests; i++) {
+        const int n = hw_bench_step_rows(b, &b->tests[i]);
+        if (n > most_rows) most_rows = n;
+        if (!b->tests[i].decode && n > product_rows) product_rows = n;
+    }
+    list_shapes(&sizes, b, (size_t)(product_rows < MOST_ROWS ? product_rows : MOST_ROWS));
+    l->device = hw_engine_device(b->s->engine);
+    l->n_numbers = (size_t)most_rows * (size_t)hw_engine_info_get(b->s->engine).dim;
+    if (!(l->buffer = calloc(l->n_numbers, sizeof *l->buffer)))
+        return hw_fail(b->err, HW_ERR_NO_MEMORY, "anchors: no memory for %zu numbers", l->n_numbers);
+    return hw_anchors_create(&l->anchors, l->device, &sizes, b->err);
+}
+
+hw_status hw_limits_create(hw_limits **out, const hw_bench *b)
+{
+    hw_limits *l = calloc(1, sizeof *l);
+    hw_status st = l ? create(l, b) : hw_fail(b->err, HW_ERR_NO_MEMORY, "anchors: no memory");
+    st = hw_comm_agree(b->s->comm, st, b->err);
+    if (st) {
+        hw_limits_destroy(l);
+        return hw_context(b->err, st, "--anchors");
+    }
+    *out = l;
+    return HW_OK;
+}
+
+void hw_limits_destroy(hw_limits *l)
+{
+    if (!l) return;
+    hw_anchors_destroy(l->device, l->anchors);
+    free(l->buffer);
+    free(l);
+}
+
+/* Ours and MPI's in turn, in host memory, where all of it is that both can add. */
+static hw_status measure_all_reduce(hw_limits *l, const hw_bench *b, size_t n_numbers, hw_bench_window *w)
+{
+    const hw_tag tag = {.site = HW_SITE_CONTROL};
+    const int repeats = n_numbers * sizeof(float) <= SHORT_BYTES ? SHORT_REPEATS : LONG_REPEATS;
+    hw_status st = hw_comm_agree(b->s->comm, HW_OK, b->err);
+    const uint64_t start = hw_clock_ns();
+    for (int i = 0; i < repeats && !st; i++)
+        st = hw_comm_all_reduce(b->s->comm, tag, l->buffer, n_numbers, HW_F32, HW_SUM, b->err);
+    w->all_reduce = hw_seconds_since(start) / repeats;
+    return st ? st : hw_anchor_mpi_all_reduce(&w->mpi, l->buffer, n_numbers, repeats, b->err);
+}
+
+hw_status hw_limits_measure(hw_limits *l, const hw_bench *b, const hw_bench_test *t, hw_bench_window *w,
+                            double *busy)
+{
+    hw_status st = HW_OK;
+    *busy = 1;
+    if (hw_comm_n_ranks(b->s->comm) > 1) {
+        const size_t rows = (size_t)hw_bench_step_rows(b, t);
+        st = measure_all_reduce(l, b, rows * (size_t)hw_engine_info_get(b->s->engine).dim, w);
+    }
+    const hw_busy start = hw_busy_now();
+    for (int a = 0; a < HW_N_ANCHORS && !st; a++) {
+        const bool reads = a == HW_ANCHOR_READ || a == HW_ANCHOR_READ_PREFETCHED;
+        if (reads != t->decode || !hw_anchors_have(l->device, l->anchors, (hw_anchor)a)) continue;
+        st = hw_anchors_measure(l->device, l->anchors, (hw_anchor)a, &w->limit[a], b->err);
+        st = hw_comm_agree(b->s->comm, st, b->err); /* the next one begins together */
+    }
+    if (b->judged) *busy = hw_busy_since(start, 0);
+    return st ? st : hw_bench_over_ranks(b, w->limit, HW_N_ANCHORS, busy);
+}

@@ -1,0 +1,86 @@
+/* Anchors: that they are there, and count what they do. How fast they are is no matter of tests. */
+#include "kernels/anchors.h"
+
+#include "kernels/cpu/anchors.h"
+#include "tests/kernels/support.h"
+
+static const hw_anchor_sizes sizes = {
+    .read_bytes = 3 << 20, .shapes = {{5, 48, 32}, {7, 16, 64}}, .n_shapes = 2};
+
+Test(anchors, every_device_of_the_host_measures_what_it_has)
+{
+    devices all = open_devices();
+    for (int i = 0; i < all.n; i++) {
+        hw_anchors *a;
+        hw_error err = {""};
+        cr_assert_eq(hw_anchors_create(&a, all.at[i], &sizes, &err), HW_OK, "%s", err.message);
+        cr_expect(hw_anchors_have(all.at[i], a, HW_ANCHOR_READ));
+        for (int which = 0; which < HW_N_ANCHORS; which++) {
+            double rate = 0;
+            if (!hw_anchors_have(all.at[i], a, (hw_anchor)which)) continue;
+            cr_assert_eq(hw_anchors_measure(all.at[i], a, (hw_anchor)which, &rate, &err), HW_OK, "%s",
+                         err.message);
+            cr_expect(rate > 0 && isfinite(rate), "anchor %d of %s: %g", which,
+                      hw_device_description(all.at[i]), rate);
+        }
+        hw_anchors_destroy(all.at[i], a);
+    }
+    close_devices(&all);
+}
+
+Test(anchors, without_shapes_there_are_no_products)
+{
+    hw_device *d = open_device();
+    hw_anchors *a;
+    const hw_anchor_sizes reads = {.read_bytes = 1 << 20};
+    cr_assert_eq(hw_anchors_create(&a, d, &reads, NULL), HW_OK);
+    cr_expect_not(hw_anchors_have(d, a, HW_ANCHOR_PRODUCT_F32));
+    cr_expect_not(hw_anchors_have(d, a, HW_ANCHOR_PRODUCT_BF16));
+    hw_anchors_destroy(d, a);
+    hw_device_destroy(d);
+}
+
+#ifndef HW_TEST_PLUGIN
+Test(anchors, the_reference_device_has_none)
+{
+    hw_device *d = open_reference();
+    hw_anchors *a;
+    hw_error err = {""};
+    cr_expect_eq(hw_anchors_create(&a, d, &sizes, &err), HW_ERR_UNSUPPORTED);
+    cr_expect(strstr(err.message, "reference"), "%s", err.message);
+    cr_expect_null(a);
+    hw_device_destroy(d);
+}
+
+/* x -> 0.75 x + 0.25 draws every chain to 1, whatever it starts from; so the sum over the chains says how many
+ * there are, and each does two operations in each of sixteen lanes per round. Rounding is below 1e-5 of it. */
+Test(anchors, multiply_adds_are_counted_as_they_are_done)
+{
+    enum { ROUNDS = 1000 };
+    static const hw_cpu_anchor_ops *const isas[] = {
+        &hw_cpu_generic_anchors,
+#if defined(__x86_64__)
+        &hw_cpu_avx2_anchors,
+        &hw_cpu_avx512_anchors
+#endif
+    };
+    static const char *const names[] = {"generic", "avx2", "avx512"};
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        hw_device *d;
+        if (hw_cpu_device_create(&d, 1, names[i], NULL)) continue; /* not on this processor */
+        hw_device_destroy(d);
+        float sink[16] = {0.75f, 0.25f};
+        const double flops = (double)isas[i]->fma(ROUNDS, sink);
+        for (int lane = 0; lane < 16; lane++)
+            cr_expect(fabs(flops - 2.0 * 16 * ROUNDS * (double)sink[lane]) < 1e-5 * flops, "%s: %g, %g",
+                      names[i], flops, (double)sink[lane]);
+    }
+}
+
+Test(anchors, the_matrix_unit_counts_four_tiles_a_round_or_is_not_there)
+{
+    const uint64_t one = hw_cpu_matrix_rounds(1);
+    cr_expect(one == 0 || one == 4 * 2 * 16 * 16 * 32);
+    cr_expect_eq(hw_cpu_matrix_rounds(10), 10 * one);
+}
+#endif
