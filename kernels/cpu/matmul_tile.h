@@ -22,7 +22,8 @@ HW_INLINE v16 hw_tile_weights(const char *block, int k, hw_dtype dtype)
     const char *at = block + hw_weight_offset(dtype, 0, (size_t)k);
     if (dtype == HW_F32) return v16_load((const float *)(const void *)at);
     if (dtype == HW_F16) return v16_load_f16(at);
-    return k % 2 ? v16_bf16_odd(at - 2) : v16_bf16_even(at);
+    v16 pairs = v16_load((const float *)(const void *)(at - k % 2 * 2));
+    return k % 2 ? v16_bf16_odd(pairs) : v16_bf16_even(pairs);
 }
 
 HW_INLINE void hw_tile_prefetch(const char *block, int k, hw_dtype dtype)

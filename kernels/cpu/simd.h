@@ -30,8 +30,10 @@ enum { HW_LANES = 16, HW_LINE_BYTES = 64 };
  *   v16_pow2(n)                           2^n for whole n in -126 .. 127
  *   v16_sum                               lanes added as a tree of fixed shape: i with i + 8, then + 4, + 2,
  *                                         + 1
+ *   v16_max_lane                          likewise a tree of a > b ? a : b
  *   v16_any_not_less(a, limit)            bit i set: a[i] >= limit, or a[i] is NaN
- *   v16_bf16_even v16_bf16_odd            of a line of sixteen pairs
+ *   v16_turn(r)                           r[16]: lane j of row i becomes lane i of row j
+ *   v16_bf16_even v16_bf16_odd            of sixteen pairs, which were loaded like floats
  *   v16_load_bf16 v16_load_f16            sixteen neighbours; with _n the first n
  *   v16_store_bf16_n v16_store_f16_n      rounded to nearest, ties to even */
 #if defined(HW_SIMD_AVX512)
@@ -50,15 +52,6 @@ enum { HW_LANES = 16, HW_LINE_BYTES = 64 };
 #define HW_CPU_FN(name)          HW_CPU_PASTE(HW_SIMD_NAME, name)
 
 HW_INLINE v16 v16_zero(void) { return v16_set1(0.0f); }
-
-HW_INLINE float v16_max_lane(v16 v)
-{
-    float lane[HW_LANES];
-    v16_store(lane, v);
-    for (int half = HW_LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-    return lane[0];
-}
 
 /* `n` neighbours of a cache or weight type, n in 1 .. 16. `dtype` is a constant where this is called in a
  * loop. */

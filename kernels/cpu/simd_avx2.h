@@ -10,6 +10,9 @@
 #define HW_TILE_ROWS   6
 #define HW_TILE_GROUPS 1
 #define HW_TILE_CHAINS 1
+/* The same for attention: queries, and vectors of keys or of elements of a value. */
+#define HW_ATTN_TILE       3
+#define HW_ATTN_TILE_LANES 2
 
 typedef struct v16 {
     __m256 lo, hi;
@@ -77,20 +80,15 @@ HW_INLINE unsigned v16_any_not_less(v16 a, v16 limit)
     return (unsigned)lo | (unsigned)hi << 8;
 }
 
-HW_INLINE __m256i v16_line_part(const void *line, int part)
+HW_INLINE v16 v16_bf16_even(v16 pairs)
 {
-    return _mm256_loadu_si256((const __m256i *)line + part);
+    return (v16){_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs.lo), 16)),
+                 _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs.hi), 16))};
 }
-HW_INLINE v16 v16_bf16_even(const void *line)
+HW_INLINE v16 v16_bf16_odd(v16 pairs)
 {
-    return (v16){_mm256_castsi256_ps(_mm256_slli_epi32(v16_line_part(line, 0), 16)),
-                 _mm256_castsi256_ps(_mm256_slli_epi32(v16_line_part(line, 1), 16))};
-}
-HW_INLINE v16 v16_bf16_odd(const void *line)
-{
-    __m256i high = _mm256_set1_epi32((int)0xffff0000);
-    return (v16){_mm256_castsi256_ps(_mm256_and_si256(v16_line_part(line, 0), high)),
-                 _mm256_castsi256_ps(_mm256_and_si256(v16_line_part(line, 1), high))};
+    __m256 high = _mm256_castsi256_ps(_mm256_set1_epi32((int)0xffff0000));
+    return (v16){_mm256_and_ps(pairs.lo, high), _mm256_and_ps(pairs.hi, high)};
 }
 /* Eight 32-bit lanes below 2^16, as eight 16-bit ones. */
 HW_INLINE __m128i v16_narrow(__m256i v)
@@ -147,6 +145,32 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
     memcpy(p, lane, (size_t)n * sizeof(uint16_t));
 }
 
+/* Eight rows of eight lanes. */
+HW_INLINE void v16_turn8(__m256 r[8])
+{
+    __m256 a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        a[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            b[i + 2 * j] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0x44);
+            b[i + 2 * j + 1] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0xee);
+        }
+    for (int j = 0; j < 4; j++) {
+        r[j] = _mm256_permute2f128_ps(b[j], b[j + 4], 0x20);
+        r[j + 4] = _mm256_permute2f128_ps(b[j], b[j + 4], 0x31);
+    }
+}
+HW_INLINE void v16_turn(v16 r[16])
+{
+    __m256 quarter[4][8]; /* rows below 8 and above by lanes below 8 and above */
+    for (int i = 0; i < 16; i++) quarter[i / 8][i % 8] = r[i].lo, quarter[2 + i / 8][i % 8] = r[i].hi;
+    for (int i = 0; i < 4; i++) v16_turn8(quarter[i]);
+    for (int i = 0; i < 16; i++) r[i] = (v16){quarter[i / 8 * 2][i % 8], quarter[i / 8 * 2 + 1][i % 8]};
+}
+
 /* See v16_sum in simd.h: lanes i and i + 8 are added already. */
 HW_INLINE float v16_sum8(__m256 v)
 {
@@ -155,6 +179,13 @@ HW_INLINE float v16_sum8(__m256 v)
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 HW_INLINE float v16_sum(v16 v) { return v16_sum8(_mm256_add_ps(v.lo, v.hi)); }
+HW_INLINE float v16_max8(__m256 v)
+{
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+HW_INLINE float v16_max_lane(v16 v) { return v16_max8(_mm256_max_ps(v.lo, v.hi)); }
 
 #undef V16_2
 #undef V16_3

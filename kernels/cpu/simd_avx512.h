@@ -10,6 +10,9 @@
 #define HW_TILE_ROWS   6
 #define HW_TILE_GROUPS 2
 #define HW_TILE_CHAINS 2
+/* The same for attention: queries, and registers of keys or of elements of a value. */
+#define HW_ATTN_TILE       6
+#define HW_ATTN_TILE_LANES 4
 
 typedef __m512 v16;
 
@@ -42,14 +45,14 @@ HW_INLINE v16 v16_pow2(v16 n)
 }
 HW_INLINE unsigned v16_any_not_less(v16 a, v16 limit) { return _mm512_cmp_ps_mask(a, limit, _CMP_NLT_UQ); }
 
-HW_INLINE v16 v16_bf16_even(const void *line)
+HW_INLINE v16 v16_bf16_even(v16 pairs)
 {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(line), 16));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(pairs), 16));
 }
-HW_INLINE v16 v16_bf16_odd(const void *line)
+HW_INLINE v16 v16_bf16_odd(v16 pairs)
 {
-    return _mm512_castsi512_ps(
-        _mm512_and_si512(_mm512_loadu_si512(line), _mm512_set1_epi32((int)0xffff0000)));
+    __m512i high = _mm512_set1_epi32((int)0xffff0000);
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs), high));
 }
 
 HW_INLINE v16 v16_widen_bf16(__m256i h)
@@ -81,6 +84,31 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
                              _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+HW_INLINE void v16_turn(v16 r[16])
+{
+    __m512 a[16], b[16];
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) /* b[i + j]: lanes 4 n + j of rows i .. i + 3, in the n-th quarter */
+        for (int j = 0; j < 2; j++) {
+            __m512d low = _mm512_castps_pd(a[i + j]), high = _mm512_castps_pd(a[i + j + 2]);
+            b[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            b[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        }
+    for (int j = 0; j < 4; j++) {
+        __m512 even_low = _mm512_shuffle_f32x4(b[j], b[j + 4], 0x88);
+        __m512 even_high = _mm512_shuffle_f32x4(b[j + 8], b[j + 12], 0x88);
+        __m512 odd_low = _mm512_shuffle_f32x4(b[j], b[j + 4], 0xdd);
+        __m512 odd_high = _mm512_shuffle_f32x4(b[j + 8], b[j + 12], 0xdd);
+        r[j] = _mm512_shuffle_f32x4(even_low, even_high, 0x88);
+        r[j + 4] = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
+        r[j + 8] = _mm512_shuffle_f32x4(even_low, even_high, 0xdd);
+        r[j + 12] = _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd);
+    }
+}
+
 /* See v16_sum in simd.h: lanes i and i + 8 are added already. */
 HW_INLINE float v16_sum8(__m256 v)
 {
@@ -91,6 +119,16 @@ HW_INLINE float v16_sum8(__m256 v)
 HW_INLINE float v16_sum(v16 v)
 {
     return v16_sum8(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+}
+HW_INLINE float v16_max8(__m256 v)
+{
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+HW_INLINE float v16_max_lane(v16 v)
+{
+    return v16_max8(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
 }
 
 #endif

@@ -6,10 +6,12 @@
 #include <math.h>
 
 #define HW_SIMD_NAME generic
-/* A matmul tile, see the other two. */
-#define HW_TILE_ROWS   4
-#define HW_TILE_GROUPS 1
-#define HW_TILE_CHAINS 1
+/* Tiles of matmul and attention, see the other two. */
+#define HW_TILE_ROWS       4
+#define HW_TILE_GROUPS     1
+#define HW_TILE_CHAINS     1
+#define HW_ATTN_TILE       3
+#define HW_ATTN_TILE_LANES 2
 
 /* The compilers' vector type: it becomes whatever registers there are, and arithmetic on it is lane by
  * lane. */
@@ -68,8 +70,8 @@ HW_INLINE uint16_t v16_half_at(const void *p, int i)
     memcpy(&h, (const char *)p + (size_t)i * sizeof h, sizeof h);
     return h;
 }
-HW_INLINE v16 v16_bf16_even(const void *line) { V16_LANES(hw_bf16_to_f32(v16_half_at(line, 2 * i))); }
-HW_INLINE v16 v16_bf16_odd(const void *line) { V16_LANES(hw_bf16_to_f32(v16_half_at(line, 2 * i + 1))); }
+HW_INLINE v16 v16_bf16_even(v16 pairs) { return (v16)((v16_bits)pairs << 16); }
+HW_INLINE v16 v16_bf16_odd(v16 pairs) { return (v16)((v16_bits)pairs & 0xffff0000u); }
 HW_INLINE v16 v16_load_bf16_n(const void *p, int n)
 {
     V16_LANES(i < n ? hw_bf16_to_f32(v16_half_at(p, i)) : 0.0f);
@@ -93,10 +95,25 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
     memcpy(p, h, (size_t)n * sizeof *h);
 }
 
+HW_INLINE void v16_turn(v16 r[16])
+{
+    for (int i = 0; i < HW_LANES; i++)
+        for (int j = 0; j < i; j++) {
+            float swapped = r[i][j];
+            r[i][j] = r[j][i], r[j][i] = swapped;
+        }
+}
+
 HW_INLINE float v16_sum(v16 v)
 {
     for (int half = HW_LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) v[i] = v[i] + v[i + half];
+    return v[0];
+}
+HW_INLINE float v16_max_lane(v16 v)
+{
+    for (int half = HW_LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) v[i] = v[i] > v[i + half] ? v[i] : v[i + half];
     return v[0];
 }
 
