@@ -27,6 +27,8 @@ static const scene scenes[] = {
      1,
      {70}}, /* heads 10, 11 of group 2 and 12 of group 3; no rotation */
     {{2, 1, 4, 1, 4, 64}, HW_F16, 16, 32, 2, {300, 1}},
+    {{3, 1, 0, 0, 3, 100}, HW_BF16, 48, 50, 2, {90, 7}}, /* a head longer than what is widened at once */
+    {{100, 1, 0, 0, 100, 16}, HW_F32, 16, 8, 1, {67}},   /* more heads than go over a block together */
     {{2, 1, 0, 0, 2, 16}, HW_F32, 16, 8, 1, {2200}},
 };
 enum { N_SCENES = sizeof scenes / sizeof *scenes };
