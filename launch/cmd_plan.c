@@ -10,6 +10,7 @@
 #include "launch/output.h"
 #include "launch/plan_report.h"
 #include "launch/session.h"
+#include "parallel/volume.h"
 #include "runtime/memory.h"
 
 enum { OPT_RANKS = 'r', OPT_SEQS = 512, OPT_MEMORY, OPT_BANDWIDTH, OPT_LATENCY, MAX_COUNTS = 64 };
@@ -144,7 +145,18 @@ static hw_status refuse(const hw_plan_report *r, hw_error *err)
                    hw_format_memory(text[4], (double)best->memory));
 }
 
-static hw_status run(const hw_args *a, hw_device **device, hw_error *err)
+/* How many of n_ranks share memory: those of a host, which has them all unless the configuration lists hosts. */
+static int count_sharing(const hw_args *a, const hw_config *c, int n_ranks)
+{
+    const hw_cluster *cluster = c ? &c->cluster : NULL;
+    if (strcmp(a->comm, "auto") && strcmp(a->comm, "shm")) return 1;
+    if (!cluster || !cluster->n_hosts) return n_ranks;
+    for (int i = 1; i < cluster->n_hosts; i++)
+        if (cluster->hosts[i].slots != cluster->hosts[0].slots) return 1;
+    return hw_volume_sharing(n_ranks, cluster->hosts[0].slots);
+}
+
+static hw_status run(const hw_args *a, const hw_config *config, hw_device **device, hw_error *err)
 {
     hw_model m;
     hw_engine_options o = a->engine;
@@ -159,6 +171,7 @@ static hw_status run(const hw_args *a, hw_device **device, hw_error *err)
     if (o.kv_dtype == HW_DTYPE_NONE) o.kv_dtype = o.dtype;
     for (int i = 0; i < n && !st; i++) {
         hw_plan_limits limits = a->limits;
+        limits.n_sharing = count_sharing(a, config, counts[i]);
         if (!limits.memory) limits.memory = available / (uint64_t)counts[i];
         st = hw_plan_create(&plans[i], &m, &o, *device, counts[i], limits, err);
     }
@@ -179,7 +192,7 @@ hw_status hw_cmd_plan(int argc, char **argv, hw_error *err)
     if (hw_comm_launched_rank() > 0) return HW_OK;
     hw_session s = {0};
     hw_status st = hw_session_start_alone(&s, &a, err);
-    if (!st) st = run(&a, &device, err);
+    if (!st) st = run(&a, s.config, &device, err);
     hw_device_destroy(device);
     hw_session_close(&s);
     return st;

@@ -94,6 +94,16 @@ static hw_traffic total(const hw_step_traffic *t)
     return sum;
 }
 
+/* "self", "mpi", "shm, all ranks on one host", "shm, 4 ranks per host" */
+static const char *name_backend(char text[64], const hw_plan *p)
+{
+    if (p->n_ranks == 1) snprintf(text, 64, "self");
+    else if (p->n_sharing == 1) snprintf(text, 64, "mpi");
+    else if (p->n_sharing == p->n_ranks) snprintf(text, 64, "shm, all ranks on one host");
+    else snprintf(text, 64, "shm, %d ranks per host", p->n_sharing);
+    return text;
+}
+
 static hw_status print_traffic(const hw_plan_report *r, bool decode, hw_error *err)
 {
     hw_status st;
@@ -101,12 +111,13 @@ static hw_status print_traffic(const hw_plan_report *r, bool decode, hw_error *e
         st = hw_print(err, "\nTraffic of a decode step of %d row%s", r->options->max_seqs,
                       r->options->max_seqs > 1 ? "s" : "");
     else st = hw_print(err, "\nTraffic of a prefill step of %d rows", r->plans[0].prefill_rows);
+    char backend[64];
     if (!st)
         st = hw_print(err,
-                      " (payload by site; sent and messages of the rank that sends most, backend mpi)\n"
+                      " (payload by site; sent and messages of the rank that sends most, backend %s)\n"
                       "%5s %10s %10s %10s %10s %10s %10s %10s %9s %12s\n",
-                      "ranks", "embed", "attn", "mlp", "sample", "payload", "ideal", "sent", "messages",
-                      "by all ranks");
+                      name_backend(backend, &r->plans[r->n - 1]), "ranks", "embed", "attn", "mlp", "sample",
+                      "payload", "ideal", "sent", "messages", "by all ranks");
     for (int i = 0; i < r->n && !st; i++) {
         const hw_step_traffic *t = decode ? &r->plans[i].decode : &r->plans[i].prefill;
         const hw_traffic sum = total(t);
@@ -206,6 +217,7 @@ static json_t *plan_json(const hw_plan_report *r, const hw_plan *p)
                   traffic_json(p->prefill_rows, &p->prefill, p->prefill_sent_by_all), "decode_step",
                   traffic_json(r->options->max_seqs, &p->decode, p->decode_sent_by_all), "can_pay",
                   p->can_pay, "per_rank", ranks_json(r, p));
+    json_object_set_new(j, "ranks_sharing_memory", json_integer(p->n_sharing));
     json_object_set_new(j, "break_even_layer_bytes",
                         isfinite(p->break_even_bytes) ? json_real(p->break_even_bytes) : json_null());
     return j;

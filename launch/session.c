@@ -167,13 +167,25 @@ hw_status hw_session_start_alone(hw_session *s, hw_args *a, hw_error *err)
     return st;
 }
 
+/* What Open MPI counts are its messages. */
+static hw_status settle_backend(hw_args *a, hw_error *err)
+{
+    if (!a->verify) return HW_OK;
+    if (!strcmp(a->comm, "auto")) a->comm = "mpi";
+    if (!strcmp(a->comm, "mpi")) return HW_OK;
+    return hw_fail(
+        err, HW_ERR_INVALID,
+        "--verify compares with what Open MPI counts, and collectives \"%s\" go past it; use --comm mpi",
+        a->comm);
+}
+
 /* Sending the file needs ranks, and the file may say which collectives they use: MPI can be started once,
  * so what it was started with stays. */
 static hw_status start_with_file(hw_session *s, hw_args *a, hw_error *err)
 {
     char *text = NULL;
     size_t n = 0;
-    hw_status st = hw_comm_create(&s->comm, "auto", err);
+    hw_status st = hw_comm_create(&s->comm, a->verify ? "mpi" : "auto", err);
     if (st) return st;
     s->rank = hw_comm_rank(s->comm);
     if (s->rank == 0) st = hw_config_read(&text, &n, a->config, err);
@@ -181,6 +193,7 @@ static hw_status start_with_file(hw_session *s, hw_args *a, hw_error *err)
     if (!st) st = share_text(s, &text, &n, err);
     if (!st) st = apply_text(s, a, text, n, err);
     free(text);
+    if (!st) st = settle_backend(a, err);
     st = hw_comm_agree(s->comm, st, err);
     if (st || !strcmp(a->comm, "auto") || !strcmp(a->comm, hw_comm_backend(s->comm))) return st;
     s->started = s->comm;
@@ -189,7 +202,9 @@ static hw_status start_with_file(hw_session *s, hw_args *a, hw_error *err)
 
 hw_status hw_session_start(hw_session *s, hw_args *a, hw_error *err)
 {
-    hw_status st = a->config ? start_with_file(s, a, err) : hw_comm_create(&s->comm, a->comm, err);
+    hw_status st = HW_OK;
+    if (a->config) st = start_with_file(s, a, err);
+    else if (!(st = settle_backend(a, err))) st = hw_comm_create(&s->comm, a->comm, err);
     if (!st) s->rank = hw_comm_rank(s->comm);
     return st;
 }

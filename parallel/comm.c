@@ -1,5 +1,6 @@
 #include "parallel/comm.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,12 +10,12 @@
 struct hw_comm {
     const hw_comm_ops *ops;
     void *state;
-    int rank, n_ranks, n_local_ranks;
+    int rank, n_ranks, n_local_ranks, n_sharing;
     int *host_of; /* [n_ranks] the lowest rank on each rank's host */
     hw_meter *meter;
 };
 
-static const hw_comm_ops *const backends[] = {&hw_comm_self_ops, &hw_comm_mpi_ops};
+static const hw_comm_ops *const backends[] = {&hw_comm_self_ops, &hw_comm_shm_ops, &hw_comm_mpi_ops};
 
 static int env_int(const char *name)
 {
@@ -43,39 +44,67 @@ int hw_comm_launched_rank(void)
 
 static const hw_comm_ops *find_backend(const char *name)
 {
-    if (!strcmp(name, "auto")) return hw_comm_launched_ranks() > 1 ? &hw_comm_mpi_ops : &hw_comm_self_ops;
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
         if (!strcmp(name, backends[i]->name)) return backends[i];
     return NULL;
 }
 
-static hw_status create(hw_comm **out, const hw_comm_ops *ops, hw_error *err)
+/* MPI, with shared memory in front of it where ranks share hosts in an order that allows it. */
+static hw_status create_best(void **state, const hw_comm_ops **ops, hw_ranks *ranks, hw_error *err)
+{
+    void *mpi;
+    hw_error why;
+    hw_status st = hw_comm_mpi_ops.create(&mpi, ranks, err);
+    if (st) return st;
+    *ops = &hw_comm_shm_ops;
+    if (!hw_comm_shm_adopt(state, mpi, ranks, &why)) return HW_OK;
+    *ops = &hw_comm_mpi_ops;
+    *state = mpi;
+    return HW_OK;
+}
+
+hw_status hw_comm_wrap(hw_comm **out, const hw_comm_ops *ops, void *state, hw_ranks ranks, hw_error *err)
 {
     *out = NULL;
     hw_comm *c = calloc(1, sizeof *c);
-    if (!c) return hw_fail(err, HW_ERR_NO_MEMORY, "communicator: no memory");
-    hw_ranks ranks = {0};
-    hw_status st = ops->create(&c->state, &ranks, err);
-    if (!st) {
-        c->ops = ops;
-        c->rank = ranks.rank;
-        c->n_ranks = ranks.n_ranks;
-        c->host_of = ranks.host_of;
-        for (int r = 0; r < c->n_ranks; r++) c->n_local_ranks += c->host_of[r] == c->host_of[c->rank];
-        st = hw_meter_create(&c->meter, c->n_ranks, err);
+    if (!c) {
+        ops->destroy(state);
+        free(ranks.host_of);
+        return hw_fail(err, HW_ERR_NO_MEMORY, "communicator: no memory");
     }
+    *c = (hw_comm){.ops = ops,
+                   .state = state,
+                   .rank = ranks.rank,
+                   .n_ranks = ranks.n_ranks,
+                   .n_sharing = ranks.n_sharing,
+                   .host_of = ranks.host_of};
+    for (int r = 0; r < c->n_ranks; r++) c->n_local_ranks += c->host_of[r] == c->host_of[c->rank];
+    hw_status st = hw_meter_create(&c->meter, c->n_ranks, err);
     if (st) hw_comm_destroy(c);
     else *out = c;
     return st;
 }
 
+/* `ops` NULL: the best for several ranks. */
+static hw_status create(hw_comm **out, const hw_comm_ops *ops, hw_error *err)
+{
+    *out = NULL;
+    void *state;
+    hw_ranks ranks = {0};
+    hw_status st = ops ? ops->create(&state, &ranks, err) : create_best(&state, &ops, &ranks, err);
+    return st ? st : hw_comm_wrap(out, ops, state, ranks, err);
+}
+
 hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err)
 {
     *out = NULL;
-    const hw_comm_ops *ops = find_backend(backend);
+    const bool automatic = !strcmp(backend, "auto");
+    if (automatic && hw_comm_launched_ranks() > 1) return create(out, NULL, err);
+    const hw_comm_ops *ops = automatic ? &hw_comm_self_ops : find_backend(backend);
     if (!ops)
         return hw_fail(err, HW_ERR_INVALID,
-                       "collectives \"%s\" are not known to this build; it has auto, self and mpi", backend);
+                       "collectives \"%s\" are not known to this build; it has auto, self, shm and mpi",
+                       backend);
     if (ops == &hw_comm_self_ops && hw_comm_launched_ranks() > 1)
         return hw_fail(
             err, HW_ERR_INVALID,
@@ -89,7 +118,7 @@ hw_status hw_comm_create_alone(hw_comm **out, hw_error *err) { return create(out
 void hw_comm_destroy(hw_comm *c)
 {
     if (!c) return;
-    if (c->ops) c->ops->destroy(c->state);
+    c->ops->destroy(c->state);
     hw_meter_destroy(c->meter);
     free(c->host_of);
     free(c);
@@ -106,6 +135,7 @@ int hw_comm_local_rank(const hw_comm *c)
     return n;
 }
 
+int hw_comm_n_sharing(const hw_comm *c) { return c->n_sharing; }
 int hw_comm_host_of(const hw_comm *c, int rank) { return c->host_of[rank]; }
 const char *hw_comm_backend(const hw_comm *c) { return c->ops->name; }
 hw_meter *hw_comm_meter(hw_comm *c) { return c->meter; }

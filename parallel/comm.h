@@ -20,10 +20,13 @@ typedef struct hw_comm hw_comm;
 
 typedef enum hw_reduce { HW_SUM, HW_MAX } hw_reduce;
 
-/* Collective. `backend`: "self" (one rank, no MPI), "mpi", or "auto": mpi when started by mpirun or srun
- * with several ranks, else self. mpi initialises MPI if the program has not, and then also finalises it.
- * On HW_OK the caller owns *out (hw_comm_destroy). Errors: HW_ERR_INVALID (unknown backend; self among
- * several ranks), HW_ERR_DEVICE, HW_ERR_NO_MEMORY. */
+/* Collective. `backend`: "self" (one rank, no MPI), "shm" (ranks of one host add in memory that they share,
+ * messages of MPI between hosts), "mpi" (messages everywhere), or "auto": self without mpirun or srun, or
+ * with one rank; shm where several ranks share a host, lie there as comm_shm.c wants it and can share memory;
+ * else mpi. The bits of results are the same with shm and mpi. Both initialise MPI if the program has not,
+ * and then also finalise it. On HW_OK the caller owns *out (hw_comm_destroy). Errors: HW_ERR_INVALID (unknown
+ * backend; self among several ranks), HW_ERR_UNSUPPORTED (shm where it cannot be), HW_ERR_DEVICE,
+ * HW_ERR_NO_MEMORY. */
 hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err);
 
 /* Local. A communicator of this process alone, also where there are other ranks: for comparing with what
@@ -43,6 +46,7 @@ int hw_comm_n_ranks(const hw_comm *c);
 int hw_comm_n_local_ranks(const hw_comm *c);     /* ranks on this host, this one included */
 int hw_comm_local_rank(const hw_comm *c);        /* of them: how many are lower than this one */
 int hw_comm_host_of(const hw_comm *c, int rank); /* equal for ranks on one host: the lowest of them */
+int hw_comm_n_sharing(const hw_comm *c);         /* with shm: ranks that share memory on a host; else 1 */
 const char *hw_comm_backend(const hw_comm *c);
 hw_meter *hw_comm_meter(hw_comm *c); /* borrowed */
 

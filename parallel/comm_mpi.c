@@ -18,7 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel/comm_ops.h"
+#include "parallel/combine.h"
+#include "parallel/comm_mpi.h"
 #include "parallel/volume.h"
 
 enum {
@@ -31,6 +32,7 @@ enum {
 typedef struct mpi_state {
     MPI_Comm comm;
     int rank, n_ranks;
+    int first, stride; /* rank i here is rank first + i * stride of the job */
     int must_finalize;
     void *scratch; /* incoming vectors; grows to the largest message and stays */
     size_t scratch_bytes;
@@ -74,6 +76,12 @@ static hw_status find_hosts(const mpi_state *m, int *host_of, hw_error *err)
                       err);
 }
 
+static hw_status make_requests(mpi_state *m, hw_error *err)
+{
+    m->requests = calloc(2 * (size_t)m->n_ranks, sizeof *m->requests);
+    return m->requests ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
+}
+
 static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
 {
     int initialized = 0, level, *host_of = NULL;
@@ -81,6 +89,7 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
     mpi_state *m = calloc(1, sizeof *m);
     if (!m) return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory");
     m->comm = MPI_COMM_NULL;
+    m->stride = 1;
     MPI_Initialized(&initialized);
     hw_status st = HW_OK;
     /* hwloc looks for X displays, and where "localhost" has no address that waits for a name server. */
@@ -93,10 +102,9 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
     if (!st) {
         MPI_Comm_rank(m->comm, &m->rank);
         MPI_Comm_size(m->comm, &m->n_ranks);
-        m->requests = calloc(2 * (size_t)m->n_ranks, sizeof *m->requests);
         host_of = calloc((size_t)m->n_ranks, sizeof *host_of);
-        if (!m->requests || !host_of)
-            st = hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
+        st = host_of ? make_requests(m, err)
+                     : hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
     }
     if (!st) st = find_hosts(m, host_of, err);
     if (st) {
@@ -105,7 +113,7 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
         return st;
     }
     *state = m;
-    *ranks = (hw_ranks){.rank = m->rank, .n_ranks = m->n_ranks, .host_of = host_of};
+    *ranks = (hw_ranks){.rank = m->rank, .n_ranks = m->n_ranks, .host_of = host_of, .n_sharing = 1};
     return HW_OK;
 }
 
@@ -118,6 +126,11 @@ static hw_status reserve(mpi_state *m, size_t n_bytes, hw_error *err)
         return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for a message of %zu bytes", n_bytes);
     m->scratch_bytes = n_bytes;
     return HW_OK;
+}
+
+static void meter_send(const mpi_state *m, int to, size_t n_bytes)
+{
+    hw_meter_send(m->meter, m->first + to * m->stride, n_bytes);
 }
 
 /* Both directions at once, in pieces that an int can count. Either size may be 0. */
@@ -134,28 +147,10 @@ static hw_status exchange(mpi_state *m, const void *out, size_t out_bytes, int t
                                ni ? from : MPI_PROC_NULL, tag, m->comm, MPI_STATUS_IGNORE),
                   "exchange with another rank", err);
         if (st) return st;
-        if (no) hw_meter_send(m->meter, to, no);
+        if (no) meter_send(m, to, no);
         o += no, i += ni, out_bytes -= no, in_bytes -= ni;
     }
     return HW_OK;
-}
-
-/* into = into (op) other, `count` elements. Which of the two ranks holds which operand does not matter: both
- * operations commute to the bit. */
-static void combine(void *into, const void *other, size_t count, hw_dtype type, hw_reduce op)
-{
-    if (type == HW_F32) {
-        float *restrict a = into;
-        const float *restrict b = other;
-        for (size_t i = 0; i < count; i++) a[i] += b[i];
-        return;
-    }
-    uint64_t *restrict a = into;
-    const uint64_t *restrict b = other;
-    if (op == HW_SUM)
-        for (size_t i = 0; i < count; i++) a[i] += b[i];
-    else
-        for (size_t i = 0; i < count; i++) a[i] = a[i] > b[i] ? a[i] : b[i];
 }
 
 typedef struct nodes {
@@ -165,9 +160,8 @@ typedef struct nodes {
 
 static nodes fold_ranks(const mpi_state *m)
 {
-    nodes t = {.n = 1};
-    while (t.n * 2 <= m->n_ranks) t.n *= 2;
-    t.extra = m->n_ranks - t.n;
+    const hw_tree tree = hw_tree_of(m->n_ranks);
+    nodes t = {.n = tree.n_nodes, .extra = tree.n_pairs};
     if (m->rank >= 2 * t.extra) t.mine = m->rank - t.extra;
     else t.mine = m->rank % 2 ? -1 : m->rank / 2;
     return t;
@@ -183,7 +177,7 @@ static hw_status reduce_short(mpi_state *m, nodes t, char *buffer, size_t count,
         int peer = node_rank(t, t.mine ^ distance);
         hw_status st = exchange(m, buffer, n_bytes, peer, m->scratch, n_bytes, peer, TAG_REDUCE, err);
         if (st) return st;
-        combine(buffer, m->scratch, count, type, op);
+        hw_combine(buffer, buffer, m->scratch, count, type, op);
     }
     return HW_OK;
 }
@@ -202,7 +196,7 @@ static hw_status reduce_long(mpi_state *m, nodes t, char *buffer, size_t count, 
         if ((st = exchange(m, buffer + give[0] * size, (give[1] - give[0]) * size, peer, m->scratch,
                            (keep[1] - keep[0]) * size, peer, TAG_REDUCE, err)))
             return st;
-        combine(buffer + keep[0] * size, m->scratch, keep[1] - keep[0], type, op);
+        hw_combine(buffer + keep[0] * size, buffer + keep[0] * size, m->scratch, keep[1] - keep[0], type, op);
         begin[step + 1] = keep[0];
         end[step + 1] = keep[1];
     }
@@ -231,7 +225,7 @@ static hw_status all_reduce(void *state, hw_meter *meter, void *buffer, size_t c
     }
     if (t.mine < t.extra) {
         if ((st = exchange(m, NULL, 0, 0, m->scratch, n_bytes, m->rank + 1, TAG_REDUCE, err))) return st;
-        combine(buffer, m->scratch, count, type, op);
+        hw_combine(buffer, buffer, m->scratch, count, type, op);
     }
     st = (n_bytes < HW_LONG_BYTES ? reduce_short : reduce_long)(m, t, buffer, count, type, op, err);
     if (st || t.mine >= t.extra) return st;
@@ -259,7 +253,7 @@ static hw_status all_gather(void *state, hw_meter *meter, const void *send, size
         st = check(MPI_Isend(send, (int)n_bytes, MPI_BYTE, (m->rank + i) % m->n_ranks, TAG_GATHER, m->comm,
                              &m->requests[n++]),
                    "send", err);
-        hw_meter_send(m->meter, (m->rank + i) % m->n_ranks, n_bytes);
+        meter_send(m, (m->rank + i) % m->n_ranks, n_bytes);
     }
     return st ? st : check(MPI_Waitall(n, m->requests, MPI_STATUSES_IGNORE), "all-gather", err);
 }
@@ -282,6 +276,41 @@ static hw_status broadcast(void *state, hw_meter *meter, void *buffer, size_t n_
         if (st) return st;
     }
     return HW_OK;
+}
+
+hw_status hw_mpi_tell(void *state, const void *mine, size_t n_bytes, void *all, hw_error *err)
+{
+    const mpi_state *m = state;
+    return check(MPI_Allgather(mine, (int)n_bytes, MPI_BYTE, all, (int)n_bytes, MPI_BYTE, m->comm),
+                 "ranks introduce themselves", err);
+}
+
+hw_status hw_mpi_every(void **out, void *state, int stride, hw_error *err)
+{
+    const mpi_state *all = state;
+    *out = NULL;
+    mpi_state *m = calloc(1, sizeof *m);
+    if (!m) return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory");
+    m->comm = MPI_COMM_NULL;
+    m->first = all->first + all->rank % stride * all->stride;
+    m->stride = all->stride * stride;
+    hw_status st =
+        check(MPI_Comm_split(all->comm, all->rank % stride, all->rank, &m->comm), "MPI_Comm_split", err);
+    if (!st) {
+        MPI_Comm_rank(m->comm, &m->rank);
+        MPI_Comm_size(m->comm, &m->n_ranks);
+        st = make_requests(m, err);
+    }
+    if (st) destroy(m);
+    else *out = m;
+    return st;
+}
+
+void hw_mpi_progress(void *state)
+{
+    const mpi_state *m = state;
+    int there;
+    MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, m->comm, &there, MPI_STATUS_IGNORE);
 }
 
 static void abort_job(void *state, int exit_code)

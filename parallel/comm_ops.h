@@ -7,7 +7,8 @@
 /* What a backend finds out about the ranks when it is created. */
 typedef struct hw_ranks {
     int rank, n_ranks;
-    int *host_of; /* [n_ranks] the lowest rank on each rank's host; from malloc, the communicator frees it */
+    int *host_of;  /* [n_ranks] the lowest rank on each rank's host; from malloc, the communicator frees it */
+    int n_sharing; /* neighbours by number that add in memory they have in common; 1: all goes by message */
 } hw_ranks;
 
 /* Only called with more than one rank and more than zero bytes. Every message to another rank is told to the
@@ -25,6 +26,15 @@ typedef struct hw_comm_ops {
     void (*abort)(void *state, int exit_code);
 } hw_comm_ops;
 
-extern const hw_comm_ops hw_comm_self_ops, hw_comm_mpi_ops;
+extern const hw_comm_ops hw_comm_self_ops, hw_comm_shm_ops, hw_comm_mpi_ops;
+
+/* Local. A communicator of what a backend's `create` gave, which it owns also when it fails. */
+hw_status hw_comm_wrap(hw_comm **out, const hw_comm_ops *ops, void *state, hw_ranks ranks, hw_error *err);
+
+/* Collective. Puts shared memory in front of `mpi`, a state of hw_comm_mpi_ops with these ranks. On HW_OK
+ * *state is one of hw_comm_shm_ops, owns `mpi`, and ranks->n_sharing says how many share. Else `mpi` is as
+ * before, with the same error on all ranks: HW_ERR_UNSUPPORTED where the ranks' places on the hosts do not
+ * allow it or memory cannot be shared. */
+hw_status hw_comm_shm_adopt(void **state, void *mpi, hw_ranks *ranks, hw_error *err);
 
 #endif

@@ -6,7 +6,7 @@
 static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
 {
     *state = NULL;
-    *ranks = (hw_ranks){.rank = 0, .n_ranks = 1, .host_of = calloc(1, sizeof(int))};
+    *ranks = (hw_ranks){.rank = 0, .n_ranks = 1, .n_sharing = 1, .host_of = calloc(1, sizeof(int))};
     return ranks->host_of ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "communicator: no memory");
 }
 

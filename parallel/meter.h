@@ -36,7 +36,9 @@ typedef struct hw_tag {
 /* Three numbers go by the name "bytes communicated":
  *   payload  the buffer handed to the collective (for an all-gather: all parts together); the same for any
  *            algorithm
- *   sent     what this rank sent to other ranks for it, in `messages` messages; exact for `self` and `mpi`
+ *   sent     what this rank sent to other ranks for it, in `messages` messages; exact for `self`, `shm` and
+ *            `mpi`. In memory that ranks share nothing is sent, so there it is what other ranks read of
+ *            what this one wrote, counted by the writer, once for each reader
  *   ideal    the least that a rank must send on average: all-reduce 2 (n - 1) / n, all-gather (n - 1) / n of
  *            the payload; a broadcast (n - 1) / n (every rank but one receives it once)
  * time: from the call to its return on this rank, waiting for the others included. */

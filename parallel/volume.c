@@ -20,7 +20,8 @@ static void add_halves(hw_volume *v, size_t count, size_t element_bytes, unsigne
     }
 }
 
-hw_volume hw_volume_all_reduce(size_t count, size_t element_bytes, int rank, int n_ranks)
+/* Messages alone. */
+static hw_volume by_message(size_t count, size_t element_bytes, int rank, int n_ranks)
 {
     hw_volume v = {0};
     unsigned p = 1, r = (unsigned)rank;
@@ -36,10 +37,71 @@ hw_volume hw_volume_all_reduce(size_t count, size_t element_bytes, int rank, int
     return v;
 }
 
-hw_volume hw_volume_all_gather(size_t n_bytes, int n_ranks)
+/* ---- shared memory */
+
+int hw_volume_sharing(int n_ranks, int per_host)
 {
-    uint64_t others = (uint64_t)n_ranks - 1;
-    return (hw_volume){.bytes = n_bytes * others, .messages = n_bytes ? others : 0};
+    if (n_ranks <= per_host) return n_ranks;
+    return n_ranks % per_host == 0 && (per_host & (per_host - 1)) == 0 ? per_host : 1;
+}
+
+hw_slice hw_volume_slice(size_t n_bytes, int i, int n)
+{
+    enum { LINE = 64 };
+    const size_t lines = (n_bytes + LINE - 1) / LINE;
+    if (i >= n) return (hw_slice){n_bytes, n_bytes};
+    size_t begin = lines * (size_t)i / (size_t)n * LINE, end = lines * ((size_t)i + 1) / (size_t)n * LINE;
+    return (hw_slice){begin < n_bytes ? begin : n_bytes, end < n_bytes ? end : n_bytes};
+}
+
+static size_t slice_bytes(size_t n_bytes, int i, int n)
+{
+    hw_slice s = hw_volume_slice(n_bytes, i, n);
+    return s.end - s.begin;
+}
+
+static void add_reads(hw_volume *v, uint64_t n_bytes, int readers)
+{
+    if (!n_bytes) return;
+    v->bytes += n_bytes * (uint64_t)readers;
+    v->messages += (uint64_t)readers;
+}
+
+/* One piece: every other rank's slice of this rank's vector, then this rank's slice of the sum to all. */
+static void add_slices(hw_volume *v, hw_place at, size_t n_bytes, int n_slices, size_t element_bytes)
+{
+    const int me = at.rank % at.n_sharing;
+    const size_t mine = slice_bytes(n_bytes, me, n_slices);
+    for (int i = 0; i < n_slices; i++)
+        if (i != me) add_reads(v, slice_bytes(n_bytes, i, n_slices), 1);
+    add_reads(v, mine, at.n_sharing - 1);
+    hw_volume between =
+        by_message(mine / element_bytes, element_bytes, at.rank / at.n_sharing, at.n_ranks / at.n_sharing);
+    v->bytes += between.bytes;
+    v->messages += between.messages;
+}
+
+hw_volume hw_volume_all_reduce(hw_place at, size_t count, size_t element_bytes)
+{
+    hw_volume v = {0};
+    size_t n_bytes = count * element_bytes;
+    if (at.n_sharing == 1) return by_message(count, element_bytes, at.rank, at.n_ranks);
+    if (n_bytes >= HW_SHM_LONG_BYTES)
+        for (size_t piece; n_bytes; n_bytes -= piece) {
+            piece = n_bytes < HW_SHM_PIECE_BYTES ? n_bytes : HW_SHM_PIECE_BYTES;
+            add_slices(&v, at, piece, at.n_sharing, element_bytes);
+        }
+    else if (at.n_ranks > at.n_sharing) add_slices(&v, at, n_bytes, 1, element_bytes);
+    else add_reads(&v, n_bytes, at.n_sharing - 1);
+    return v;
+}
+
+hw_volume hw_volume_all_gather(hw_place at, size_t n_bytes)
+{
+    const uint64_t hosts = (uint64_t)(at.n_ranks / at.n_sharing), all = n_bytes * hosts;
+    const uint64_t pieces = (all + HW_SHM_PIECE_BYTES - 1) / HW_SHM_PIECE_BYTES;
+    return (hw_volume){.bytes = n_bytes * ((uint64_t)at.n_ranks - 1),
+                       .messages = n_bytes ? hosts - 1 + pieces * ((uint64_t)at.n_sharing - 1) : 0};
 }
 
 double hw_ideal_all_reduce(double payload_bytes, int n_ranks)

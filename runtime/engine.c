@@ -90,6 +90,7 @@ static hw_status read_config(hw_engine *e, const char *folder, hw_error *err)
     if (!st) st = hw_options_settle(&e->options, &e->model, err);
     if (!st) e->shape = hw_options_kv_shape(&e->options);
     if (!st) st = hw_part_create(&e->part, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
+    e->part.n_sharing = hw_comm_n_sharing(e->comm);
     if (!st) st = make_device(e, err);
     return st;
 }

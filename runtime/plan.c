@@ -105,7 +105,10 @@ uint64_t hw_plan_layer_bytes(const hw_model *m, hw_dtype dtype)
 hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_options *o, const hw_device *d,
                          int n_ranks, hw_plan_limits limits, hw_error *err)
 {
-    hw_plan plan = {.n_ranks = n_ranks, .cache_tokens = UINT64_MAX, .memory = limits.memory};
+    hw_plan plan = {.n_ranks = n_ranks,
+                    .n_sharing = limits.n_sharing,
+                    .cache_tokens = UINT64_MAX,
+                    .memory = limits.memory};
     double all_weights = 0;
     hw_status st = agree_on_blocks(&plan, m, o, err);
     if (st) return st;
@@ -113,6 +116,7 @@ hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_option
     for (int rank = 0; rank < n_ranks; rank++) {
         hw_part p;
         if ((st = hw_part_create(&p, m, rank, n_ranks, err))) return st;
+        p.n_sharing = limits.n_sharing;
         const hw_rank_memory r = hw_rank_memory_of(o, m, &p, d);
         const uint64_t tokens = tokens_that_fit(o, m, &p, r, limits.memory);
         add_rank(&plan, m, o, d, &p);

@@ -26,8 +26,8 @@ typedef struct hw_step_rows {
 
 /* What the meter of one rank will count, by site (embed, attn, mlp, sample; control and load stay 0) and
  * phase, a step that mixes phases divided as the meter does it. calls and payload are the same for any
- * backend and any rank; sent and messages are those of the `mpi` backend; time stays 0. Everything is 0 with
- * one rank. */
+ * backend and any rank; sent and messages are those of `shm` or `mpi`, as part->n_sharing says; time stays 0.
+ * Everything is 0 with one rank. */
 typedef struct hw_step_traffic {
     hw_traffic site[HW_N_SITES][HW_N_PHASES];
     bool sample_is_bound; /* the figures of `sample` are an upper bound: some row is drawn with top-p */
@@ -68,10 +68,11 @@ typedef struct hw_plan_limits {
     uint64_t memory;  /* bytes */
     double bandwidth; /* of reading weights, bytes per second */
     double latency;   /* of one all-reduce of a decode step, seconds */
+    int n_sharing;    /* ranks that add in shared memory (hw_volume_sharing); 1: backend mpi */
 } hw_plan_limits;
 
 typedef struct hw_plan {
-    int n_ranks;
+    int n_ranks, n_sharing;
     int n_blocks;               /* of the cache, on every rank */
     hw_rank_memory least, most; /* each figure over all ranks by itself */
     int min_heads, max_heads, min_kv_heads, max_kv_heads;

@@ -4,11 +4,13 @@
 #include "runtime/engine_state.h"
 #include "runtime/plan.h"
 
+static hw_place place(const hw_part *p) { return (hw_place){p->rank, p->n_ranks, p->n_sharing}; }
+
 /* One collective call of this rank, as the meter would record it. */
 static hw_traffic all_reduce(const hw_part *p, size_t count, hw_dtype type)
 {
     size_t size = hw_dtype_size(type);
-    hw_volume sent = hw_volume_all_reduce(count, size, p->rank, p->n_ranks);
+    hw_volume sent = hw_volume_all_reduce(place(p), count, size);
     return (hw_traffic){.calls = 1,
                         .payload_bytes = count * size,
                         .sent_bytes = sent.bytes,
@@ -19,7 +21,7 @@ static hw_traffic all_reduce(const hw_part *p, size_t count, hw_dtype type)
 static hw_traffic all_gather(const hw_part *p, size_t n_bytes)
 {
     uint64_t payload = (uint64_t)n_bytes * (uint64_t)p->n_ranks;
-    hw_volume sent = hw_volume_all_gather(n_bytes, p->n_ranks);
+    hw_volume sent = hw_volume_all_gather(place(p), n_bytes);
     return (hw_traffic){.calls = 1,
                         .payload_bytes = payload,
                         .sent_bytes = sent.bytes,

@@ -23,6 +23,7 @@ hw_status hw_part_create(hw_part *out, const hw_model *m, int rank, int n_ranks,
     *out = (hw_part){
         .rank = rank,
         .n_ranks = n_ranks,
+        .n_sharing = 1,
         .heads = {.n_heads = (int)hw_range_size(q),
                   .n_kv_heads = (int)hw_range_size(kv),
                   .first_head = (int)q.begin,

@@ -12,6 +12,7 @@
 /* What this rank holds of the model. Plain. */
 typedef struct hw_part {
     int rank, n_ranks;
+    int n_sharing;  /* ranks that add in shared memory (hw_comm_n_sharing); set by who knows, 1 until then */
     hw_heads heads; /* local counts, first global indices, the model's group size */
     hw_range ffn;   /* MLP columns */
     hw_range vocab; /* rows of the embedding and of the head */

@@ -1,5 +1,6 @@
 /* One rank beside all ranks of this run, and what the plan says of other numbers of ranks. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "launch/statistics.h"
 #include "launch/study/study.h"
@@ -118,6 +119,7 @@ static hw_status plan(const hw_study *s, const ranks *r, int n_ranks, planned *o
         hw_part part;
         hw_status st = hw_part_create(&part, m, rank, n_ranks, err);
         if (st) return st;
+        if (strcmp(hw_comm_backend(s->comm), "mpi")) part.n_sharing = n_ranks;
         hw_step_traffic decode = {.sample_is_bound = false}, prefill = {.sample_is_bound = false};
         hw_plan_step_traffic(&decode, m, &part, HW_F32, (hw_step_rows){.decode_rows = 1, .n_sampled = 1},
                              NULL);

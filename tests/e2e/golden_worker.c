@@ -1,6 +1,6 @@
 /* Compares logits and greedy continuations with golden ones from transformers, on any number of ranks.
  *
- *   mpirun -np N golden_worker [--device D] FOLDER...
+ *   mpirun -np N golden_worker [--device D] [--comm C] FOLDER...
  *
  * Every folder of tests/vectors/ is run in all the ways in which the same logits must come out: prompt in
  * one step, in chunks, token by token, with two threads, with the cache off, in one piece or in a growing
@@ -75,7 +75,7 @@ static const variant variants[] = {
 };
 
 static hw_comm *comm;
-static const char *device = "cpu";
+static const char *device = "cpu", *backend = "auto";
 
 static void must(hw_status st, const hw_error *err)
 {
@@ -308,8 +308,9 @@ int main(int argc, char **argv)
     int first = 1;
     if (argc > 2 && !strcmp(argv[1], "--device")) device = argv[2], first = 3;
     const bool exact = first == 1;
+    if (argc > first + 1 && !strcmp(argv[first], "--comm")) backend = argv[first + 1], first += 2;
     bool good = argc > first;
-    if (hw_comm_create(&comm, "auto", &err)) return fprintf(stderr, "golden_worker: %s\n", err.message), 3;
+    if (hw_comm_create(&comm, backend, &err)) return fprintf(stderr, "golden_worker: %s\n", err.message), 3;
     for (int i = first; i < argc; i++) {
         golden g = open_golden(argv[i]);
         uint64_t bits[sizeof variants / sizeof *variants];

@@ -35,6 +35,7 @@ static void check_collectives(void)
     static const size_t counts[] = {1, 2, 7, 768, 4095, 4096, 8191, 8192, 8193, 8197, 10007, 100003};
     const hw_tag tag = {.site = HW_SITE_EMBED, .decode_rows = 1};
     const int rank = hw_comm_rank(comm), n_ranks = hw_comm_n_ranks(comm);
+    const hw_place at = {rank, n_ranks, hw_comm_n_sharing(comm)};
     float *buffer = calloc(100003, sizeof *buffer), *all = calloc(100003 * (size_t)n_ranks, sizeof *all);
     hw_error err;
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
@@ -43,7 +44,7 @@ static void check_collectives(void)
         must(hw_comm_all_reduce(comm, tag, buffer, counts[i], HW_F32, HW_SUM, &err), &err);
         hw_traffic t = hw_meter_site(hw_comm_meter(comm), HW_SITE_EMBED, HW_DECODE);
         snprintf(where, sizeof where, "all-reduce of %zu float32", counts[i]);
-        hw_volume v = hw_volume_all_reduce(counts[i], 4, rank, n_ranks);
+        hw_volume v = hw_volume_all_reduce(at, counts[i], 4);
         expect_equal("sent", where, t.sent_bytes, v.bytes);
         expect_equal("messages", where, t.messages, v.messages);
         hw_meter_reset(hw_comm_meter(comm));
@@ -51,7 +52,7 @@ static void check_collectives(void)
         t = hw_meter_site(hw_comm_meter(comm), HW_SITE_EMBED, HW_DECODE);
         snprintf(where, sizeof where, "all-gather of %zu float32", counts[i]);
         expect_equal("sent", where, t.sent_bytes,
-                     n_ranks > 1 ? hw_volume_all_gather(counts[i] * 4, n_ranks).bytes : 0);
+                     n_ranks > 1 ? hw_volume_all_gather(at, counts[i] * 4).bytes : 0);
     }
     free(buffer);
     free(all);
@@ -131,7 +132,7 @@ static void compare_work(const char *folder, const char *name, const hw_engine *
 static void compare_memory(const char *folder, const char *name, const hw_engine *e, hw_engine_options o)
 {
     const hw_engine_info info = hw_engine_info_get(e);
-    const hw_plan_limits limits = {.memory = UINT64_MAX, .bandwidth = 1e9, .latency = 1e-6};
+    const hw_plan_limits limits = {.memory = UINT64_MAX, .bandwidth = 1e9, .latency = 1e-6, .n_sharing = 1};
     const hw_model *m = hw_engine_model(e);
     hw_device *d;
     hw_plan plan;
@@ -221,9 +222,10 @@ static void check_mixed_step(const char *folder)
 int main(int argc, char **argv)
 {
     hw_error err;
-    if (hw_comm_create(&comm, "auto", &err)) return fprintf(stderr, "plan_worker: %s\n", err.message), 3;
+    if (argc < 2 || hw_comm_create(&comm, argv[1], &err))
+        return fprintf(stderr, "plan_worker: %s\n", err.message), 3;
     check_collectives();
-    for (int i = 1; i < argc; i++) {
+    for (int i = 2; i < argc; i++) {
         for (size_t v = 0; v < sizeof variants / sizeof *variants; v++)
             check_generation(argv[i], &variants[v]);
         check_mixed_step(argv[i]);

@@ -219,7 +219,7 @@ Test(cli, json_report_says_what_ran_and_every_rank_reads_its_part)
         cr_expect_eq(number_of(r, "usage.prompt_tokens"), 12);
         cr_expect_eq(number_of(r, "usage.completion_tokens"), 64);
         cr_expect_eq(number_of(r, "traffic.ranks"), n);
-        cr_expect_str_eq(text_of(r, "traffic.backend"), n > 1 ? "mpi" : "self");
+        cr_expect_str_eq(text_of(r, "traffic.backend"), n > 1 ? "shm" : "self");
         cr_expect(json_is_real(get(r, "timing.decode_tokens_per_second")));
         const json_t *read = get(r, "load.bytes_read");
         long long all = 0, checkpoint = number_of(r, "load.checkpoint_bytes");

@@ -1,7 +1,7 @@
 /* Our all-reduce beside MPI_Allreduce, in one process and taking turns: medians of the ratio of neighbouring
  * windows. Not a test: it asserts nothing.
  *
- *   mpirun -np N bench_all_reduce [BYTES...] */
+ *   mpirun -np N bench_all_reduce [auto|shm|mpi] [BYTES...] */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,10 +68,13 @@ int main(int argc, char **argv)
     static const size_t usual[] = {8, 1536, 3072, 8192, 16384, 32768, 65536, 262144, 1048576};
     hw_error err;
     hw_comm *c;
-    if (hw_comm_create(&c, "mpi", &err)) return fprintf(stderr, "%s\n", err.message), 1;
+    const char *backend = "auto";
+    if (argc > 1 && !strtoul(argv[1], NULL, 10)) backend = argv[1], argc--, argv++;
+    if (hw_comm_create(&c, backend, &err)) return fprintf(stderr, "%s\n", err.message), 1;
     int rank = hw_comm_rank(c), n = argc > 1 ? argc - 1 : (int)(sizeof usual / sizeof *usual);
     if (!rank)
-        printf("%d ranks\n%10s %12s %12s %8s\n", hw_comm_n_ranks(c), "bytes", "ours us", "MPI us", "ratio");
+        printf("%d ranks, %s\n%10s %12s %12s %8s\n", hw_comm_n_ranks(c), hw_comm_backend(c), "bytes",
+               "ours us", "MPI us", "ratio");
     for (int i = 0; i < n; i++) {
         size_t bytes = argc > 1 ? strtoul(argv[i + 1], NULL, 10) : usual[i], count = bytes / sizeof(float);
         float *x = calloc(count, sizeof *x); /* zeros: repeated sums stay finite */

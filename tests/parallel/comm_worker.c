@@ -1,6 +1,8 @@
 /* Checks the collectives from the inside, on as many ranks as it is started on. test_comm.c starts it under
  * mpirun.
  *
+ *   comm_worker [BACKEND [N]]      N: as if every N neighbours were on a host of their own
+ *
  * Every rank knows what every other rank gives, since inputs are a function of (rank, index), and works the
  * result out by itself with plain loops. Exit code 0 when everything holds on every rank; otherwise standard
  * error says what does not. */
@@ -9,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel/comm.h"
+#include "parallel/comm_ops.h"
+#include "parallel/volume.h"
 
 enum { MAX_RANKS = 64, MAX_COUNT = 100003, LARGEST = 1 << 20 };
 
-/* Small ones, an odd width, a model's width, and both sides of the size from which vectors are halved instead
- * of sent whole (32 KiB: 8192 float32, 4096 uint64). */
+/* Small ones, an odd width, a model's width, and both sides of the size from which vectors are halved or
+ * sliced instead of sent whole (32 KiB: 8192 float32, 4096 uint64); the largest is more than one piece of
+ * shared memory. */
 static const size_t counts[] = {0, 1, 2, 3, 767, 768, 4095, 4096, 4097, 8191, 8192, 8193, MAX_COUNT};
 enum { N_COUNTS = sizeof counts / sizeof *counts };
 
@@ -80,14 +84,45 @@ static uint64_t over_ranks(uint64_t mine)
     return mine;
 }
 
-/* All ranks together: a whole vector in each of log2 p rounds, or 2 (p - 1) vectors in halves; and two for
- * each rank beyond p. */
-static uint64_t all_reduce_sent(uint64_t n_bytes)
+/* All of n ranks together, by messages: a whole vector in each of log2 p rounds, or 2 (p - 1) vectors in
+ * halves; and two for each rank beyond p. */
+static uint64_t sent_by_message(uint64_t n, uint64_t n_bytes)
 {
     uint64_t p = 1, rounds = 0;
-    while (2 * p <= (uint64_t)n_ranks) p *= 2, rounds++;
-    uint64_t extra = 2 * ((uint64_t)n_ranks - p);
-    return n_bytes * (extra + (n_bytes < 32768 ? p * rounds : 2 * (p - 1)));
+    while (2 * p <= n) p *= 2, rounds++;
+    return n_bytes * (2 * (n - p) + (n_bytes < 32768 ? p * rounds : 2 * (p - 1)));
+}
+
+/* All ranks together. In shared memory n (n - 1) vectors are read while they are short; in slices every
+ * number is read by the one that adds it and the sum by the others: 2 (n - 1) vectors. Between two hosts the
+ * slices of a vector are two vectors, long or short. */
+static uint64_t all_reduce_sent(uint64_t n_bytes)
+{
+    const uint64_t n = (uint64_t)n_ranks, m = (uint64_t)hw_comm_n_sharing(comm), hosts = n / m;
+    if (m == 1) return sent_by_message(n, n_bytes);
+    if (hosts == 1) return n_bytes * (n_bytes < 32768 ? n * (n - 1) : 2 * (n - 1));
+    return n_bytes * (hosts * 2 * (m - 1) + 2);
+}
+
+/* Between more hosts it depends on the slices' own lengths: volume.c's closed form. */
+static bool by_hand(void) { return n_ranks <= 2 * hw_comm_n_sharing(comm) || hw_comm_n_sharing(comm) == 1; }
+
+static void check_sent(uint64_t n, size_t size)
+{
+    const hw_place at = {rank, n_ranks, hw_comm_n_sharing(comm)};
+    hw_volume v = hw_volume_all_reduce(at, n, size);
+    hw_traffic t = counted(HW_SITE_MLP);
+    expect(t.sent_bytes == v.bytes && t.messages == v.messages, "an all-reduce sends the closed form", n);
+    hw_meter *m = hw_comm_meter(comm);
+    uint64_t elsewhere = 0;
+    for (int to = 0; to < n_ranks; to++)
+        if (hw_comm_host_of(comm, to) != hw_comm_host_of(comm, rank))
+            elsewhere += hw_meter_recent_bytes(m, to);
+    /* Over hosts together: what the hosts' sums take between as many ranks as there are hosts. */
+    elsewhere = over_ranks(elsewhere);
+    const uint64_t hosts = (uint64_t)(n_ranks / hw_comm_n_sharing(comm));
+    if (hw_comm_n_sharing(comm) > 1 && by_hand())
+        expect(elsewhere == (hosts - 1) * 2 * n * size, "between hosts one sum is sent each way", n);
 }
 
 static void check_meter(uint64_t payload, uint64_t sent_by_all, size_t size)
@@ -118,7 +153,8 @@ static void check_sum_f32(float *x, size_t n, bool exact)
         good = !memcmp(&x[i], &want, sizeof want);
     }
     expect(good, exact ? "float32 sum of integers" : "float32 sum has the bits of the documented tree", n);
-    check_meter(n * sizeof *x, all_reduce_sent(n * sizeof *x), n);
+    check_sent(n, sizeof *x);
+    if (by_hand()) check_meter(n * sizeof *x, all_reduce_sent(n * sizeof *x), n);
 }
 
 static void check_u64(uint64_t *x, size_t n, hw_reduce op)
@@ -137,7 +173,8 @@ static void check_u64(uint64_t *x, size_t n, hw_reduce op)
         good = x[i] == want;
     }
     expect(good, op == HW_SUM ? "uint64 sum" : "uint64 max", n);
-    check_meter(n * sizeof *x, all_reduce_sent(n * sizeof *x), n);
+    check_sent(n, sizeof *x);
+    if (by_hand()) check_meter(n * sizeof *x, all_reduce_sent(n * sizeof *x), n);
 }
 
 static void check_all_gather(char *send, char *recv, size_t n)
@@ -206,8 +243,33 @@ static void check_phases(void)
     bool several = n_ranks > 1;
     expect(prefill.payload_bytes == (several ? 24 : 0), "three quarters are prefill", 0);
     expect(decode.payload_bytes == (several ? 8 : 0), "one quarter is decode", 0);
-    expect(over_ranks(prefill.sent_bytes + decode.sent_bytes) == (several ? all_reduce_sent(32) : 0),
-           "the phases together are what was sent", 0);
+    const uint64_t sent = over_ranks(prefill.sent_bytes + decode.sent_bytes);
+    if (by_hand())
+        expect(sent == (several ? all_reduce_sent(32) : 0), "the phases together are what was sent", 0);
+}
+
+/* Sizes and types as they come, the same on all ranks. */
+static void check_random_sizes(uint64_t *numbers)
+{
+    for (size_t i = 0; i < 30; i++) {
+        const uint64_t z = bits_of(0, i + 777);
+        const size_t n = (size_t)(z >> 20) % ((size_t)1 << (1 + z % 17));
+        if (z >> 60 & 2) check_sum_f32((float *)numbers, n, false);
+        else check_u64(numbers, n, z >> 60 & 1 ? HW_SUM : HW_MAX);
+    }
+}
+
+/* Broadcasts do not make their root wait for the others, so it may be two of them ahead, and no further. */
+static void check_stream_of_broadcasts(void)
+{
+    bool good = true;
+    for (int i = 0; i < 500; i++) {
+        hw_error err;
+        uint64_t word = bits_of(rank, (size_t)i);
+        must(hw_comm_broadcast(comm, tag, &word, sizeof word, i / 100 % n_ranks, &err), &err);
+        good = good && word == bits_of(i / 100 % n_ranks, (size_t)i);
+    }
+    expect(good, "500 broadcasts in a row", 0);
 }
 
 static void check_all(void)
@@ -226,6 +288,8 @@ static void check_all(void)
     for (int root = 0; root < n_ranks; root++)
         for (size_t i = 0; i < sizeof broadcasts / sizeof *broadcasts; i++)
             check_broadcast(send, broadcasts[i], root);
+    check_random_sizes(numbers);
+    check_stream_of_broadcasts();
     check_agree();
     check_phases();
     free(numbers);
@@ -233,17 +297,34 @@ static void check_all(void)
     free(recv);
 }
 
+/* Shared memory over hosts that are told apart by number alone. */
+static hw_status create_over_hosts(int per_host, hw_error *err)
+{
+    void *mpi, *state;
+    hw_ranks r;
+    hw_status st = hw_comm_mpi_ops.create(&mpi, &r, err);
+    if (st) return st;
+    for (int i = 0; i < r.n_ranks; i++) r.host_of[i] = i / per_host * per_host;
+    if ((st = hw_comm_shm_adopt(&state, mpi, &r, err))) {
+        hw_comm_mpi_ops.destroy(mpi);
+        free(r.host_of);
+        return st;
+    }
+    return hw_comm_wrap(&comm, &hw_comm_shm_ops, state, r, err);
+}
+
 int main(int argc, char **argv)
 {
     hw_error err;
     const char *backend = argc > 1 ? argv[1] : "auto";
-    hw_status st = hw_comm_create(&comm, backend, &err);
+    const int per_host = argc > 2 ? atoi(argv[2]) : 0;
+    hw_status st = per_host ? create_over_hosts(per_host, &err) : hw_comm_create(&comm, backend, &err);
     if (st) return fprintf(stderr, "%s\n", err.message), hw_exit_code(st);
     rank = hw_comm_rank(comm);
     n_ranks = hw_comm_n_ranks(comm);
     expect(n_ranks == hw_comm_launched_ranks(), "the launcher says how many ranks there are", 0);
     expect(rank == hw_comm_launched_rank(), "and which this is", 0);
-    expect(hw_comm_n_local_ranks(comm) == n_ranks, "all ranks are on this host", 0);
+    expect(hw_comm_n_local_ranks(comm) == (per_host ? per_host : n_ranks), "all ranks are on this host", 0);
     check_all();
     if (rank == 0) printf("%d ranks, %s\n", n_ranks, hw_comm_backend(comm));
     st = hw_comm_agree(comm, n_wrong ? HW_ERR_FAILED : HW_OK, NULL);

@@ -10,14 +10,20 @@
 
 static const char *const worker = HW_BINARY_DIR "/tests/parallel/comm_worker";
 
-static void check_on(int n_ranks)
+static void check_backend(int n_ranks, const char *backend, const char *per_host)
 {
     char want[64];
-    hw_run_result r = hw_mpirun(n_ranks, (const char *const[]){worker, "mpi", NULL}, NULL, 200);
-    snprintf(want, sizeof want, "%d ranks, mpi\n", n_ranks);
-    cr_assert_eq(r.exit_code, 0, "%d ranks: exit code %d\n%s", n_ranks, r.exit_code, r.err);
+    hw_run_result r = hw_mpirun(n_ranks, (const char *const[]){worker, backend, per_host, NULL}, NULL, 200);
+    snprintf(want, sizeof want, "%d ranks, %s\n", n_ranks, backend);
+    cr_assert_eq(r.exit_code, 0, "%d ranks, %s: exit code %d\n%s", n_ranks, backend, r.exit_code, r.err);
     cr_assert_str_eq(r.out, want);
     hw_run_free(&r);
+}
+
+static void check_on(int n_ranks)
+{
+    check_backend(n_ranks, "mpi", NULL);
+    check_backend(n_ranks, "shm", NULL);
 }
 
 /* Powers of two, and numbers that leave one rank or more to be folded into others. */
@@ -34,10 +40,28 @@ Test(comm, collectives_are_exact_on_7_and_8_ranks)
     for (int n = 7; n <= 8; n++) check_on(n);
 }
 
-Test(comm, auto_is_mpi_under_mpirun_and_self_without)
+/* Two hosts, four, and three, which leaves one to be folded. */
+Test(comm, collectives_are_exact_over_several_hosts)
+{
+    check_backend(4, "shm", "2");
+    check_backend(8, "shm", "4");
+    check_backend(8, "shm", "2");
+    check_backend(6, "shm", "2");
+}
+
+Test(comm, shared_memory_is_refused_where_hosts_are_no_subtrees)
+{
+    hw_run_result r = hw_mpirun(3, (const char *const[]){worker, "shm", "2", NULL}, NULL, 100);
+    cr_expect_neq(r.exit_code, 0);
+    cr_expect_not_null(strstr(r.err, "rank 0's has 2 of 3"), "%s", r.err);
+    cr_expect_not_null(strstr(r.err, "--comm mpi"), "%s", r.err);
+    hw_run_free(&r);
+}
+
+Test(comm, auto_is_shm_on_one_host_and_self_without_mpirun)
 {
     hw_run_result r = hw_mpirun(2, (const char *const[]){worker, NULL}, NULL, 100);
-    cr_expect_str_eq(r.out, "2 ranks, mpi\n", "%s", r.err);
+    cr_expect_str_eq(r.out, "2 ranks, shm\n", "%s", r.err);
     hw_run_free(&r);
     r = hw_run((const char *const[]){worker, NULL}, NULL, 100);
     cr_expect_str_eq(r.out, "1 ranks, self\n", "%s", r.err);
