@@ -53,9 +53,12 @@ static char *format_scaled(char text[16], double n, const char *unit)
 char *hw_format_bytes(char text[16], double n_bytes) { return format_scaled(text, n_bytes, "B"); }
 char *hw_format_count(char text[16], double n) { return format_scaled(text, n, ""); }
 
-hw_load_progress hw_load_progress_start(int rank)
+enum { BAR = 30 };
+
+hw_load_progress hw_load_progress_start(int rank, bool quiet)
 {
-    return (hw_load_progress){.enabled = rank == 0 && isatty(STDERR_FILENO), .shown_at_ns = hw_clock_ns()};
+    return (hw_load_progress){.enabled = rank == 0 && !quiet && isatty(STDERR_FILENO),
+                              .shown_at_ns = hw_clock_ns()};
 }
 
 void hw_load_progress_show(void *user, uint64_t done_bytes, uint64_t total_bytes)
@@ -65,12 +68,14 @@ void hw_load_progress_show(void *user, uint64_t done_bytes, uint64_t total_bytes
     char done[16], total[16];
     if (!p->enabled || now - p->shown_at_ns < 100000000u) return; /* ten times a second */
     p->shown_at_ns = now;
-    fprintf(stderr, "\rloading %s of %s (%.0f %%)   ", hw_format_bytes(done, (double)done_bytes),
-            hw_format_bytes(total, (double)total_bytes),
-            total_bytes ? 100.0 * (double)done_bytes / (double)total_bytes : 100.0);
+    const double part = total_bytes ? (double)done_bytes / (double)total_bytes : 1;
+    const int filled = part < 1 ? (int)(part * BAR) : BAR;
+    fprintf(stderr, "\rloading [%.*s%*s] %3.0f %% %s of %s ", filled, "##############################",
+            BAR - filled, "", 100 * part, hw_format_bytes(done, (double)done_bytes),
+            hw_format_bytes(total, (double)total_bytes));
 }
 
 void hw_load_progress_end(hw_load_progress *p)
 {
-    if (p->enabled) fprintf(stderr, "\r%*s\r", 48, "");
+    if (p->enabled) fprintf(stderr, "\r%*s\r", BAR + 48, "");
 }

@@ -4,6 +4,7 @@
 #define HW_LAUNCH_OUTPUT_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,13 +22,14 @@ hw_status hw_print_json(json_t *document, hw_error *err);
 char *hw_format_bytes(char text[16], double n_bytes);
 char *hw_format_count(char text[16], double n); /* "3.2 M" */
 
-/* A progress function for loading (hw_engine_options.progress): a line on a terminal, nothing elsewhere.
+/* A progress function for loading (hw_engine_options.progress): a bar on a terminal, nothing elsewhere, nor
+ * where it is not wanted (`quiet`).
  * `user`: hw_load_progress. */
 typedef struct hw_load_progress {
     int enabled;
     uint64_t shown_at_ns;
 } hw_load_progress;
-hw_load_progress hw_load_progress_start(int rank);
+hw_load_progress hw_load_progress_start(int rank, bool quiet);
 void hw_load_progress_show(void *user, uint64_t done_bytes, uint64_t total_bytes);
 void hw_load_progress_end(hw_load_progress *p);
 

@@ -222,7 +222,7 @@ hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err)
 
 hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
 {
-    hw_load_progress progress = hw_load_progress_start(s->rank);
+    hw_load_progress progress = hw_load_progress_start(s->rank, a->quiet);
     hw_engine_options o = a->engine;
     o.progress = hw_load_progress_show;
     o.progress_user = &progress;
