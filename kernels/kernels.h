@@ -5,10 +5,11 @@
  * given this rank's numbers and computes with them. `kernels/reference/` holds the plain loops that
  * explain the ops and serve the tests; `cpu/` is the fast version for the host.
  *
- * Activations are of the device's activation type (`hw_device.act`): float32 on the CPU. Sizes are this
- * rank's ("local") unless said otherwise. Pointers marked D are memory of the device, from `alloc`; on the
- * CPU that is host memory. Nothing here allocates but `alloc`, `weight_create` and the creation of a
- * device.
+ * Activations are of the device's activation type (`hw_device.act`): float32 on the CPU; float32, float16
+ * or bfloat16, the type of its matrices, on a device in a plug-in. Sums are float32 everywhere, and what an op
+ * gives is rounded once (twice where a bias is added to a 16-bit product). Sizes are this rank's ("local")
+ * unless said otherwise. Pointers marked D are memory of the device, from `alloc`; on the CPU that is host
+ * memory. Nothing here allocates but `alloc`, `weight_create` and the creation of a device.
  *
  * THE SAME BITS. On the CPU every op obeys one rule: a row's result does not depend on the other rows, on
  * the number of threads, or on the instruction set. `matmul` and `attention` say below in which order they
@@ -93,6 +94,13 @@ typedef struct hw_rows {
     int max_position; /* the largest of `positions`, for sizing work on the host */
 } hw_rows;
 
+/* A norm of rows. */
+typedef struct hw_norm {
+    bool centred; /* LayerNorm, else RMSNorm */
+    float eps;
+    const float *w, *b; /* [dim] D; b may be NULL */
+} hw_norm;
+
 typedef enum hw_activation { HW_ACT_SILU, HW_ACT_GELU, HW_ACT_GELU_TANH, HW_ACT_RELU } hw_activation;
 
 /* Keys of attention are taken in blocks of this many absolute positions, whatever the cache's block size is. */
@@ -168,6 +176,10 @@ typedef struct hw_kernels {
     hw_status (*matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
                         const float *bias, int n);
 
+    /* As matmul without a bias, but for the type of the result. NULL where activations are float32 anyway.
+     *   out [n, n_out] float32 D */
+    hw_status (*logits)(hw_device *d, hw_stream *s, float *out, const void *x, const hw_weight *w, int n);
+
     /* cos and sin of every row's position, computed once per step and used by all layers (Su et al. 2021).
      * angle = positions[r] * inv_freq[j]
      *   out[r][0][j] = scale * cos(angle), out[r][1][j] = scale * sin(angle)
@@ -202,6 +214,28 @@ typedef struct hw_kernels {
     hw_status (*add_bias_residual)(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
                                    int n, int dim);
 
+    /* ---- several of the above in one, for devices where starting a kernel costs more than some of them
+     * take; NULL on the others. They take memory for what is in between, which they may leave alone, and
+     * round that to the activation type or not at all. */
+
+    /* norm, then matmul.   normed [n, n_in] D: in between */
+    hw_status (*norm_matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_norm *norm,
+                             const hw_weight *w, const float *bias, int n, void *normed);
+
+    /* norm, matmul, activate.   out [n, n_out, or half of it when gated] D   normed, up [n, n_out] D: in
+     * between */
+    hw_status (*norm_matmul_activate)(hw_device *d, hw_stream *s, void *out, const void *x,
+                                      const hw_norm *norm, const hw_weight *w, const float *bias, int n,
+                                      hw_activation act, bool gated, void *normed, void *up);
+
+    /* x += W in + bias: matmul, then add_bias_residual, where no rank has a part of the sum.
+     *   x, y [n, n_out] D   in [n, n_in] D   y: in between */
+    hw_status (*matmul_add)(hw_device *d, hw_stream *s, void *x, const void *in, const hw_weight *w,
+                            const float *bias, int n, void *y);
+
+    /* Kernels that the device was given since it was created. NULL where there are none. */
+    uint64_t (*n_launches)(const hw_device *d);
+
     /* ---- sampling. logits [n_rows, n_vocab] float32 D: this rank's slice of the vocabulary, whose first
      * token id is `first_id`.
      * A *key* packs a logit and its token so that the larger key is the better candidate and equal logits
@@ -235,8 +269,8 @@ typedef struct hw_kernels {
 
 struct hw_device {
     const hw_kernels *k;
-    hw_dtype act;     /* type of activations, and of what crosses between ranks */
-    int n_threads;    /* CPU: threads of this rank */
+    hw_dtype act;  /* type of activations: HW_F32, HW_F16 or HW_BF16; what crosses between ranks has it too */
+    int n_threads; /* CPU: threads of this rank */
     bool host_memory; /* D is host memory: the communicator and callers can read it */
 };
 

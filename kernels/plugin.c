@@ -87,7 +87,8 @@ static hw_status find(search *s, hw_error *err)
 }
 
 /* A plug-in that made a device stays mapped: foreign libraries behind it hold threads and exit handlers. */
-hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_place place, hw_error *err)
+hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
+                                  hw_error *err)
 {
     search s = {.name = name};
     *out = NULL;
@@ -97,7 +98,7 @@ hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_p
     void *symbol = dlsym(s.library, HW_PLUGIN_SYMBOL);
     memcpy(&create, &symbol, sizeof create); /* C has no cast from an object to a function */
     const hw_plugin_request request = {
-        .version = HW_PLUGIN_VERSION, .table_bytes = sizeof(hw_kernels), .place = place};
+        .version = HW_PLUGIN_VERSION, .table_bytes = sizeof(hw_kernels), .place = place, .act = act};
     if (create) st = create(out, &request, err);
     else
         st = hw_fail(err, HW_ERR_UNSUPPORTED, "device \"%s\": %s is no plug-in of Headway: it has no %s",

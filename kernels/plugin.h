@@ -14,13 +14,14 @@ typedef struct hw_device_place {
     int local_rank, n_local_ranks; /* on this host */
 } hw_device_place;
 
-/* Local. `name`: "cuda" for the plug-in libheadway_cuda.so, or the path of one, which has a '/' in it. By
+/* Local. `act`: the type of activations and matrices, HW_F32, HW_F16 or HW_BF16. `name`: "cuda" for the plug-in libheadway_cuda.so, or the path of one, which has a '/' in it. By
  * name it is looked for in the folders of HW_PLUGIN_PATH (separated by colons), then beside the program or
  * shared library that this code is in and in the library folder next to that, then wherever the loader
  * looks. The plug-in stays mapped. On HW_OK the caller owns *out (hw_device_destroy). Errors:
  * HW_ERR_UNSUPPORTED (no such plug-in, or one from another version), HW_ERR_DEVICE (no driver, an old one,
  * no device), HW_ERR_NO_MEMORY. */
-hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_place place, hw_error *err);
+hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
+                                  hw_error *err);
 
 /* Local. A symbol of the shared object libheadway_NAME.so, looked for in the same places; NULL when it is not
  * there, cannot be loaded or has no such symbol. For what a process can do without. It stays mapped. */
@@ -32,11 +33,12 @@ const void *hw_plugin_symbol(const char *name, const char *symbol);
 
 /* Grows with every change of kernels.h that a plug-in could notice; the size of the op table catches what
  * this misses. */
-enum { HW_PLUGIN_VERSION = 1 };
+enum { HW_PLUGIN_VERSION = 2 };
 
 typedef struct hw_plugin_request {
     uint64_t version, table_bytes;
     hw_device_place place;
+    hw_dtype act;
 } hw_plugin_request;
 
 typedef hw_status hw_plugin_create_fn(hw_device **out, const hw_plugin_request *request, hw_error *err);

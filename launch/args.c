@@ -223,7 +223,11 @@ static const struct argp_option model_options[] = {
 static const struct argp_option engine_options[] = {
     {0, 0, 0, 0, "Engine:", 3},
     {"threads", 't', "N", 0, "Threads of each rank (1)", 0},
-    {"dtype", OPT_DTYPE, "TYPE", 0, "Keep weights as auto (as stored), float32, float16 or bfloat16", 0},
+    {"dtype", OPT_DTYPE, "TYPE", 0,
+     "Keep weights as auto (as stored), float32, float16 or bfloat16; a GPU computes in the same type, a CPU "
+     "in "
+     "float32",
+     0},
     {"kv-cache", OPT_KV_CACHE, "POLICY", 0,
      "paged; contiguous: room for the longest sequence up front; growing: one piece, doubled and copied when "
      "full; off: run the whole prefix at every step (paged)",

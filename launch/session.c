@@ -283,6 +283,8 @@ void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err)
 {
     if (st != HW_ERR_DEVICE && st != HW_ERR_RANK && st != HW_ERR_NO_MEMORY) return;
     if (hw_comm_n_ranks(s->comm) == 1) return;
-    fprintf(stderr, "headway: rank %d: %s\n", s->rank, err->message);
+    const bool says_rank = !strncmp(err->message, "rank ", 5); /* what comes from a device does */
+    if (says_rank) fprintf(stderr, "headway: %s\n", err->message);
+    else fprintf(stderr, "headway: rank %d: %s\n", s->rank, err->message);
     hw_comm_abort(s->comm, hw_exit_code(st));
 }

@@ -12,6 +12,17 @@ static void add_f32(float *out, const float *a, const float *b, size_t count)
     FOR_EACH out[i] = a[i] + b[i];
 }
 
+/* Each sum is rounded once. */
+static void add_bf16(uint16_t *out, const uint16_t *a, const uint16_t *b, size_t count)
+{
+    FOR_EACH out[i] = hw_f32_to_bf16(hw_bf16_to_f32(a[i]) + hw_bf16_to_f32(b[i]));
+}
+
+static void add_f16(uint16_t *out, const uint16_t *a, const uint16_t *b, size_t count)
+{
+    FOR_EACH out[i] = hw_f32_to_f16(hw_f16_to_f32(a[i]) + hw_f16_to_f32(b[i]));
+}
+
 static void add_u64(uint64_t *out, const uint64_t *a, const uint64_t *b, size_t count)
 {
     FOR_EACH out[i] = a[i] + b[i];
@@ -25,6 +36,8 @@ static void max_u64(uint64_t *out, const uint64_t *a, const uint64_t *b, size_t 
 void hw_combine(void *out, const void *a, const void *b, size_t count, hw_dtype type, hw_reduce op)
 {
     if (type == HW_F32) add_f32(out, a, b, count);
+    else if (type == HW_BF16) add_bf16(out, a, b, count);
+    else if (type == HW_F16) add_f16(out, a, b, count);
     else if (op == HW_SUM) add_u64(out, a, b, count);
     else max_u64(out, a, b, count);
 }

@@ -50,8 +50,9 @@ int hw_comm_n_sharing(const hw_comm *c);         /* with shm: ranks that share m
 const char *hw_comm_backend(const hw_comm *c);
 hw_meter *hw_comm_meter(hw_comm *c); /* borrowed */
 
-/* Collective. In place over `count` elements of host memory: HW_F32 or HW_U64 for HW_SUM, HW_U64 for
- * HW_MAX. The sum is a fixed tree over the rank index, the same for short and long messages: the first 2 *
+/* Collective. In place over `count` elements of host memory: HW_F32, HW_F16, HW_BF16 or HW_U64 for
+ * HW_SUM, HW_U64 for HW_MAX. Two 16-bit floats are added as float32 and rounded to the nearest, ties to even,
+ * once per addition. The sum is a fixed tree over the rank index, the same for short and long messages: the first 2 *
  * (n - p) ranks are added in pairs, p being the largest power of two <= n, then the p partial sums as a
  * balanced tree. So the result has the same bits on all ranks, and does not depend on timing. */
 hw_status hw_comm_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type, hw_reduce op,

@@ -79,20 +79,25 @@ static hw_status make_device(hw_engine *e, hw_error *err)
         return hw_cpu_device_create(&e->device, e->options.n_threads, NULL, err);
     const hw_device_place place = {hw_comm_local_rank(e->comm), hw_comm_n_local_ranks(e->comm)};
     if (!strcmp(name, "cuda") || strchr(name, '/'))
-        return hw_plugin_device_create(&e->device, name, place, err);
+        return hw_plugin_device_create(&e->device, name, place, e->options.dtype, err);
     return hw_fail(err, HW_ERR_UNSUPPORTED,
                    "device \"%s\" is not known; use auto, cpu, cuda, reference, or a plug-in's path", name);
 }
 
-static hw_status read_config(hw_engine *e, const char *folder, hw_error *err)
+/* What is stored is known before the device is made: some keep activations in the same type. */
+static hw_status read_config(hw_engine *e, hw_checkpoint **c, const char *folder, hw_error *err)
 {
     hw_status st = hw_model_open(&e->model, folder, err);
     if (!st) st = hw_options_settle(&e->options, &e->model, err);
     if (!st) e->shape = hw_options_kv_shape(&e->options);
     if (!st) st = hw_part_create(&e->part, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
     e->part.n_sharing = hw_comm_n_sharing(e->comm);
-    if (!st) st = make_device(e, err);
-    return st;
+    if (!st && !e->options.dummy) st = hw_checkpoint_open(c, folder, err);
+    if (st) return st;
+    e->options.dtype = hw_weights_dtype(&e->model, *c, e->options.dtype);
+    if (e->options.kv_dtype == HW_DTYPE_NONE) e->options.kv_dtype = e->options.dtype;
+    e->checkpoint_bytes = *c ? hw_checkpoint_total_bytes(*c) : 0;
+    return make_device(e, err);
 }
 
 /* What this rank may still take of the memory in which weights, cache and buffers live. */
@@ -161,16 +166,8 @@ static hw_status make_rope(hw_engine *e, hw_error *err)
 static hw_status create(hw_engine *e, const char *folder, hw_error *err)
 {
     hw_checkpoint *c = NULL;
-    hw_status st = hw_comm_agree(e->comm, read_config(e, folder, err), err);
-    if (st) return st;
-    st = e->options.dummy ? HW_OK : hw_checkpoint_open(&c, folder, err);
-    if (!st) {
-        e->options.dtype = hw_weights_dtype(&e->model, c, e->options.dtype);
-        if (e->options.kv_dtype == HW_DTYPE_NONE) e->options.kv_dtype = e->options.dtype;
-        e->checkpoint_bytes = c ? hw_checkpoint_total_bytes(c) : 0;
-    }
-    if (!st) st = make_rope(e, err);
-    st = settle_capacity(e, st, err);
+    hw_status st = hw_comm_agree(e->comm, read_config(e, &c, folder, err), err);
+    if (!st) st = settle_capacity(e, make_rope(e, err), err);
     if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
     hw_checkpoint_close(c);
     return st;
@@ -249,6 +246,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .max_logit_rows = e->options.max_logit_rows,
                             .kv_policy = e->options.kv_policy,
                             .dtype = e->options.dtype,
+                            .act_dtype = e->device->act,
                             .kv_dtype = e->options.kv_dtype,
                             .n_params = hw_model_n_params(m),
                             .weight_bytes = e->weights->n_bytes,

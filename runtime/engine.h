@@ -59,7 +59,7 @@ typedef struct hw_kv_usage {
 typedef struct hw_engine_options {
     const char *device; /* "auto", "cpu", "reference" */
     int n_threads;      /* per rank */
-    hw_dtype dtype;     /* of weights; HW_DTYPE_NONE: as stored */
+    hw_dtype dtype;     /* of weights, and on devices in plug-ins of activations; HW_DTYPE_NONE: as stored */
     hw_dtype kv_dtype;  /* of the cache; HW_DTYPE_NONE: as the weights */
     hw_kv_policy kv_policy;
     int block_tokens;    /* positions per cache block, 1 to 1024; contiguous takes max_seq_len instead */
@@ -96,6 +96,7 @@ typedef struct hw_engine_info {
     int max_seq_len, block_tokens, n_kv_blocks, max_batch_rows, max_logit_rows;
     hw_kv_policy kv_policy;
     hw_dtype dtype, kv_dtype;
+    hw_dtype act_dtype; /* of activations, and of what crosses between ranks */
     uint64_t n_params;
     uint64_t weight_bytes, kv_bytes, buffer_bytes; /* of this rank */
     uint64_t step_weight_bytes; /* what a decode step reads of them: matrices, but not tables for one row */

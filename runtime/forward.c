@@ -52,43 +52,39 @@ static hw_status attention_block(hw_step *s, int layer)
 {
     const hw_layer *w = &s->e->weights->layers[layer];
     const hw_kv_layer kv = hw_kv_cache_layer(s->e->kv, layer);
+    const hw_norm norm = hw_step_norm(s, w->attn_norm, w->attn_norm_bias);
+    const hw_linear qkv = {w->wqkv, w->bqkv}, wo = {w->wo, w->bo};
     hw_buffers *buf = s->buf;
-    int n = s->rows.n_rows, half = s->e->inv_freq ? s->m->rope.rotary_dim / 2 : 0;
+    int half = s->e->inv_freq ? s->m->rope.rotary_dim / 2 : 0;
 
-    TRY(hw_op_norm(s, buf->normed, buf->x, w->attn_norm, w->attn_norm_bias, n));   /* normed: replicated */
-    TRY(hw_op_matmul(s, HW_WORK_QKV, buf->qkv, buf->normed, w->wqkv, w->bqkv, n)); /* split by heads */
+    TRY(hw_op_norm_matmul(s, HW_WORK_QKV, buf->qkv, norm, qkv)); /* qkv: split by heads */
     TRY(hw_op_rope_append(s, half ? buf->angles : NULL, half, kv));
-    TRY(hw_op_attention(s, kv));                                         /* attn: split by heads */
-    TRY(hw_op_matmul(s, HW_WORK_WO, buf->y, buf->attn, w->wo, NULL, n)); /* y: partial */
-    TRY(hw_op_all_reduce(s, HW_SITE_ATTN, layer, buf->y));               /* y: replicated */
-    return hw_op_add_bias_residual(s, w->bo, n);
+    TRY(hw_op_attention(s, kv)); /* attn: split by heads */
+    /* partial; all-reduce; replicated; bias and residual */
+    return hw_op_matmul_into_residual(s, HW_WORK_WO, HW_SITE_ATTN, layer, buf->attn, wo);
 }
 
 static hw_status mlp_block(hw_step *s, int layer)
 {
     const hw_layer *w = &s->e->weights->layers[layer];
-    hw_buffers *buf = s->buf;
-    int n = s->rows.n_rows, ffn = (int)hw_range_size(s->e->part.ffn);
+    const hw_norm norm = hw_step_norm(s, w->mlp_norm, w->mlp_norm_bias);
+    const hw_linear up = {w->w_up, w->b_up}, down = {w->w_down, w->b_down};
 
-    TRY(hw_op_norm(s, buf->normed, buf->x, w->mlp_norm, w->mlp_norm_bias, n));
-    TRY(hw_op_matmul(s, HW_WORK_MLP, buf->up, buf->normed, w->w_up, w->b_up, n)); /* split by columns */
-    TRY(hw_op_activate(s, n, ffn));
-    TRY(hw_op_matmul(s, HW_WORK_MLP, buf->y, buf->act, w->w_down, NULL, n)); /* y: partial */
-    TRY(hw_op_all_reduce(s, HW_SITE_MLP, layer, buf->y));                    /* y: replicated */
-    return hw_op_add_bias_residual(s, w->b_down, n);
+    TRY(hw_op_norm_matmul_activate(s, norm, up,
+                                   (int)hw_range_size(s->e->part.ffn))); /* act: split by columns */
+    /* partial; all-reduce; replicated; bias and residual */
+    return hw_op_matmul_into_residual(s, HW_WORK_MLP, HW_SITE_MLP, layer, s->buf->act, down);
 }
 
 /* Only rows that asked for logits go through the head; each rank computes its slice of the vocabulary. */
 static hw_status head(hw_step *s)
 {
     const hw_weights *w = s->e->weights;
-    hw_buffers *buf = s->buf;
     int n = s->b->n_logits;
     if (!n) return HW_OK;
     TRY(hw_op_select_rows(s, n));
-    TRY(hw_op_norm(s, buf->normed, buf->y, w->final_norm, w->final_norm_bias, n));
-    return hw_op_matmul(s, HW_WORK_HEAD, buf->logits, buf->normed, w->head, NULL,
-                        n); /* split by vocabulary */
+    TRY(hw_op_norm(s, s->buf->y, hw_step_norm(s, w->final_norm, w->final_norm_bias), n));
+    return hw_op_head(s, w->head, n); /* logits: split by vocabulary */
 }
 
 static hw_status run(hw_step *s)

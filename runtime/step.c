@@ -37,21 +37,19 @@ static void count_rows(hw_step *s, int n, uint64_t times, uint64_t n_vectors)
                     .activation_bytes = act_bytes(s, times * (uint64_t)n * dim)});
 }
 
-hw_status hw_op_matmul(hw_step *s, hw_work_site site, void *out, const void *x, const hw_weight *w,
-                       const float *bias, int n)
+static void count_matmul(hw_step *s, hw_work_site site, hw_linear l, int n)
 {
-    const hw_weight_dims *dims = s->k->weight_dims(w);
+    const hw_weight_dims *dims = s->k->weight_dims(l.w);
     const uint64_t n_out = dims->n_out, n_in = dims->n_in, rows = (uint64_t)n;
     hw_work work = {.flops = 2 * rows * n_out * n_in,
                     .weight_bytes =
-                        n_out * n_in * hw_dtype_size(dims->dtype) + (bias ? n_out * sizeof(float) : 0),
+                        n_out * n_in * hw_dtype_size(dims->dtype) + (l.bias ? n_out * sizeof(float) : 0),
                     .activation_bytes = act_bytes(s, rows * (n_in + n_out))};
     /* A rank that begins inside a group of query heads computes K and V of a head that the rank before it
      * has too. */
     if (site == HW_WORK_QKV && s->e->part.heads.first_head % s->e->part.heads.n_rep)
         work.replicated_flops = 2 * rows * n_in * 2 * (uint64_t)s->m->head_dim;
     count(s, site, work);
-    return done(s, site, s->k->matmul(s->d, NULL, out, x, w, bias, n));
 }
 
 hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_layer kv)
@@ -95,29 +93,97 @@ hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, c
                 s->k->gather(s->d, NULL, s->buf->x, table, device_ids, s->rows.n_rows, first_id, accumulate));
 }
 
-hw_status hw_op_activate(hw_step *s, int n, int ffn)
+/* ---- products with what is before and after them, in one op where the device has that. The work counted
+ * is the same: what the steps take by themselves. */
+
+hw_norm hw_step_norm(const hw_step *s, const float *w, const float *bias)
+{
+    return (hw_norm){.centred = s->m->norm != HW_NORM_RMS, .eps = s->m->norm_eps, .w = w, .b = bias};
+}
+
+static void count_norm(hw_step *s, hw_norm norm, int n) { count_rows(s, n, 2, norm.b ? 2 : 1); }
+
+hw_status hw_op_norm(hw_step *s, const void *x, hw_norm norm, int n)
+{
+    void *out = s->buf->normed;
+    count_norm(s, norm, n);
+    return done(s, HW_WORK_OTHER,
+                norm.centred ? s->k->layernorm(s->d, NULL, out, x, norm.w, norm.b, n, s->m->dim, norm.eps)
+                             : s->k->rmsnorm(s->d, NULL, out, x, norm.w, n, s->m->dim, norm.eps));
+}
+
+static hw_status matmul(hw_step *s, hw_work_site site, void *out, const void *x, hw_linear l, int n)
+{
+    count_matmul(s, site, l, n);
+    return done(s, site, s->k->matmul(s->d, NULL, out, x, l.w, l.bias, n));
+}
+
+static void count_activate(hw_step *s, int n, int ffn)
 {
     count(
         s, HW_WORK_MLP,
         (hw_work){.activation_bytes = act_bytes(s, (s->m->gated_mlp ? 3 : 2) * (uint64_t)n * (uint64_t)ffn)});
-    return done(
-        s, HW_WORK_MLP,
-        s->k->activate(s->d, NULL, s->buf->act, s->buf->up, n, ffn, s->m->activation, s->m->gated_mlp));
 }
 
-hw_status hw_op_add_bias_residual(hw_step *s, const float *bias, int n)
+hw_status hw_op_norm_matmul(hw_step *s, hw_work_site site, void *out, hw_norm norm, hw_linear l)
 {
-    count_rows(s, n, 3, bias ? 1 : 0);
-    return done(s, HW_WORK_OTHER,
-                s->k->add_bias_residual(s->d, NULL, s->buf->x, s->buf->y, bias, n, s->m->dim));
+    const hw_buffers *buf = s->buf;
+    const int n = s->rows.n_rows;
+    if (!s->k->norm_matmul) {
+        hw_status st = hw_op_norm(s, buf->x, norm, n);
+        return st ? st : matmul(s, site, out, buf->normed, l, n);
+    }
+    count_norm(s, norm, n);
+    count_matmul(s, site, l, n);
+    return done(s, site, s->k->norm_matmul(s->d, NULL, out, buf->x, &norm, l.w, l.bias, n, buf->normed));
 }
 
-hw_status hw_op_norm(hw_step *s, void *out, const void *x, const float *w, const float *bias, int n)
+hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int ffn)
 {
-    count_rows(s, n, 2, bias ? 2 : 1);
-    if (s->m->norm == HW_NORM_RMS)
-        return done(s, HW_WORK_OTHER, s->k->rmsnorm(s->d, NULL, out, x, w, n, s->m->dim, s->m->norm_eps));
-    return done(s, HW_WORK_OTHER, s->k->layernorm(s->d, NULL, out, x, w, bias, n, s->m->dim, s->m->norm_eps));
+    const hw_buffers *buf = s->buf;
+    const hw_activation act = s->m->activation;
+    const bool gated = s->m->gated_mlp;
+    const int n = s->rows.n_rows;
+    if (!s->k->norm_matmul_activate) {
+        hw_status st = hw_op_norm_matmul(s, HW_WORK_MLP, buf->up, norm, l);
+        count_activate(s, n, ffn);
+        if (!st) st = s->k->activate(s->d, NULL, buf->act, buf->up, n, ffn, act, gated);
+        return done(s, HW_WORK_MLP, st);
+    }
+    count_norm(s, norm, n);
+    count_matmul(s, HW_WORK_MLP, l, n);
+    count_activate(s, n, ffn);
+    return done(s, HW_WORK_MLP,
+                s->k->norm_matmul_activate(s->d, NULL, buf->act, buf->x, &norm, l.w, l.bias, n, act, gated,
+                                           buf->normed, buf->up));
+}
+
+static void count_residual(hw_step *s, hw_linear l, int n) { count_rows(s, n, 3, l.bias ? 1 : 0); }
+
+/* With one rank there is nothing to wait for between the product and the residual. */
+hw_status hw_op_matmul_into_residual(hw_step *s, hw_work_site work, hw_site site, int layer, const void *in,
+                                     hw_linear l)
+{
+    const hw_buffers *buf = s->buf;
+    const int n = s->rows.n_rows;
+    if (s->e->part.n_ranks == 1 && s->k->matmul_add) {
+        count_residual(s, l, n);
+        count_matmul(s, work, (hw_linear){.w = l.w}, n);
+        return done(s, work, s->k->matmul_add(s->d, NULL, buf->x, in, l.w, l.bias, n, buf->y));
+    }
+    hw_status st = matmul(s, work, buf->y, in, (hw_linear){.w = l.w}, n); /* y: partial */
+    if (!st) st = hw_op_all_reduce(s, site, layer, buf->y);               /* y: replicated */
+    if (st) return st;
+    count_residual(s, l, n);
+    return done(s, HW_WORK_OTHER, s->k->add_bias_residual(s->d, NULL, buf->x, buf->y, l.bias, n, s->m->dim));
+}
+
+hw_status hw_op_head(hw_step *s, const hw_weight *head, int n)
+{
+    const hw_buffers *buf = s->buf;
+    if (!s->k->logits) return matmul(s, HW_WORK_HEAD, buf->logits, buf->normed, (hw_linear){.w = head}, n);
+    count_matmul(s, HW_WORK_HEAD, (hw_linear){.w = head}, n);
+    return done(s, HW_WORK_HEAD, s->k->logits(s->d, NULL, buf->logits, buf->normed, head, n));
 }
 
 hw_status hw_op_select_rows(hw_step *s, int n)

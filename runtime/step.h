@@ -23,12 +23,31 @@ typedef struct hw_step {
 /* Fills in n_pairs and n_keys. */
 void hw_step_count_keys(hw_step *s);
 
-/* RMSNorm or LayerNorm, as the model has it.   out, x [n, dim] D   w, bias [dim] D */
-hw_status hw_op_norm(hw_step *s, void *out, const void *x, const float *w, const float *bias, int n);
+/* What a layer multiplies with: a matrix and what belongs to its outputs. */
+typedef struct hw_linear {
+    const hw_weight *w;
+    const float *bias; /* [n_out] D or NULL */
+} hw_linear;
 
-/* `site`: whose work it is.   out [n, n_out] D   x [n, n_in] D */
-hw_status hw_op_matmul(hw_step *s, hw_work_site site, void *out, const void *x, const hw_weight *w,
-                       const float *bias, int n);
+/* RMSNorm or LayerNorm, as the model has it.   w, bias [dim] D */
+hw_norm hw_step_norm(const hw_step *s, const float *w, const float *bias);
+
+/* From x [n, dim] D to the buffer normed [n, dim]. */
+hw_status hw_op_norm(hw_step *s, const void *x, hw_norm norm, int n);
+
+/* norm, then the product with `l`; all rows.   out [n_rows, n_out] D, from the buffer x */
+hw_status hw_op_norm_matmul(hw_step *s, hw_work_site site, void *out, hw_norm norm, hw_linear l);
+
+/* norm, product, activation: the first half of an MLP, from the buffer x to the buffer act [n_rows, ffn]. */
+hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int ffn);
+
+/* Collective. x += W in + bias, where every rank has a part of the inputs: product, all-reduce, then bias
+ * and residual on every rank.   in [n_rows, n_in] D: split */
+hw_status hw_op_matmul_into_residual(hw_step *s, hw_work_site work, hw_site site, int layer, const void *in,
+                                     hw_linear l);
+
+/* From the buffer normed to the buffer logits. */
+hw_status hw_op_head(hw_step *s, const hw_weight *head, int n);
 
 /* On the buffer qkv. */
 hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_layer kv);
@@ -43,13 +62,7 @@ hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, c
 /* The rows of x that have logits, into y [n, dim]. */
 hw_status hw_op_select_rows(hw_step *s, int n);
 
-/* From up [n, 2 ffn] or [n, ffn] to act [n, ffn]. */
-hw_status hw_op_activate(hw_step *s, int n, int ffn);
-
 /* Collective. Sums over ranks, in place.   partial [n_rows, dim] D */
 hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial);
-
-/* x += y + bias */
-hw_status hw_op_add_bias_residual(hw_step *s, const float *bias, int n);
 
 #endif

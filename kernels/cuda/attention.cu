@@ -152,12 +152,12 @@ __device__ void add_chunk_to_total(const work &w, int n_heads, int dim)
 
 /* Grid: row, group of heads, chunk (one that stands for all when not split).
  *   out [n_rows, n_heads, dim], or when split partial [n_rows, n_heads, n_chunks, dim + 2]: values, maximum, sum */
-template <typename T>
-__global__ void attend(float *out, float *partial, const float *qkv, hw_heads heads, float scale,
-                       hw_rows rows, const T *data, int block_tokens, int heads_per_block,
-                       int groups_per_kv_head)
+template <typename A, typename T>
+__global__ void attend(A *out, float *partial, const A *qkv, hw_heads heads, float scale, hw_rows rows,
+                       const T *data, int block_tokens, int heads_per_block, int groups_per_kv_head)
 {
     HW_DYNAMIC_SHARED(memory);
+    hw_begin();
     const int row = (int)blockIdx.x, dim = heads.head_dim, kv_head = (int)blockIdx.y / groups_per_kv_head;
     const int n_keys = rows.positions[row] + 1;
     int head, end_head;
@@ -172,8 +172,9 @@ __global__ void attend(float *out, float *partial, const float *qkv, hw_heads he
     const cache_view<T> cache = {data, rows.block_tables + (size_t)rows.seqs[row] * (size_t)rows.max_blocks,
                                  heads, block_tokens, kv_head};
     const size_t width = ((size_t)heads.n_heads + 2 * (size_t)heads.n_kv_heads) * (size_t)dim;
-    const float *q = qkv + (size_t)row * width + (size_t)head * (size_t)dim;
-    for (int i = (int)threadIdx.x; i < n_heads * dim; i += BLOCK) w.q[i] = q[i] * scale, w.total[i] = 0;
+    const A *q = qkv + (size_t)row * width + (size_t)head * (size_t)dim;
+    for (int i = (int)threadIdx.x; i < n_heads * dim; i += BLOCK)
+        w.q[i] = hw_get(q[i]) * scale, w.total[i] = 0;
     for (int h = (int)threadIdx.x; h < n_heads; h += BLOCK) w.total_state[h] = {-INFINITY, 0};
     __syncthreads();
     for (int chunk = first_chunk; chunk < end_chunk; chunk++) {
@@ -185,7 +186,7 @@ __global__ void attend(float *out, float *partial, const float *qkv, hw_heads he
     const size_t first_out = (size_t)row * (size_t)heads.n_heads + (size_t)head;
     for (int i = (int)threadIdx.x; i < n_heads * dim; i += BLOCK) {
         const size_t h = (size_t)(i / dim), e = (size_t)(i % dim);
-        if (!partial) out[(first_out + h) * (size_t)dim + e] = w.total[i] / w.total_state[h].sum;
+        if (!partial) hw_set(out + (first_out + h) * (size_t)dim + e, w.total[i] / w.total_state[h].sum);
         else partial[((first_out + h) * gridDim.z + blockIdx.z) * (size_t)(dim + 2) + e] = w.chunk[i];
     }
     for (int h = (int)threadIdx.x; partial && h < n_heads; h += BLOCK) {
@@ -195,9 +196,10 @@ __global__ void attend(float *out, float *partial, const float *qkv, hw_heads he
 }
 
 /* Grid: row, head. Every thread merges the states for itself, and the values that it owns. */
-__global__ void merge_chunks(float *out, const float *partial, const int32_t *positions, int dim,
-                             int n_chunks)
+template <typename A>
+__global__ void merge_chunks(A *out, const float *partial, const int32_t *positions, int dim, int n_chunks)
 {
+    hw_begin();
     const size_t row_head = (size_t)blockIdx.x * gridDim.y + blockIdx.y, stride = (size_t)(dim + 2);
     const float *from = partial + row_head * (size_t)n_chunks * stride;
     const int used = positions[blockIdx.x] / CHUNK + 1;
@@ -209,7 +211,7 @@ __global__ void merge_chunks(float *out, const float *partial, const int32_t *po
             merge(&total, {chunk[dim], chunk[dim + 1]}, &before, &now);
             value = value * before + chunk[e] * now;
         }
-        out[row_head * (size_t)dim + (size_t)e] = value / total.sum;
+        hw_set(out + row_head * (size_t)dim + (size_t)e, value / total.sum);
     }
 }
 
@@ -238,15 +240,18 @@ hw_status hw_cuda_attention(hw_device *d, hw_stream *, void *out, const void *qk
     const dim3 grid((unsigned)rows->n_rows, (unsigned)(heads.n_kv_heads * groups),
                     split ? (unsigned)n_chunks : 1);
     float *partial = split ? (float *)scratch : nullptr;
-    hw_status st = hw_with_type(kv.dtype, [&](auto number) {
-        using T = decltype(number);
-        return hw_cuda_launch(c, "attention", attend<T>, grid, BLOCK,
-                              shared_floats(per_block, dim) * sizeof(float), (float *)out, partial,
-                              (const float *)qkv, heads, scale, *rows, (const T *)kv.data, kv.block_tokens,
-                              per_block, groups);
+    return hw_with_type(d->act, [&](auto active) {
+        using A = decltype(active);
+        hw_status st = hw_with_type(kv.dtype, [&](auto kept) {
+            using T = decltype(kept);
+            return hw_cuda_launch(c, "attention", attend<A, T>, grid, BLOCK,
+                                  shared_floats(per_block, dim) * sizeof(float), (A *)out, partial,
+                                  (const A *)qkv, heads, scale, *rows, (const T *)kv.data, kv.block_tokens,
+                                  per_block, groups);
+        });
+        if (st || !split) return st;
+        return hw_cuda_launch(c, "attention, merging chunks", merge_chunks<A>,
+                              dim3((unsigned)rows->n_rows, (unsigned)heads.n_heads), BLOCK, 0, (A *)out,
+                              partial, rows->positions, dim, n_chunks);
     });
-    if (st || !split) return st;
-    return hw_cuda_launch(c, "attention, merging chunks", merge_chunks,
-                          dim3((unsigned)rows->n_rows, (unsigned)heads.n_heads), BLOCK, 0, (float *)out,
-                          partial, rows->positions, dim, n_chunks);
 }

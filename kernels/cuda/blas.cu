@@ -27,28 +27,39 @@ uint32_t alignment_of(const void *a, const void *b, const void *c)
     return (uint32_t)(bits & -bits);
 }
 
-cublasStatus_t describe(product *p, size_t out_stride, size_t stride, const float *bias, size_t n_rows,
-                        size_t n_out, size_t n_in)
+cudaDataType_t type_of(hw_dtype type)
 {
-    const cublasOperation_t transposed = CUBLAS_OP_T;
+    return type == HW_F32 ? CUDA_R_32F : type == HW_F16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
+cublasStatus_t set_bias(product *p, const float *bias)
+{
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    cublasStatus_t st =
+        cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+    return st ? st
+              : cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                               sizeof bias);
+}
+
+cublasStatus_t describe(product *p, const hw_cuda_product *q)
+{
+    const hw_weight_dims *w = &q->w->dims;
+    const cudaDataType_t type = type_of(w->dtype), out_type = q->wide ? CUDA_R_32F : type;
+    const cublasOperation_t transposed = CUBLAS_OP_T;
     cublasStatus_t st = cublasLtMatmulDescCreate(&p->matmul, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     if (!st)
         st = cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
                                             sizeof transposed);
-    if (!st && bias) {
-        st = cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
-                                            sizeof epilogue);
-        if (!st)
-            st = cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
-                                                sizeof bias);
-    }
-    if (!st) st = cublasLtMatrixLayoutCreate(&p->w, CUDA_R_32F, n_in, n_out, (int64_t)stride);
-    if (!st) st = cublasLtMatrixLayoutCreate(&p->x, CUDA_R_32F, n_in, n_rows, (int64_t)n_in);
-    if (!st) st = cublasLtMatrixLayoutCreate(&p->out, CUDA_R_32F, n_out, n_rows, (int64_t)out_stride);
+    if (!st && q->bias) st = set_bias(p, q->bias);
+    if (!st) st = cublasLtMatrixLayoutCreate(&p->w, type, w->n_in, w->n_out, (int64_t)q->w->stride);
+    if (!st) st = cublasLtMatrixLayoutCreate(&p->x, type, w->n_in, q->n_rows, (int64_t)w->n_in);
+    if (!st) st = cublasLtMatrixLayoutCreate(&p->out, out_type, w->n_out, q->n_rows, (int64_t)w->n_out);
     return st;
 }
 
+/* Rows of an odd number of elements are less aligned than where they begin; cuBLASLt knows that from the
+ * layouts. */
 cublasStatus_t choose(hw_cuda_device *c, product *p, hw_cuda_plan *plan)
 {
     const size_t workspace = HW_CUDA_BLAS_BYTES;
@@ -67,15 +78,15 @@ cublasStatus_t choose(hw_cuda_device *c, product *p, hw_cuda_plan *plan)
     if (!st)
         st = cublasLtMatmulAlgoGetHeuristic(c->blas, p->matmul, p->w, p->x, p->out, p->out, p->wishes, 1,
                                             &result, &n);
-    if (!st && !n) st = CUBLAS_STATUS_NOT_SUPPORTED;
+    plan->usable = !st && n;
     plan->algo = result.algo;
-    return st;
+    return st == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : st;
 }
 
 bool same_shape(const hw_cuda_plan *a, const hw_cuda_plan *b)
 {
     return a->n_out == b->n_out && a->n_rows == b->n_rows && a->n_in == b->n_in && a->stride == b->stride &&
-           a->has_bias == b->has_bias && a->alignment == b->alignment;
+           a->has_bias == b->has_bias && a->wide == b->wide && a->alignment == b->alignment;
 }
 
 /* Choosing takes longer than many a product, so the choices for the last shapes are kept. */
@@ -83,7 +94,7 @@ cublasStatus_t find_plan(hw_cuda_device *c, product *p, hw_cuda_plan *wanted)
 {
     for (int i = 0; i < c->n_plans; i++)
         if (same_shape(&c->plans[i], wanted)) {
-            wanted->algo = c->plans[i].algo;
+            *wanted = c->plans[i];
             return CUBLAS_STATUS_SUCCESS;
         }
     cublasStatus_t st = choose(c, p, wanted);
@@ -96,20 +107,22 @@ cublasStatus_t find_plan(hw_cuda_device *c, product *p, hw_cuda_plan *wanted)
 
 } // namespace
 
-hw_status hw_cuda_blas_product(hw_cuda_device *c, float *out, size_t out_stride, const float *x,
-                               const float *wide, size_t stride, const float *bias, size_t n_rows,
-                               size_t n_out, size_t n_in)
+hw_status hw_cuda_blas_product(hw_cuda_device *c, const hw_cuda_product *q, bool *done)
 {
+    const char *const name = "matrix product of cuBLASLt";
+    const hw_weight *w = q->w;
     product p;
     hw_cuda_plan plan = {};
     const float one = 1, zero = 0;
-    plan.n_out = n_out, plan.n_rows = n_rows, plan.n_in = n_in, plan.stride = stride;
-    plan.has_bias = bias != nullptr;
-    plan.alignment = alignment_of(out, x, wide);
-    cublasStatus_t st = describe(&p, out_stride, stride, bias, n_rows, n_out, n_in);
+    plan.n_out = w->dims.n_out, plan.n_rows = q->n_rows, plan.n_in = w->dims.n_in, plan.stride = w->stride;
+    plan.has_bias = q->bias != nullptr, plan.wide = q->wide;
+    plan.alignment = alignment_of(q->out, q->x, w->data);
+    cublasStatus_t st = describe(&p, q);
     if (!st) st = find_plan(c, &p, &plan);
+    *done = !st && plan.usable;
+    if (!st && !plan.usable) return HW_OK;
     if (!st)
-        st = cublasLtMatmul(c->blas, p.matmul, &one, wide, p.w, x, p.x, &zero, out, p.out, out, p.out,
-                            &plan.algo, c->blas_workspace, HW_CUDA_BLAS_BYTES, c->stream);
-    return hw_cuda_blas_note(&c->failure, st, "matrix product");
+        st = cublasLtMatmul(c->blas, p.matmul, &one, w->data, p.w, q->x, p.x, &zero, q->out, p.out, q->out,
+                            p.out, &plan.algo, c->blas_workspace, HW_CUDA_BLAS_BYTES, c->stream);
+    return st ? hw_cuda_blas_note(&c->failure, st, name) : hw_cuda_started(c, cudaSuccess, name);
 }

@@ -2,7 +2,7 @@
  * kernels.h for what the ops do.
  *
  * One process uses one GPU: a device makes its GPU the current one of the thread that creates it.
- * Activations are float32. All work goes into one stream, so that ops see what the ops before them wrote;
+ * Activations and matrices are of one type, the device's, and sums are float32. All work goes into one stream, so that ops see what the ops before them wrote;
  * results that the host reads are waited for where they are handed over. */
 #ifndef HW_KERNELS_CUDA_CUDA_H
 #define HW_KERNELS_CUDA_CUDA_H
@@ -20,14 +20,15 @@ enum { HW_CUDA_MAX_KEYS = 1 << 16 };
  * copied. */
 enum { HW_CUDA_PUT_BYTES = 8 << 20, HW_CUDA_PUT_HALVES = 2 };
 
-/* Memory of cuBLASLt, and of the part of a 16-bit matrix that is turned into float32 at a time. */
-enum { HW_CUDA_BLAS_BYTES = 32 << 20, HW_CUDA_WIDE_BYTES = 64 << 20 };
+/* Memory of cuBLASLt: what it wants at most on Hopper. */
+enum { HW_CUDA_BLAS_BYTES = 32 << 20 };
 
 /* An algorithm that cuBLASLt chose for one shape. */
 typedef struct hw_cuda_plan {
     uint64_t n_out, n_rows, n_in, stride;
-    bool has_bias;
+    bool has_bias, wide;
     uint32_t alignment;
+    bool usable; /* cuBLASLt has one */
     cublasLtMatmulAlgo_t algo;
 } hw_cuda_plan;
 
@@ -35,12 +36,15 @@ enum { HW_CUDA_MAX_PLANS = 64 };
 
 typedef struct hw_cuda_device {
     hw_device_base base;
+    int index; /* of its GPU */
     int n_multiprocessors;
-    int n_sharing; /* ranks on this GPU, this one included */
+    size_t most_shared_bytes; /* of a block, when a kernel asks for it */
+    bool waits;               /* after every kernel, so that the one that failed is known */
+    bool overlaps;            /* a kernel is started while the one before it ends */
+    int n_sharing;            /* ranks on this GPU, this one included */
     cudaStream_t stream;
     cublasLtHandle_t blas;
     void *blas_workspace;
-    float *wide;
     hw_cuda_plan plans[HW_CUDA_MAX_PLANS];
     int n_plans, next_plan;
     char *put[HW_CUDA_PUT_HALVES];            /* pinned */
@@ -51,6 +55,7 @@ typedef struct hw_cuda_device {
     int32_t *ids;        /* [HW_CUDA_MAX_KEYS] D */
     hw_cuda_failure failure;
     const char *last; /* kernel that was started */
+    uint64_t n_launches;
 } hw_cuda_device;
 
 /* Row-major as stored, rows padded with zeros to whole 32 bytes, so that every row begins where 16-byte
@@ -63,20 +68,34 @@ struct hw_weight {
 
 static inline hw_cuda_device *hw_cuda_of(hw_device *d) { return (hw_cuda_device *)(void *)d; }
 
+/* What a block has without asking. */
+enum { HW_CUDA_SHARED_BYTES = 48 << 10 };
+
+/* Waits where HW_CUDA_SYNC=1 asks for that, so that an error is told under the right name. */
+hw_status hw_cuda_started(hw_cuda_device *c, cudaError_t code, const char *name);
+
 /* Starts a kernel in the device's stream, and notes a failure under the kernel's name. `kernel<<<...>>>` is
- * never written: host compilers, which build these files for the tests, cannot read it. */
+ * never written: host compilers, which build these files for the tests, cannot read it. Every kernel begins
+ * with hw_begin (numbers.h), or with its two halves. */
 template <typename... Parameters, typename... Arguments>
 hw_status hw_cuda_launch(hw_cuda_device *c, const char *name, void (*kernel)(Parameters...), dim3 grid,
                          unsigned block, size_t shared_bytes, Arguments... arguments)
 {
+    cudaLaunchAttribute overlap = {};
     cudaLaunchConfig_t config = {};
+    cudaError_t code = cudaSuccess;
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = grid;
     config.blockDim = dim3(block);
     config.dynamicSmemBytes = shared_bytes;
     config.stream = c->stream;
-    c->last = name;
-    return hw_cuda_note(&c->failure,
-                        cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name);
+    config.attrs = &overlap;
+    config.numAttrs = c->overlaps;
+    if (shared_bytes > HW_CUDA_SHARED_BYTES)
+        code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+    if (!code) code = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+    return hw_cuda_started(c, code, name);
 }
 
 /* n / d, rounded up, as an extent of a grid. */
@@ -109,12 +128,21 @@ hw_status hw_cuda_activate(hw_device *d, hw_stream *s, void *out, const void *x,
                            hw_activation act, bool gated);
 hw_status hw_cuda_add_bias_residual(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
                                     int n, int dim);
+hw_status hw_cuda_norm(hw_device *d, void *out, const void *x, hw_norm norm, int n, int dim);
 hw_status hw_cuda_rmsnorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w, int n,
                           int dim, float eps);
 hw_status hw_cuda_layernorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w,
                             const float *b, int n, int dim, float eps);
 hw_status hw_cuda_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
                          const float *bias, int n);
+hw_status hw_cuda_logits(hw_device *d, hw_stream *s, float *out, const void *x, const hw_weight *w, int n);
+hw_status hw_cuda_norm_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_norm *norm,
+                              const hw_weight *w, const float *bias, int n, void *normed);
+hw_status hw_cuda_norm_matmul_activate(hw_device *d, hw_stream *s, void *out, const void *x,
+                                       const hw_norm *norm, const hw_weight *w, const float *bias, int n,
+                                       hw_activation act, bool gated, void *normed, void *up);
+hw_status hw_cuda_matmul_add(hw_device *d, hw_stream *s, void *x, const void *in, const hw_weight *w,
+                             const float *bias, int n, void *y);
 hw_status hw_cuda_rope_angles(hw_device *d, hw_stream *s, float *out, const int32_t *positions, int n,
                               const float *inv_freq, int half, float scale);
 hw_status hw_cuda_rope_append(hw_device *d, hw_stream *s, void *qkv, const float *angles, int half,
@@ -132,10 +160,17 @@ hw_status hw_cuda_row_draw(hw_device *d, hw_stream *s, uint64_t *key, const floa
                            int first_id, int n_valid, float floor, float temperature, uint64_t seed,
                            uint64_t step);
 
-/* Products of many rows, in float32: y = W x (+ bias) for rows first_out .. of W.   wide [n_out, stride] D
- * out [n_rows, *] with `out_stride` */
-hw_status hw_cuda_blas_product(hw_cuda_device *c, float *out, size_t out_stride, const float *x,
-                               const float *wide, size_t stride, const float *bias, size_t n_rows,
-                               size_t n_out, size_t n_in);
+/* y = W x (+ bias) for many rows, by cuBLASLt. */
+typedef struct hw_cuda_product {
+    void *out;     /* [n_rows, n_out] */
+    const void *x; /* [n_rows, n_in] */
+    const hw_weight *w;
+    const float *bias; /* [n_out], or NULL; only where the result is float32 */
+    size_t n_rows;
+    bool wide; /* out is float32 */
+} hw_cuda_product;
+
+/* *done false with HW_OK: cuBLASLt has no way to do this one. */
+hw_status hw_cuda_blas_product(hw_cuda_device *c, const hw_cuda_product *p, bool *done);
 
 #endif

@@ -8,6 +8,8 @@
 namespace
 {
 
+uint64_t n_launches(const hw_device *d) { return ((const hw_cuda_device *)(const void *)d)->n_launches; }
+
 hw_kernels make_table()
 {
     hw_kernels t = {};
@@ -31,6 +33,11 @@ hw_kernels make_table()
     t.rmsnorm = hw_cuda_rmsnorm;
     t.layernorm = hw_cuda_layernorm;
     t.matmul = hw_cuda_matmul;
+    t.logits = hw_cuda_logits;
+    t.norm_matmul = hw_cuda_norm_matmul;
+    t.norm_matmul_activate = hw_cuda_norm_matmul_activate;
+    t.matmul_add = hw_cuda_matmul_add;
+    t.n_launches = n_launches;
     t.rope_angles = hw_cuda_rope_angles;
     t.rope_append = hw_cuda_rope_append;
     t.attention = hw_cuda_attention;
@@ -53,7 +60,6 @@ void destroy(hw_device_base *base)
     if (c->stream) (void)cudaStreamSynchronize(c->stream);
     hw_cuda_free(d, c->keys);
     hw_cuda_free(d, c->ids);
-    hw_cuda_free(d, c->wide);
     hw_cuda_free(d, c->blas_workspace);
     hw_cuda_host_free(d, c->host_keys);
     for (int i = 0; i < HW_CUDA_PUT_HALVES; i++) {
@@ -93,6 +99,24 @@ hw_status count_devices(int *n, hw_error *err)
     return hw_cuda_check(err, code, "looking for GPUs");
 }
 
+bool is_set(const char *variable)
+{
+    const char *value = getenv(variable);
+    return value && *value && strcmp(value, "0");
+}
+
+/* A block that takes at most half of what a multiprocessor has leaves room for another one. */
+const size_t MOST_SHARED_BYTES = 96 << 10;
+
+void take_properties(hw_cuda_device *c, const cudaDeviceProp *p)
+{
+    const size_t most = p->sharedMemPerBlockOptin;
+    c->n_multiprocessors = p->multiProcessorCount;
+    c->most_shared_bytes = most < MOST_SHARED_BYTES ? most : MOST_SHARED_BYTES;
+    c->waits = is_set("HW_CUDA_SYNC");
+    c->overlaps = p->major >= 9 && !c->waits && !is_set("HW_CUDA_NO_OVERLAP");
+}
+
 hw_status choose_gpu(hw_cuda_device *c, hw_device_place place, hw_error *err)
 {
     int n = 0;
@@ -104,7 +128,8 @@ hw_status choose_gpu(hw_cuda_device *c, hw_device_place place, hw_error *err)
     st = hw_cuda_check(err, cudaSetDevice(index), "choosing a GPU");
     if (!st) st = hw_cuda_check(err, cudaGetDeviceProperties(&properties, index), "asking about a GPU");
     if (st) return hw_context(err, st, "GPU %d of %d", index, n);
-    c->n_multiprocessors = properties.multiProcessorCount;
+    c->index = index;
+    take_properties(c, &properties);
     snprintf(c->base.description, sizeof c->base.description, "cuda %d, %.40s", index, properties.name);
     return HW_OK;
 }
@@ -115,7 +140,6 @@ hw_status make_memory(hw_cuda_device *c, hw_error *err)
     const size_t keys = (HW_CUDA_MAX_KEYS + 1) * sizeof *c->keys;
     hw_status st = hw_cuda_take((void **)&c->keys, keys, err);
     if (!st) st = hw_cuda_take((void **)&c->ids, HW_CUDA_MAX_KEYS * sizeof *c->ids, err);
-    if (!st) st = hw_cuda_take((void **)&c->wide, HW_CUDA_WIDE_BYTES, err);
     if (!st) st = hw_cuda_take(&c->blas_workspace, HW_CUDA_BLAS_BYTES, err);
     if (!st) st = hw_cuda_host_alloc(d, (void **)&c->host_keys, keys, err);
     for (int i = 0; i < HW_CUDA_PUT_HALVES && !st; i++) {
@@ -127,13 +151,13 @@ hw_status make_memory(hw_cuda_device *c, hw_error *err)
     return st;
 }
 
-hw_status create(hw_device **out, hw_device_place place, hw_error *err)
+hw_status create(hw_device **out, hw_device_place place, hw_dtype act, hw_error *err)
 {
     hw_cuda_device *c = (hw_cuda_device *)calloc(1, sizeof *c);
     *out = nullptr;
     if (!c) return hw_fail(err, HW_ERR_NO_MEMORY, "device cuda: no memory for %zu bytes", sizeof *c);
     c->base.device.k = &table;
-    c->base.device.act = HW_F32;
+    c->base.device.act = act;
     c->base.device.n_threads = 1;
     c->base.destroy = destroy;
     hw_status st = choose_gpu(c, place, err);
@@ -159,5 +183,9 @@ hw_plugin_create(hw_device **out, const hw_plugin_request *request, hw_error *er
             "device cuda: the plug-in and the program are from different versions of Headway (%d and %d); "
             "install both from one build",
             (int)HW_PLUGIN_VERSION, (int)request->version);
-    return create(out, request->place, err);
+    if (request->act != HW_F32 && request->act != HW_F16 && request->act != HW_BF16)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "device cuda: activations of %s, wanted float32, float16 or bfloat16",
+                       hw_dtype_name(request->act));
+    return create(out, request->place, request->act, err);
 }

@@ -100,12 +100,23 @@ hw_status hw_cuda_copy(hw_device *d, hw_stream *, void *dst, const void *src, si
     return copy(d, dst, src, n_bytes, cudaMemcpyDeviceToDevice, "copying on the device");
 }
 
+hw_status hw_cuda_started(hw_cuda_device *c, cudaError_t code, const char *name)
+{
+    c->last = name;
+    c->n_launches++;
+    if (!code && c->waits) code = cudaStreamSynchronize(c->stream);
+    return hw_cuda_note(&c->failure, code, name);
+}
+
+/* A kernel that could not be started is known by name. One that went wrong on the way is the last that was
+ * started or one before it. */
 hw_status hw_cuda_synchronize(hw_device *d, hw_stream *, hw_error *err)
 {
     hw_cuda_device *c = hw_cuda_of(d);
-    char where[96];
-    snprintf(where, sizeof where, "waiting for kernels, the last of them %.40s", c->last ? c->last : "none");
+    char where[128];
+    snprintf(where, sizeof where, "kernel '%.40s' or one before it (HW_CUDA_SYNC=1 tells which)",
+             c->last ? c->last : "none");
     const hw_status st = hw_cuda_check(err, cudaStreamSynchronize(c->stream), where);
     const hw_status told = hw_cuda_tell(&c->failure, err); /* what came first says more */
-    return told ? told : st;
+    return hw_context(err, told ? told : st, "GPU %d", c->index);
 }

@@ -1,13 +1,14 @@
-/* Device code that the kernels share: stored number formats, 16-byte loads, sums over a warp and over a
- * block. Arithmetic is float32; 16-bit formats are for keeping. */
+/* Device code that the kernels share: stored number formats, 16-byte loads and stores, sums over a warp and
+ * over a block. Arithmetic is float32; 16-bit formats are for keeping. */
 #ifndef HW_KERNELS_CUDA_NUMBERS_H
 #define HW_KERNELS_CUDA_NUMBERS_H
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #include <math.h>
 
-#include "runtime/base/dtype.h"
+#include "kernels/kernels.h"
 
 enum { HW_WARP = 32 };
 #define HW_ALL_LANES 0xffffffffu
@@ -38,13 +39,9 @@ static __device__ inline float hw_get(hw_f16 x) { return __half2float(__ushort_a
 
 static __device__ inline void hw_set(float *to, float x) { *to = x; }
 static __device__ inline void hw_set(hw_f16 *to, float x) { to->bits = __half_as_ushort(__float2half_rn(x)); }
-/* Rounds as hw_f32_to_bf16 does. */
 static __device__ inline void hw_set(hw_bf16 *to, float x)
 {
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    if ((u & 0x7fffffffu) > 0x7f800000u) to->bits = (uint16_t)(u >> 16 | 0x40);
-    else to->bits = (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    to->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
 }
 
 /* What one 16-byte load brings. */
@@ -62,12 +59,103 @@ template <typename T> static __device__ inline hw_pack<T> hw_load_pack(const T *
     return pack;
 }
 
+/* The same for what no kernel writes and nobody reads again soon: it leaves the caches to others. */
+template <typename T> static __device__ inline hw_pack<T> hw_load_once(const T *from)
+{
+    uint4 raw;
+#ifdef __CUDA_ARCH__
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(raw.x), "=r"(raw.y), "=r"(raw.z), "=r"(raw.w)
+                 : "l"(from));
+#else
+    raw = *reinterpret_cast<const uint4 *>(from);
+#endif
+    hw_pack<T> pack;
+    memcpy(&pack, &raw, sizeof pack);
+    return pack;
+}
+
+template <typename T> static __device__ inline void hw_store_pack(T *to, hw_pack<T> pack)
+{
+    uint4 raw;
+    memcpy(&raw, &pack, sizeof raw);
+    *reinterpret_cast<uint4 *>(to) = raw;
+}
+
+/* ---- a pack of a row [n] as float32. `packed`: rows are whole packs and begin on 16-byte boundaries;
+ * otherwise what is past the end of the row is zeros, or not stored */
+
+template <typename T>
+static __device__ inline void hw_load_row(float *to, const T *row, size_t i, size_t n, bool packed)
+{
+    enum { N = hw_pack<T>::N };
+    if (packed) {
+        const hw_pack<T> pack = hw_load_pack(row + i);
+        for (int k = 0; k < N; k++) to[k] = hw_get(pack.at[k]);
+    } else {
+        for (int k = 0; k < N; k++) to[k] = i + (size_t)k < n ? hw_get(row[i + (size_t)k]) : 0.0f;
+    }
+}
+
+template <typename T>
+static __device__ inline void hw_store_row(T *row, size_t i, size_t n, bool packed, const float *x)
+{
+    enum { N = hw_pack<T>::N };
+    if (packed) {
+        hw_pack<T> pack;
+        for (int k = 0; k < N; k++) hw_set(&pack.at[k], x[k]);
+        hw_store_pack(row + i, pack);
+    } else {
+        for (int k = 0; k < N && i + (size_t)k < n; k++) hw_set(row + i + k, x[k]);
+    }
+}
+
+/* Whether rows of n are packs, for buffers that begin on 16-byte boundaries. */
+template <typename T> static inline HW_EVERYWHERE bool hw_is_packed(size_t n)
+{
+    return n % (size_t)hw_pack<T>::N == 0;
+}
+
 /* Calls f with a value of the C++ type of a stored format. */
 template <typename F> static inline auto hw_with_type(hw_dtype type, F f)
 {
     if (type == HW_F32) return f(float{});
     if (type == HW_F16) return f(hw_f16{});
     return f(hw_bf16{});
+}
+
+/* ---- where a kernel begins. A kernel may be started while the one before it still runs: it lets the one
+ * after it be started too, and waits until all that came before is done and can be read. What no kernel
+ * writes (weights) may be read before. Older devices start a kernel when the one before it has ended. */
+
+static __device__ inline void hw_let_next_start()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+static __device__ inline void hw_wait_for_previous()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+static __device__ inline void hw_begin()
+{
+    hw_let_next_start();
+    hw_wait_for_previous();
+}
+
+/* Tells the memory that the line at `p` will be wanted. */
+static __device__ inline void hw_prefetch(const void *p)
+{
+#ifdef __CUDA_ARCH__
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+#else
+    (void)p;
+#endif
 }
 
 /* ---- over the lanes of a warp: every lane gets the result, added in the same order everywhere */

@@ -1,66 +1,97 @@
-/* Ops that treat every number of a row by itself. */
+/* Ops that treat every number of a row by itself. A thread takes a pack of a row; the grid is packs by
+ * rows, so that nothing is divided. */
 #include <algorithm>
 
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/numbers.h"
 
 namespace
 {
 
-enum { BLOCK = 256, MOST_BLOCKS = 1 << 16 };
+enum { BLOCK = 256, MOST_ROWS = 65535 };
 
-/* Enough blocks for one number per thread, up to a limit past which threads take several. */
-dim3 grid_for(size_t n) { return dim3(hw_cuda_blocks(std::min(n, (size_t)BLOCK * MOST_BLOCKS), BLOCK)); }
+/* A thread per pack of a row [dim]; past a grid's limit, threads take several rows. */
+template <typename T> dim3 grid_for(size_t n_rows, size_t dim)
+{
+    return dim3(hw_cuda_blocks(dim, (size_t)BLOCK * hw_pack<T>::N),
+                (unsigned)std::min(n_rows, (size_t)MOST_ROWS));
+}
+
+template <typename T> __device__ size_t own_pack()
+{
+    return ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * hw_pack<T>::N;
+}
 
 template <typename T>
-__global__ void gather(float *out, const T *table, size_t stride, size_t n_table, size_t dim,
-                       const int32_t *ids, int64_t first_id, bool accumulate)
+__global__ void gather(T *out, const T *table, size_t stride, size_t n_table, size_t dim, const int32_t *ids,
+                       size_t n, int64_t first_id, bool accumulate)
 {
-    const int64_t row = (int64_t)ids[blockIdx.x] - first_id;
-    const bool here = row >= 0 && row < (int64_t)n_table;
-    float *to = out + (size_t)blockIdx.x * dim;
-    for (size_t i = threadIdx.x; i < dim; i += blockDim.x) {
-        float value = here ? hw_get(table[(size_t)row * stride + i]) : 0.0f;
-        to[i] = (accumulate ? to[i] : 0.0f) + value; /* 0 + -0 is +0 */
+    enum { N = hw_pack<T>::N };
+    const bool packed = hw_is_packed<T>(dim);
+    const size_t i = own_pack<T>();
+    hw_begin();
+    if (i >= dim) return;
+    for (size_t r = blockIdx.y; r < n; r += gridDim.y) {
+        const int64_t row = (int64_t)ids[r] - first_id;
+        float sum[N] = {}, value[N] = {};
+        if (accumulate) hw_load_row(sum, out + r * dim, i, dim, packed);
+        if (row >= 0 && row < (int64_t)n_table)
+            hw_load_row(value, table + (size_t)row * stride, i, dim, packed);
+        for (int k = 0; k < N; k++) sum[k] += value[k]; /* 0 + -0 is +0 */
+        hw_store_row(out + r * dim, i, dim, packed, sum);
     }
 }
 
-__global__ void select_rows(float *out, const float *x, const int32_t *rows, size_t dim)
+template <typename T>
+__global__ void select_rows(T *out, const T *x, const int32_t *rows, size_t n, size_t dim)
 {
-    const float *from = x + (size_t)rows[blockIdx.x] * dim;
-    for (size_t i = threadIdx.x; i < dim; i += blockDim.x) out[(size_t)blockIdx.x * dim + i] = from[i];
-}
-
-__global__ void add_bias_residual(float *x, const float *y, const float *bias, size_t n, size_t dim)
-{
-    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
-         i += (size_t)gridDim.x * blockDim.x) {
-        float added = y[i];
-        if (bias) added += bias[i % dim];
-        x[i] += added;
+    const bool packed = hw_is_packed<T>(dim);
+    const size_t i = own_pack<T>();
+    hw_begin();
+    if (i >= dim) return;
+    for (size_t r = blockIdx.y; r < n; r += gridDim.y) {
+        float value[hw_pack<T>::N];
+        hw_load_row(value, x + (size_t)rows[r] * dim, i, dim, packed);
+        hw_store_row(out + r * dim, i, dim, packed, value);
     }
 }
 
-__device__ float activation(float x, hw_activation act)
+/* x += y + bias; without y, x += bias. */
+template <typename T>
+__global__ void add_bias_residual(T *x, const T *y, const float *bias, size_t n, size_t dim)
 {
-    switch (act) {
-    case HW_ACT_SILU: return x / (1.0f + expf(-x));
-    case HW_ACT_GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));
-    case HW_ACT_GELU_TANH:
-        return 0.5f * x * (1.0f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-    case HW_ACT_RELU: break;
+    enum { N = hw_pack<T>::N };
+    const bool packed = hw_is_packed<T>(dim);
+    const size_t i = own_pack<T>();
+    float plus[N] = {};
+    hw_begin();
+    if (i >= dim) return;
+    for (int k = 0; bias && k < N; k += hw_pack<float>::N)
+        hw_load_row(plus + k, bias, i + (size_t)k, dim, packed);
+    for (size_t r = blockIdx.y; r < n; r += gridDim.y) {
+        float to[N], added[N] = {};
+        hw_load_row(to, x + r * dim, i, dim, packed);
+        if (y) hw_load_row(added, y + r * dim, i, dim, packed);
+        for (int k = 0; k < N; k++) to[k] += added[k] + plus[k];
+        hw_store_row(x + r * dim, i, dim, packed, to);
     }
-    return x < 0.0f ? 0.0f : x; /* NaN stays NaN */
 }
 
-/* `gate`: numbers from one row of x to the part that multiplies; 0 when nothing does. */
-__global__ void activate(float *out, const float *x, size_t total, size_t n, size_t gate, hw_activation act)
+template <typename T>
+__global__ void activate(T *out, const T *x, size_t n_rows, size_t n, hw_activation act, bool gated)
 {
-    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < total;
-         i += (size_t)gridDim.x * blockDim.x) {
-        const float *in = x + i / n * (n + gate) + i % n;
-        float y = activation(*in, act);
-        out[i] = gate ? y * in[gate] : y;
+    enum { N = hw_pack<T>::N };
+    const bool packed = hw_is_packed<T>(n);
+    const size_t i = own_pack<T>();
+    hw_begin();
+    if (i >= n) return;
+    for (size_t r = blockIdx.y; r < n_rows; r += gridDim.y) {
+        const T *in = x + r * (gated ? 2 * n : n);
+        float y[N], up[N] = {};
+        hw_load_row(y, in, i, n, packed);
+        if (gated) hw_load_row(up, in + n, i, n, packed);
+        for (int k = 0; k < N; k++) y[k] = hw_activation_of(y[k], act) * (gated ? up[k] : 1.0f);
+        hw_store_row(out + r * n, i, n, packed, y);
     }
 }
 
@@ -71,11 +102,11 @@ hw_status hw_cuda_gather(hw_device *d, hw_stream *, void *out, const hw_weight *
 {
     const size_t dim = table->dims.n_in;
     if (!n || !dim) return HW_OK;
-    return hw_with_type(table->dims.dtype, [&](auto number) {
+    return hw_with_type(d->act, [&](auto number) {
         using T = decltype(number);
-        return hw_cuda_launch(hw_cuda_of(d), "gather", gather<T>, dim3((unsigned)n), BLOCK, 0, (float *)out,
-                              (const T *)(const void *)table->data, table->stride, table->dims.n_out, dim,
-                              ids, first_id, accumulate);
+        return hw_cuda_launch(hw_cuda_of(d), "gather", gather<T>, grid_for<T>((size_t)n, dim), BLOCK, 0,
+                              (T *)out, (const T *)(const void *)table->data, table->stride,
+                              table->dims.n_out, dim, ids, n, first_id, accumulate);
     });
 }
 
@@ -83,24 +114,33 @@ hw_status hw_cuda_select_rows(hw_device *d, hw_stream *, void *out, const void *
                               int dim)
 {
     if (!n || !dim) return HW_OK;
-    return hw_cuda_launch(hw_cuda_of(d), "select_rows", select_rows, dim3((unsigned)n), BLOCK, 0,
-                          (float *)out, (const float *)x, rows, dim);
+    return hw_with_type(d->act, [&](auto number) {
+        using T = decltype(number);
+        return hw_cuda_launch(hw_cuda_of(d), "select_rows", select_rows<T>,
+                              grid_for<T>((size_t)n, (size_t)dim), BLOCK, 0, (T *)out, (const T *)x, rows, n,
+                              dim);
+    });
 }
 
 hw_status hw_cuda_add_bias_residual(hw_device *d, hw_stream *, void *x, const void *y, const float *bias,
                                     int n, int dim)
 {
-    const size_t total = (size_t)n * (size_t)dim;
-    if (!total) return HW_OK;
-    return hw_cuda_launch(hw_cuda_of(d), "add_bias_residual", add_bias_residual, grid_for(total), BLOCK, 0,
-                          (float *)x, (const float *)y, bias, total, dim);
+    if (!n || !dim) return HW_OK;
+    return hw_with_type(d->act, [&](auto number) {
+        using T = decltype(number);
+        return hw_cuda_launch(hw_cuda_of(d), y ? "add_bias_residual" : "add_bias", add_bias_residual<T>,
+                              grid_for<T>((size_t)n, (size_t)dim), BLOCK, 0, (T *)x, (const T *)y, bias, n,
+                              dim);
+    });
 }
 
 hw_status hw_cuda_activate(hw_device *d, hw_stream *, void *out, const void *x, int n_rows, int n,
                            hw_activation act, bool gated)
 {
-    const size_t total = (size_t)n_rows * (size_t)n;
-    if (!total) return HW_OK;
-    return hw_cuda_launch(hw_cuda_of(d), "activate", activate, grid_for(total), BLOCK, 0, (float *)out,
-                          (const float *)x, total, n, gated ? n : 0, act);
+    if (!n_rows || !n) return HW_OK;
+    return hw_with_type(d->act, [&](auto number) {
+        using T = decltype(number);
+        return hw_cuda_launch(hw_cuda_of(d), "activate", activate<T>, grid_for<T>((size_t)n_rows, (size_t)n),
+                              BLOCK, 0, (T *)out, (const T *)x, n_rows, n, act, gated);
+    });
 }

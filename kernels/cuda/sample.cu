@@ -27,6 +27,7 @@ slice slice_of(const float *row, int n_vocab, int first_id, int n_valid)
 __global__ void penalize(float *row, int n_vocab, int64_t first_id, const int32_t *tokens, int n,
                          float penalty)
 {
+    hw_begin();
     const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     const int64_t at = i < n ? (int64_t)tokens[i] - first_id : -1;
     if (at < 0 || at >= n_vocab) return;
@@ -77,6 +78,7 @@ __global__ void over_slice(unsigned long long *result, slice s, Of of_token)
 {
     __shared__ unsigned long long shared[HW_WARP];
     unsigned long long mine = 0;
+    hw_begin();
     for (int t = (int)(blockIdx.x * blockDim.x + threadIdx.x); t < s.n; t += (int)(gridDim.x * blockDim.x))
         mine = Combine::combine(mine, of_token(s.logits[t], s.first_id + t));
     mine = hw_block_reduce(mine, 0ull, shared,
@@ -112,6 +114,7 @@ __global__ void __launch_bounds__(SELECT_BLOCK)
     __shared__ uint64_t prefix; /* of the k-th largest key; 0 when there are no more than k */
     __shared__ unsigned wanted, n_found;
     __shared__ bool all;
+    hw_begin();
     if (threadIdx.x == 0) prefix = 0, wanted = (unsigned)k, n_found = 0, all = false;
     for (int shift = 64 - DIGIT_BITS; shift >= 0; shift -= DIGIT_BITS) {
         __syncthreads();

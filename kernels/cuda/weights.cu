@@ -66,6 +66,10 @@ hw_status hw_cuda_weight_create(hw_device *d, hw_weight **out, const hw_weight_d
     *out = nullptr;
     hw_status st = hw_weight_dims_check(dims, err);
     if (st) return st;
+    if (dims->dtype != d->act)
+        return hw_fail(err, HW_ERR_UNSUPPORTED,
+                       "device cuda: a matrix of %s, but this device was made for %s",
+                       hw_dtype_name(dims->dtype), hw_dtype_name(d->act));
     hw_weight *w = (hw_weight *)calloc(1, sizeof *w);
     if (!w) return hw_fail(err, HW_ERR_NO_MEMORY, "weight: no memory for %zu bytes", sizeof *w);
     w->dims = *dims;

@@ -15,11 +15,13 @@ enum { TIMEOUT_S = 600 };
 
 /* golden_worker.c says what is compared and how closely. Sums of all-reduces come from the staging buffer
  * here. */
-static void match_transformers(int n_ranks)
+static void match_transformers(int n_ranks, const char *dtype)
 {
     const char *const argv[] = {HW_BINARY_DIR "/tests/e2e/golden_worker",
                                 "--device",
                                 HW_SIMT_PLUGIN,
+                                "--dtype",
+                                dtype,
                                 VECTORS "/llama-gqa-uneven",
 #ifndef HW_SANITIZE
                                 VECTORS "/gpt2-odd",
@@ -31,8 +33,11 @@ static void match_transformers(int n_ranks)
     hw_run_free(&r);
 }
 
-Test(simt, logits_match_transformers_on_1_rank) { match_transformers(1); }
-Test(simt, logits_match_transformers_on_2_ranks) { match_transformers(2); }
+Test(simt, logits_match_transformers_on_1_rank) { match_transformers(1, "float32"); }
+Test(simt, logits_match_transformers_on_2_ranks) { match_transformers(2, "float32"); }
+Test(simt, bfloat16_is_as_good_as_in_transformers_on_1_rank) { match_transformers(1, "bfloat16"); }
+Test(simt, bfloat16_is_as_good_as_in_transformers_on_2_ranks) { match_transformers(2, "bfloat16"); }
+Test(simt, float16_is_as_good_as_in_transformers_on_1_rank) { match_transformers(1, "float16"); }
 
 /* Sampling with every filter takes the same tokens as the CPU: what the device computes for it is integers,
  * and noise in double. */
@@ -40,23 +45,40 @@ Test(simt, draws_the_tokens_that_the_cpu_draws)
 {
 #define DRAW                                                                                                 \
     "generate", "-m", TALES, "-p", "Once", "-n", "8", "--temperature", "0.9", "--top-p", "0.9",              \
-        "--repetition-penalty", "1.2", "--seed", "7"
+        "--repetition-penalty", "1.2", "--seed", "7", "--dtype", "float32"
     char *want = OUTPUT(1, DRAW, "--device", "cpu"), *got = OUTPUT(1, DRAW, "--device", HW_SIMT_PLUGIN);
     cr_expect_str_eq(got, want);
     free(want);
     free(got);
 }
 
-/* In the middle of a step, on one rank of two: the job ends, and says where. */
-Test(simt, a_kernel_that_fails_is_named)
+/* In the middle of a step, on one rank of two: all ranks end, and the message says which rank, GPU and kernel. */
+static void fails_on_rank_1(const char *const words[], int n_words)
+{
+    hw_run_result r = RUN(2, NULL, GENERATE, "--device", HW_SIMT_PLUGIN);
+    cr_expect_eq(r.exit_code, 6, "exit code %d\n%s", r.exit_code, r.err);
+    for (int i = 0; i < n_words; i++) cr_expect(strstr(r.err, words[i]), "no '%s' in: %s", words[i], r.err);
+    hw_run_free(&r);
+}
+
+Test(simt, a_kernel_that_cannot_be_started_is_named)
 {
     setenv("HW_SIMT_FAIL_LAUNCH", "20", 1);
-    REFUSED(1, 6, WORDS("rank 0", "device cuda", "cudaErrorLaunchFailure"), GENERATE, "--device",
-            HW_SIMT_PLUGIN);
-    hw_run_result r = RUN(2, NULL, GENERATE, "--device", HW_SIMT_PLUGIN);
-    cr_expect_eq(r.exit_code, 6, "exit code %d", r.exit_code);
-    cr_expect(strstr(r.err, "device cuda: ") && strstr(r.err, "cudaErrorLaunchFailure"), "%s", r.err);
-    hw_run_free(&r);
+    REFUSED(1, 6, WORDS("rank 0", "GPU 0", "device cuda", "gemv", "cudaErrorLaunchFailure"), GENERATE,
+            "--device", HW_SIMT_PLUGIN);
+    setenv("HW_SIMT_FAIL_LAUNCH", "20@1", 1);
+    fails_on_rank_1((const char *const[]){"rank 1: GPU 0: device cuda: ", "cudaErrorLaunchFailure"}, 2);
+}
+
+/* A fault that shows when somebody waits. Where every kernel is waited for, it is known which it was. */
+Test(simt, a_kernel_that_fails_on_its_way_is_named)
+{
+    setenv("HW_SIMT_FAIL_KERNEL", "7@1", 1);
+    fails_on_rank_1((const char *const[]){"rank 1: GPU 0: device cuda: ", "or one before it",
+                                          "cudaErrorECCUncorrectable"},
+                    3);
+    setenv("HW_CUDA_SYNC", "1", 1);
+    fails_on_rank_1((const char *const[]){"rank 1: GPU 0: device cuda: add_bias_residual: ", "ECC"}, 2);
 }
 
 /* The layer's device has 2 GiB. */

@@ -19,6 +19,10 @@ enum { EXACT = true }; /* the devices keep kernels.h's promises about bits */
 
 enum { MAX_DEVICES = 9 };
 
+/* Whether the devices under test keep matrices of this type: those of a plug-in have the type of their
+ * activations, which is float32 here. */
+static inline bool is_kept(hw_dtype type) { return EXACT || type == HW_F32; }
+
 /* Devices under test. [0] is the plainest; all must agree with it to the last bit. */
 typedef struct devices {
     hw_device *at[MAX_DEVICES];
@@ -30,7 +34,7 @@ static inline hw_device *open_device(void)
 {
     hw_device *d;
     hw_error err = {""};
-    hw_status st = hw_plugin_device_create(&d, HW_TEST_PLUGIN, (hw_device_place){0, 1}, &err);
+    hw_status st = hw_plugin_device_create(&d, HW_TEST_PLUGIN, (hw_device_place){0, 1}, HW_F32, &err);
     if (!st) st = hw_mirror_device_create(&d, d, &err);
     cr_assert_eq(st, HW_OK, "%s", err.message);
     return d;

@@ -60,16 +60,29 @@ static float number_of(int of_rank, size_t i)
 
 /* ---- the documented sum: pairs first, then a balanced tree */
 
-static float tree(const float *x, int n) { return n == 1 ? *x : tree(x, n / 2) + tree(x + n / 2, n / 2); }
-
-static float documented_sum(size_t i)
+/* x as a number of the type, and as a float32 again. */
+static float rounded(float x, hw_dtype type)
 {
-    float nodes[MAX_RANKS];
+    uint32_t kept;
+    hw_convert(&kept, type, &x, HW_F32, 1);
+    hw_convert(&x, HW_F32, &kept, type, 1);
+    return x;
+}
+
+static float tree(const float *x, int n, hw_dtype type)
+{
+    return n == 1 ? *x : rounded(tree(x, n / 2, type) + tree(x + n / 2, n / 2, type), type);
+}
+
+static float documented_sum(size_t i, hw_dtype type)
+{
+    float given[MAX_RANKS], nodes[MAX_RANKS];
     int p = 1, n = 0, r = 0;
+    for (int k = 0; k < n_ranks; k++) given[k] = rounded(number_of(k, i), type);
     while (2 * p <= n_ranks) p *= 2;
-    for (int extra = n_ranks - p; n < extra; r += 2) nodes[n++] = number_of(r, i) + number_of(r + 1, i);
-    while (r < n_ranks) nodes[n++] = number_of(r++, i);
-    return tree(nodes, p);
+    for (int extra = n_ranks - p; n < extra; r += 2) nodes[n++] = rounded(given[r] + given[r + 1], type);
+    while (r < n_ranks) nodes[n++] = given[r++];
+    return tree(nodes, p, type);
 }
 
 /* ---- what the meter must have counted */
@@ -149,12 +162,32 @@ static void check_sum_f32(float *x, size_t n, bool exact)
     for (size_t i = 0; i < n && good; i++) {
         float want = 0;
         for (int r = 0; r < n_ranks && exact; r++) want += (float)(bits_of(r, i) % 1000);
-        if (!exact) want = documented_sum(i);
+        if (!exact) want = documented_sum(i, HW_F32);
         good = !memcmp(&x[i], &want, sizeof want);
     }
     expect(good, exact ? "float32 sum of integers" : "float32 sum has the bits of the documented tree", n);
     check_sent(n, sizeof *x);
     if (by_hand()) check_meter(n * sizeof *x, all_reduce_sent(n * sizeof *x), n);
+}
+
+static void check_sum_halves(uint16_t *x, size_t n, hw_dtype type)
+{
+    hw_error err;
+    for (size_t i = 0; i < n; i++) {
+        const float mine = number_of(rank, i);
+        hw_convert(&x[i], type, &mine, HW_F32, 1);
+    }
+    x[n] = 77;
+    hw_meter_reset(hw_comm_meter(comm));
+    must(hw_comm_all_reduce(comm, tag, x, n, type, HW_SUM, &err), &err);
+    bool good = x[n] == 77;
+    for (size_t i = 0; i < n && good; i++) {
+        float got;
+        hw_convert(&got, HW_F32, &x[i], type, 1);
+        good = got == documented_sum(i, type);
+    }
+    expect(good, type == HW_BF16 ? "bfloat16 sum" : "float16 sum", n);
+    check_meter(n * sizeof *x, all_reduce_sent(n * sizeof *x), n);
 }
 
 static void check_u64(uint64_t *x, size_t n, hw_reduce op)
@@ -281,6 +314,8 @@ static void check_all(void)
     for (size_t i = 0; i < N_COUNTS; i++) {
         check_sum_f32((float *)numbers, counts[i], true);
         check_sum_f32((float *)numbers, counts[i], false);
+        check_sum_halves((uint16_t *)numbers, counts[i], HW_BF16);
+        check_sum_halves((uint16_t *)numbers, counts[i], HW_F16);
         check_u64(numbers, counts[i], HW_SUM);
         check_u64(numbers, counts[i], HW_MAX);
         check_all_gather(send, recv, counts[i]);

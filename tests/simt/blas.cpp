@@ -2,6 +2,7 @@
  * are less aligned than was said. */
 #include <cublasLt.h>
 
+#include "runtime/base/dtype.h"
 #include "tests/simt/simt.h"
 
 struct hw_simt_blas {
@@ -13,6 +14,7 @@ struct hw_simt_blas_matmul {
     const float *bias;
 };
 struct hw_simt_blas_layout {
+    cudaDataType_t type;
     uint64_t rows, cols;
     int64_t ld;
 };
@@ -73,12 +75,12 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
 
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) { return take_back(desc); }
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType_t, uint64_t rows,
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType_t type, uint64_t rows,
                                           uint64_t cols, int64_t ld)
 {
     if (ld < (int64_t)rows) return CUBLAS_STATUS_INVALID_VALUE;
     make(out);
-    **out = {rows, cols, ld};
+    **out = {type, rows, cols, ld};
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -106,9 +108,32 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulHeuristicResult_t *out, int *n)
 {
     const uint32_t *al = preference->alignments;
-    *n = n_wanted ? 1 : 0;
-    if (n_wanted) out->algo = {{d->rows, d->cols, b->rows, (uint64_t)a->ld, al[0], al[1], al[3], 0}};
+    /* Of some shapes it says that it has nothing, as the real one may. */
+    *n = n_wanted && b->rows % 5 != 3 ? 1 : 0;
+    if (n_wanted)
+        out->algo = {{d->rows, d->cols, b->rows, (uint64_t)a->ld, al[0], al[1], al[3], (uint64_t)d->type}};
     return CUBLAS_STATUS_SUCCESS;
+}
+
+static size_t size_of(cudaDataType_t type) { return type == CUDA_R_32F ? 4 : 2; }
+
+static double number(const void *p, cudaDataType_t type, uint64_t i)
+{
+    const char *at = (const char *)p + i * size_of(type);
+    uint16_t half;
+    float x;
+    memcpy(&half, at, sizeof half);
+    if (type == CUDA_R_32F) memcpy(&x, at, sizeof x);
+    else x = type == CUDA_R_16F ? hw_f16_to_f32(half) : hw_bf16_to_f32(half);
+    return (double)x;
+}
+
+static void put(void *p, cudaDataType_t type, uint64_t i, float x)
+{
+    char *at = (char *)p + i * size_of(type);
+    const uint16_t half = type == CUDA_R_16F ? hw_f32_to_f16(x) : hw_f32_to_bf16(x);
+    if (type == CUDA_R_32F) memcpy(at, &x, sizeof x);
+    else memcpy(at, &half, sizeof half);
 }
 
 static bool aligned(const void *p, uint64_t to) { return to && (uintptr_t)p % to == 0; }
@@ -126,16 +151,19 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     if (la.rows != lb.rows || la.cols != ld.rows || lb.cols != ld.cols) return CUBLAS_STATUS_INVALID_VALUE;
     const uint64_t *plan = algo->data;
     if (plan[0] != ld.rows || plan[1] != ld.cols || plan[2] != lb.rows || plan[3] != (uint64_t)la.ld ||
-        !aligned(a, plan[4]) || !aligned(b, plan[5]) || !aligned(d, plan[6]))
+        plan[7] != (uint64_t)ld.type || !aligned(a, plan[4]) || !aligned(b, plan[5]) || !aligned(d, plan[6]))
         return CUBLAS_STATUS_INVALID_VALUE;
+    if (la.type != lb.type || (ld.type != la.type && ld.type != CUDA_R_32F) ||
+        (bias && ld.type != CUDA_R_32F))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     hw_simt_enqueue([=] {
         for (uint64_t col = 0; col < ld.cols; col++)
             for (uint64_t row = 0; row < ld.rows; row++) {
-                const float *x = (const float *)a + row * (uint64_t)la.ld,
-                            *y = (const float *)b + col * (uint64_t)lb.ld;
                 double sum = 0;
-                for (uint64_t k = 0; k < la.rows; k++) sum += (double)x[k] * (double)y[k];
-                ((float *)d)[col * (uint64_t)ld.ld + row] = (float)sum + (bias ? bias[row] : 0.0f);
+                for (uint64_t k = 0; k < la.rows; k++)
+                    sum += number(a, la.type, row * (uint64_t)la.ld + k) *
+                           number(b, lb.type, col * (uint64_t)lb.ld + k);
+                put(d, ld.type, col * (uint64_t)ld.ld + row, (float)sum + (bias ? bias[row] : 0.0f));
             }
     });
     return CUBLAS_STATUS_SUCCESS;

@@ -27,7 +27,8 @@ struct hw_simt_event {
 namespace
 {
 
-enum { PAGE = 4096, MOST_THREADS = 1024, WARP = 32, MOST_SHARED_BYTES = 48 << 10, MOST_BLOCKS_YZ = 65535 };
+enum { PAGE = 4096, MOST_THREADS = 1024, WARP = 32, MOST_BLOCKS_YZ = 65535 };
+const size_t SHARED_BYTES = 48 << 10, MOST_SHARED_BYTES = 64 << 10;
 const size_t DEVICE_BYTES = (size_t)2 << 30, FILLED_BYTES = 64 << 10;
 
 /* Addresses for the device's memory. Between pieces of work nobody may touch them: a host that follows a
@@ -37,7 +38,9 @@ size_t used_bytes;
 std::map<size_t, size_t> blocks;       /* offset, size in whole pages and one that stays empty */
 std::map<const char *, size_t> pinned; /* host memory that copies read and write when they run */
 std::deque<std::function<void()>> queue;
-long n_launches;
+std::map<const void *, size_t> allowed_shared; /* of kernels that asked for more */
+long n_launches, n_grids;
+cudaError_t broken; /* what the device said last; it stays that way */
 
 size_t pages(size_t n) { return (n + PAGE - 1) / PAGE * PAGE; }
 
@@ -79,17 +82,39 @@ bool find_gap(size_t n, size_t *at)
 
 void hw_simt_enqueue(std::function<void()> work) { queue.push_back(std::move(work)); }
 
-/* HW_SIMT_FAIL_LAUNCH=n lets the n-th launch fail as a fault of the device would. */
-cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, std::function<void()> thread)
+/* `variable` is "n" or "n@rank": whether this is the n-th, on that rank of the job or on all. */
+static bool is_to_fail(const char *variable, long *count)
+{
+    const char *which = getenv(variable), *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (!which) return false;
+    const char *at = strchr(which, '@');
+    return ++*count == atol(which) && (!at || atol(at + 1) == (rank ? atol(rank) : 0));
+}
+
+cudaError_t hw_simt_allow_shared(const void *kernel, int n_bytes)
+{
+    if (n_bytes < 0 || (size_t)n_bytes > MOST_SHARED_BYTES) return cudaErrorInvalidValue;
+    allowed_shared[kernel] = (size_t)n_bytes;
+    return cudaSuccess;
+}
+
+/* HW_SIMT_FAIL_LAUNCH lets a launch fail; HW_SIMT_FAIL_KERNEL a kernel that runs, which is told when
+ * somebody waits and by every call after that. */
+cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread)
 {
     const dim3 grid = config->gridDim, block = config->blockDim;
     const size_t n = (size_t)block.x * block.y * block.z, shared = config->dynamicSmemBytes;
-    const char *fail = getenv("HW_SIMT_FAIL_LAUNCH");
-    if (fail && ++n_launches == atol(fail)) return cudaErrorLaunchFailure;
+    if (broken) return broken;
+    if (is_to_fail("HW_SIMT_FAIL_LAUNCH", &n_launches)) return cudaErrorLaunchFailure;
+    const auto asked = allowed_shared.find(kernel);
+    const size_t most_shared = asked == allowed_shared.end() ? SHARED_BYTES : asked->second;
     if (!n || n > MOST_THREADS || n % WARP || !grid.x || !grid.y || !grid.z || grid.x > INT32_MAX ||
-        grid.y > MOST_BLOCKS_YZ || grid.z > MOST_BLOCKS_YZ || shared > MOST_SHARED_BYTES)
+        grid.y > MOST_BLOCKS_YZ || grid.z > MOST_BLOCKS_YZ || shared > most_shared)
         return cudaErrorInvalidConfiguration;
-    hw_simt_enqueue([=] { hw_simt_run_grid(grid, block, shared, thread); });
+    hw_simt_enqueue([=] {
+        if (is_to_fail("HW_SIMT_FAIL_KERNEL", &n_grids)) broken = cudaErrorECCUncorrectable;
+        if (!broken) hw_simt_run_grid(grid, block, shared, thread);
+    });
     return cudaSuccess;
 }
 
@@ -102,6 +127,7 @@ const char *cudaGetErrorString(cudaError_t code)
     case cudaErrorInvalidConfiguration: return "invalid configuration argument";
     case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorECCUncorrectable: return "uncorrectable ECC error encountered";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
     }
     return "unrecognized error code";
@@ -109,6 +135,7 @@ const char *cudaGetErrorString(cudaError_t code)
 
 const char *cudaGetErrorName(cudaError_t code)
 {
+    if (code == cudaErrorECCUncorrectable) return "cudaErrorECCUncorrectable";
     return code == cudaErrorLaunchFailure ? "cudaErrorLaunchFailure" : "an error of the SIMT layer";
 }
 
@@ -124,6 +151,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
     *out = {};
     snprintf(out->name, sizeof out->name, "SIMT layer on the host, no GPU");
     out->multiProcessorCount = 2;
+    out->major = 9;
+    out->sharedMemPerBlockOptin = MOST_SHARED_BYTES;
     return index ? cudaErrorInvalidValue : cudaSuccess;
 }
 
@@ -235,7 +264,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
     run_queue();
-    return cudaSuccess;
+    return broken;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)

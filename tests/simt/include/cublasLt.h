@@ -1,5 +1,5 @@
-/* What kernels/cuda/blas.cu uses of cuBLASLt: products of float32 matrices, the first one transposed, with
- * a bias. */
+/* What kernels/cuda/blas.cu uses of cuBLASLt: products of matrices of one type, the first one transposed,
+ * into that type or float32, with a bias. */
 #ifndef HW_TESTS_SIMT_CUBLASLT_H
 #define HW_TESTS_SIMT_CUBLASLT_H
 
@@ -12,7 +12,7 @@ enum cublasStatus_t {
     CUBLAS_STATUS_NOT_SUPPORTED = 15,
 };
 enum cublasComputeType_t { CUBLAS_COMPUTE_32F = 68 };
-enum cudaDataType_t { CUDA_R_32F = 0 };
+enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_16F = 2, CUDA_R_16BF = 14 };
 enum cublasOperation_t { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1 };
 enum cublasLtEpilogue_t { CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_BIAS = 4 };
 enum cublasLtMatmulDescAttributes_t {

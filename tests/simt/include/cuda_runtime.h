@@ -72,6 +72,7 @@ enum cudaError_t {
     cudaErrorInvalidConfiguration = 9,
     cudaErrorInsufficientDriver = 35,
     cudaErrorNoDevice = 100,
+    cudaErrorECCUncorrectable = 214,
     cudaErrorLaunchFailure = 719,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
@@ -82,22 +83,43 @@ typedef struct hw_simt_event *cudaEvent_t;
 
 struct cudaDeviceProp {
     char name[256];
-    int multiProcessorCount;
+    int multiProcessorCount, major, minor;
+    size_t sharedMemPerBlockOptin;
 };
 
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+union cudaLaunchAttributeValue {
+    int programmaticStreamSerializationAllowed;
+};
+struct cudaLaunchAttribute {
+    cudaLaunchAttributeID id;
+    cudaLaunchAttributeValue val;
+};
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
     size_t dynamicSmemBytes;
     cudaStream_t stream;
+    cudaLaunchAttribute *attrs;
+    unsigned numAttrs;
 };
 
-cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, std::function<void()> thread);
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+cudaError_t hw_simt_allow_shared(const void *kernel, int n_bytes);
+template <typename... Parameters>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute, int value)
+{
+    return hw_simt_allow_shared((const void *)kernel, value);
+}
+
+cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, const void *kernel,
+                           std::function<void()> thread);
 
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters...),
                                Arguments... arguments)
 {
-    return hw_simt_launch(config, [=] { kernel(static_cast<Parameters>(arguments)...); });
+    return hw_simt_launch(config, (const void *)kernel,
+                          [=] { kernel(static_cast<Parameters>(arguments)...); });
 }
 
 const char *cudaGetErrorString(cudaError_t code);

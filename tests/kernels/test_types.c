@@ -1,0 +1,407 @@
+/* Devices in plug-ins, with activations of every type, against plain loops in double on fresh random inputs.
+ * Inputs are numbers of the type, so what differs is what the op rounds. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "kernels/kernels.h"
+#include "kernels/plugin.h"
+
+static const hw_dtype types[] = {HW_F32, HW_F16, HW_BF16};
+enum { N_TYPES = 3 };
+
+/* Half a unit in the last place of a number of size 1: what rounding to the type can change. */
+static double half_ulp(hw_dtype t) { return t == HW_F32 ? 0x1p-24 : t == HW_F16 ? 0x1p-11 : 0x1p-8; }
+
+/* A sum of n float32 products in several chains is off by less than n / 8 units of 2^-24 of the sum of their
+ * sizes; no sum here has more than 3000. Errors do not all point one way, so that this is generous. */
+static const double SUM = 4e-6;
+
+/* float16 has no exponents below 2^-14, so that small numbers are rounded to multiples of 2^-24. */
+static double least(hw_dtype t) { return t == HW_F16 ? 0x1p-24 : 1e-30; }
+
+/* ---- numbers, and their way to a device and back */
+
+static uint64_t state;
+
+/* The seed stands in every message. */
+static unsigned long long seed(void)
+{
+    static unsigned long long s;
+    if (s) return s;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    const char *wanted = getenv("HW_TEST_SEED");
+    s = wanted ? strtoull(wanted, NULL, 10)
+               : (unsigned long long)now.tv_nsec * 1000003 + (unsigned)now.tv_sec;
+    return s = s ? s : 1;
+}
+
+static uint64_t bits(void)
+{
+    if (!state) state = seed();
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return state ^ state >> 33;
+}
+static float uniform(void) { return (float)(int32_t)(bits() >> 16) * 0x1p-31f; }
+
+/* n numbers of the type, in -scale .. scale. */
+static float *numbers(hw_dtype type, size_t n, float scale)
+{
+    float *x = malloc((n + 1) * sizeof *x);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t kept;
+        x[i] = scale * uniform();
+        hw_convert(&kept, type, &x[i], HW_F32, 1);
+        hw_convert(&x[i], HW_F32, &kept, type, 1);
+    }
+    return x;
+}
+
+static hw_device *open_device(hw_dtype act)
+{
+    hw_device *d;
+    hw_error err = {""};
+    cr_assert_eq(hw_plugin_device_create(&d, HW_TEST_PLUGIN, (hw_device_place){0, 1}, act, &err), HW_OK, "%s",
+                 err.message);
+    return d;
+}
+
+/* NULL: memory that an op is to write. It is poisoned: all ones are NaN in every type. */
+static void *there(hw_device *d, hw_dtype type, const float *x, size_t n)
+{
+    const size_t n_bytes = n * hw_dtype_size(type);
+    char *host = malloc(n_bytes + 1);
+    void *p;
+    memset(host, 0xff, n_bytes);
+    if (x) hw_convert(host, type, x, HW_F32, n);
+    cr_assert_eq(d->k->alloc(d, &p, n_bytes + 1, NULL), HW_OK);
+    cr_assert_eq(d->k->copy_in(d, NULL, p, host, n_bytes), HW_OK);
+    free(host);
+    return p;
+}
+
+static int32_t *ids_there(hw_device *d, const int32_t *ids, int n)
+{
+    void *p;
+    cr_assert_eq(d->k->alloc(d, &p, (size_t)n * sizeof *ids, NULL), HW_OK);
+    cr_assert_eq(d->k->copy_in(d, NULL, p, ids, (size_t)n * sizeof *ids), HW_OK);
+    return p;
+}
+
+/* Frees p. */
+static float *back(hw_device *d, hw_dtype type, void *p, size_t n)
+{
+    hw_error err = {""};
+    char *host = malloc(n * hw_dtype_size(type) + 1);
+    float *x = malloc((n + 1) * sizeof *x);
+    cr_assert_eq(d->k->copy_out(d, NULL, host, p, n * hw_dtype_size(type)), HW_OK);
+    cr_assert_eq(d->k->synchronize(d, NULL, &err), HW_OK, "%s", err.message);
+    hw_convert(x, HW_F32, host, type, n);
+    d->k->free(d, p);
+    free(host);
+    return x;
+}
+
+/* `slack` [n]: what may differ before the result is rounded. */
+static void expect(const float *got, const double *want, const double *slack, size_t n, double ulp,
+                   double small, const char *what, hw_dtype type)
+{
+    for (size_t i = 0; i < n; i++)
+        cr_assert(fabs((double)got[i] - want[i]) <=
+                      1.001 * ulp * (fabs(want[i]) + slack[i]) + slack[i] + small,
+                  "%s, %s, HW_TEST_SEED=%llu: [%zu] is %.9g, want %.9g within %g", what, hw_dtype_name(type),
+                  seed(), i, (double)got[i], want[i], ulp * fabs(want[i]) + slack[i]);
+}
+
+/* ---- matrices */
+
+typedef struct linear {
+    size_t n_out, n_in;
+    float *values, *bias; /* bias is float32 */
+    hw_weight *w;
+    void *bias_there;
+} linear;
+
+static linear make_linear(hw_device *d, size_t n_out, size_t n_in, bool has_bias)
+{
+    linear l = {.n_out = n_out, .n_in = n_in, .values = numbers(d->act, n_out * n_in, 0.25f)};
+    hw_weight_dims dims = {.n_out = n_out, .n_in = n_in, .dtype = d->act};
+    const hw_weight_piece piece = {
+        .src = l.values, .dtype = HW_F32, .stride_out = n_in, .stride_in = 1, .n_out = n_out, .n_in = n_in};
+    hw_error err = {""};
+    for (int c = 1; c <= HW_N_CUTS; c++) dims.cuts[c] = n_in;
+    cr_assert_eq(d->k->weight_create(d, &l.w, &dims, &err), HW_OK, "%s", err.message);
+    cr_assert_eq(d->k->weight_put(d, l.w, &piece, &err), HW_OK, "%s", err.message);
+    if (has_bias) l.bias = numbers(HW_F32, n_out, 1), l.bias_there = there(d, HW_F32, l.bias, n_out);
+    return l;
+}
+
+static void drop_linear(hw_device *d, linear *l)
+{
+    d->k->weight_destroy(d, l->w);
+    d->k->free(d, l->bias_there);
+    free(l->values), free(l->bias);
+}
+
+/* out[r][o] = W x + bias, size: the sum of the sizes of what is added. */
+static void multiply(double *out, double *size, const linear *l, const double *x, size_t n)
+{
+    for (size_t r = 0; r < n; r++)
+        for (size_t o = 0; o < l->n_out; o++) {
+            double sum = l->bias ? (double)l->bias[o] : 0, total = fabs(sum);
+            for (size_t i = 0; i < l->n_in; i++) {
+                const double product = x[r * l->n_in + i] * (double)l->values[o * l->n_in + i];
+                sum += product, total += fabs(product);
+            }
+            out[r * l->n_out + o] = sum, size[r * l->n_out + o] = total;
+        }
+}
+
+static double *wide(const float *x, size_t n)
+{
+    double *y = malloc((n + 1) * sizeof *y);
+    for (size_t i = 0; i < n; i++) y[i] = (double)x[i];
+    return y;
+}
+static double *doubles(size_t n) { return calloc(n + 1, sizeof(double)); }
+
+/* Rows of every way: by one pass over the weights with 1, 2, 4, 8 rows in it, by cuBLASLt, and by cuBLASLt where
+ * it has no way (the SIMT layer's has none for 13 rows). Inputs that are whole packs, and that are not; more inputs
+ * than fit into shared memory for several rows; few outputs, which several warps share. */
+static const struct {
+    size_t n_out, n_in;
+    int n;
+} products[] = {{40, 64, 1},  {37, 77, 1}, {6, 2048, 1}, {3, 2999, 2}, {70, 136, 3}, {129, 40, 4},
+                {33, 200, 5}, {18, 96, 8}, {2, 2500, 7}, {50, 72, 9},  {31, 45, 13}, {64, 128, 21}};
+enum { N_PRODUCTS = sizeof products / sizeof *products };
+
+Test(matmul, of_every_type_agrees_with_a_plain_loop)
+{
+    for (int t = 0; t < N_TYPES; t++) {
+        hw_device *d = open_device(types[t]);
+        for (int c = 0; c < N_PRODUCTS; c++) {
+            const size_t n = (size_t)products[c].n, n_out = products[c].n_out, total = n * n_out;
+            linear l = make_linear(d, n_out, products[c].n_in, c % 2);
+            float *x = numbers(types[t], n * l.n_in, 1), *got;
+            double *in = wide(x, n * l.n_in), *want = doubles(total), *slack = doubles(total);
+            void *from = there(d, types[t], x, n * l.n_in), *to = there(d, types[t], NULL, total),
+                 *logits = there(d, HW_F32, NULL, total);
+            multiply(want, slack, &l, in, n);
+            /* A bias that a 16-bit product cannot take with it is added to what was rounded. */
+            for (size_t i = 0; i < total; i++)
+                slack[i] = SUM * slack[i] +
+                           (l.bias ? half_ulp(types[t]) * fabs(want[i] - (double)l.bias[i % n_out]) : 0);
+            cr_assert_eq(d->k->matmul(d, NULL, to, from, l.w, l.bias_there, (int)n), HW_OK);
+            got = back(d, types[t], to, total);
+            expect(got, want, slack, total, half_ulp(types[t]), least(types[t]), "matmul", types[t]);
+            free(got);
+            cr_assert_eq(d->k->logits(d, NULL, logits, from, l.w, (int)n), HW_OK);
+            got = back(d, HW_F32, logits, total);
+            for (size_t i = 0; i < total && l.bias; i++) want[i] -= (double)l.bias[i % n_out];
+            expect(got, want, slack, total, half_ulp(HW_F32), 0, "logits", types[t]);
+            d->k->free(d, from);
+            drop_linear(d, &l), free(x), free(got), free(in), free(want), free(slack);
+        }
+        hw_device_destroy(d);
+    }
+}
+
+static void norm_row(double *out, const float *x, const float *w, const float *b, bool centred, size_t dim)
+{
+    double mean = 0, squares = 0;
+    for (size_t i = 0; i < dim; i++) mean += centred ? (double)x[i] / (double)dim : 0;
+    for (size_t i = 0; i < dim; i++) squares += ((double)x[i] - mean) * ((double)x[i] - mean);
+    const double inverse = 1 / sqrt(squares / (double)dim + 1e-5);
+    for (size_t i = 0; i < dim; i++)
+        out[i] = ((double)x[i] - mean) * inverse * (double)w[i] + (b ? (double)b[i] : 0);
+}
+
+static double act_of(double x, hw_activation act)
+{
+    switch (act) {
+    case HW_ACT_SILU: return x / (1 + exp(-x));
+    case HW_ACT_GELU: return 0.5 * x * (1 + erf(x * sqrt(0.5)));
+    case HW_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+    case HW_ACT_RELU: break;
+    }
+    return x < 0 ? 0 : x;
+}
+
+/* What comes between the ops of a fused one is rounded to the type or not: the slack is what both may do.
+ * No activation is steeper than 1.13. */
+static void check_fused(hw_device *d, int c)
+{
+    const double ulp = half_ulp(d->act);
+    const size_t n = (size_t)products[c].n, dim = products[c].n_in, ffn = products[c].n_out;
+    const bool centred = c % 2, gated = c % 3 != 1;
+    const hw_activation act = (hw_activation)(c % 4);
+    linear l = make_linear(d, gated ? 2 * ffn : ffn, dim, centred);
+    const size_t total = n * l.n_out, n_act = n * ffn;
+    float *x = numbers(d->act, n * dim, 3), *w = numbers(HW_F32, dim, 1), *b = numbers(HW_F32, dim, 1), *got;
+    double *normed = doubles(n * dim), *want = doubles(total), *slack = doubles(total),
+           *acted = doubles(n_act), *act_slack = doubles(n_act);
+    void *from = there(d, d->act, x, n * dim), *between = there(d, d->act, NULL, n * dim),
+         *up = there(d, d->act, NULL, total), *to = there(d, d->act, NULL, total),
+         *to_act = there(d, d->act, NULL, n_act);
+    void *w_there = there(d, HW_F32, w, dim), *b_there = centred ? there(d, HW_F32, b, dim) : NULL;
+    const hw_norm norm = {.centred = centred, .eps = 1e-5f, .w = w_there, .b = b_there};
+
+    for (size_t r = 0; r < n; r++)
+        norm_row(normed + r * dim, x + r * dim, w, centred ? b : NULL, centred, dim);
+    multiply(want, slack, &l, normed, n);
+    /* A normed number is rounded, and before that off by some roundings of float32; with a mean near its
+     * size, as three numbers can have, by more. */
+    for (size_t i = 0; i < total; i++) slack[i] *= ulp + 3 * SUM;
+    cr_assert_eq(d->k->norm_matmul(d, NULL, to, from, &norm, l.w, l.bias_there, (int)n, between), HW_OK);
+    got = back(d, d->act, to, total);
+    expect(got, want, slack, total, ulp, least(d->act), "norm_matmul", d->act);
+    free(got);
+
+    for (size_t r = 0; r < n; r++)
+        for (size_t o = 0; o < ffn; o++) {
+            const size_t g = r * l.n_out + o, i = r * ffn + o;
+            const double eg = slack[g] + ulp * (fabs(want[g]) + slack[g]) + least(d->act),
+                         a = act_of(want[g], act);
+            acted[i] = a, act_slack[i] = 1.13 * eg + 3e-7 * fabs(want[g]);
+            if (!gated) continue;
+            const double u = want[g + ffn],
+                         eu = slack[g + ffn] + ulp * (fabs(u) + slack[g + ffn]) + least(d->act);
+            act_slack[i] = act_slack[i] * (fabs(u) + eu) + fabs(a) * eu;
+            acted[i] = a * u;
+        }
+    cr_assert_eq(d->k->norm_matmul_activate(d, NULL, to_act, from, &norm, l.w, l.bias_there, (int)n, act,
+                                            gated, between, up),
+                 HW_OK);
+    got = back(d, d->act, to_act, n_act);
+    expect(got, acted, act_slack, n_act, ulp, least(d->act), "norm_matmul_activate", d->act);
+    d->k->free(d, from), d->k->free(d, between), d->k->free(d, up), d->k->free(d, w_there),
+        d->k->free(d, b_there);
+    drop_linear(d, &l), free(got), free(x), free(w), free(b);
+    free(normed), free(want), free(slack), free(acted), free(act_slack);
+}
+
+Test(fused, norm_and_activation_agree_with_plain_loops)
+{
+    for (int t = 0; t < N_TYPES; t++) {
+        hw_device *d = open_device(types[t]);
+        for (int c = 0; c < N_PRODUCTS; c++) check_fused(d, c);
+        hw_device_destroy(d);
+    }
+}
+
+Test(fused, matmul_add_agrees_with_a_plain_loop)
+{
+    for (int t = 0; t < N_TYPES; t++) {
+        hw_device *d = open_device(types[t]);
+        const double ulp = half_ulp(types[t]);
+        for (int c = 0; c < N_PRODUCTS; c++) {
+            const size_t n = (size_t)products[c].n, n_out = products[c].n_out, total = n * n_out;
+            linear l = make_linear(d, n_out, products[c].n_in, c % 2);
+            float *in = numbers(types[t], n * l.n_in, 1), *x = numbers(types[t], total, 3), *got;
+            double *in_wide = wide(in, n * l.n_in), *want = doubles(total), *slack = doubles(total);
+            void *from = there(d, types[t], in, n * l.n_in), *to = there(d, types[t], x, total),
+                 *between = there(d, types[t], NULL, total);
+            multiply(want, slack, &l, in_wide, n);
+            for (size_t i = 0; i < total; i++) {
+                const double y = want[i] - (l.bias ? (double)l.bias[i % n_out] : 0);
+                slack[i] = SUM * slack[i] + ulp * fabs(y) + least(types[t]) + 2e-7 * fabs((double)x[i]);
+                want[i] += (double)x[i];
+            }
+            cr_assert_eq(d->k->matmul_add(d, NULL, to, from, l.w, l.bias_there, (int)n, between), HW_OK);
+            got = back(d, types[t], to, total);
+            expect(got, want, slack, total, ulp, least(types[t]), "matmul_add", types[t]);
+            d->k->free(d, from), d->k->free(d, between);
+            drop_linear(d, &l), free(in), free(x), free(got), free(in_wide), free(want), free(slack);
+        }
+        hw_device_destroy(d);
+    }
+}
+
+/* ---- rows */
+
+static void check_rows(hw_device *d, size_t dim, size_t n)
+{
+    const double ulp = half_ulp(d->act);
+    const size_t total = n * dim;
+    float *x = numbers(d->act, total, 3), *y = numbers(d->act, total, 3), *b = numbers(HW_F32, dim, 1),
+          *w = numbers(HW_F32, dim, 1), *got;
+    double *want = doubles(total), *slack = doubles(total);
+    void *b_there = there(d, HW_F32, b, dim), *w_there = there(d, HW_F32, w, dim),
+         *x_there = there(d, d->act, x, total), *y_there = there(d, d->act, y, total), *to;
+
+    for (int centred = 0; centred < 2; centred++) {
+        to = there(d, d->act, NULL, total);
+        for (size_t r = 0; r < n; r++)
+            norm_row(want + r * dim, x + r * dim, w, centred ? b : NULL, centred, dim);
+        /* Roundings of x - mean and of the factor, where the norm makes small differences large. */
+        for (size_t i = 0; i < total; i++) slack[i] = 2e-5;
+        if (centred) d->k->layernorm(d, NULL, to, x_there, w_there, b_there, (int)n, (int)dim, 1e-5f);
+        else d->k->rmsnorm(d, NULL, to, x_there, w_there, (int)n, (int)dim, 1e-5f);
+        got = back(d, d->act, to, total);
+        expect(got, want, slack, total, ulp, least(d->act), centred ? "layernorm" : "rmsnorm", d->act);
+        free(got);
+    }
+    for (size_t i = 0; i < total; i++) {
+        want[i] = (double)x[i] + (double)y[i] + (double)b[i % dim];
+        slack[i] = 1e-6;
+    }
+    d->k->add_bias_residual(d, NULL, x_there, y_there, b_there, (int)n, (int)dim);
+    got = back(d, d->act, x_there, total);
+    expect(got, want, slack, total, ulp, least(d->act), "add_bias_residual", d->act);
+    free(got);
+
+    for (int gated = 0; gated < 2 && n % 2 == 0; gated++) {
+        const size_t n_rows = gated ? n / 2 : n;
+        to = there(d, d->act, NULL, n_rows * dim);
+        for (size_t i = 0; i < n_rows * dim; i++) {
+            const size_t r = i / dim, k = i % dim;
+            const double in = (double)y[gated ? 2 * r * dim + k : i],
+                         up = gated ? (double)y[(2 * r + 1) * dim + k] : 1;
+            want[i] = act_of(in, HW_ACT_SILU) * up, slack[i] = 1e-6 * fabs(in * up);
+        }
+        d->k->activate(d, NULL, to, y_there, (int)n_rows, (int)dim, HW_ACT_SILU, gated);
+        got = back(d, d->act, to, n_rows * dim);
+        expect(got, want, slack, n_rows * dim, ulp, least(d->act), "activate", d->act);
+        free(got);
+    }
+    d->k->free(d, b_there), d->k->free(d, w_there), d->k->free(d, y_there);
+    free(x), free(y), free(b), free(w), free(want), free(slack);
+}
+
+Test(rows, of_every_type_agree_with_plain_loops)
+{
+    static const size_t dims[] = {1, 8, 15, 136, 1031, 4096};
+    for (int t = 0; t < N_TYPES; t++) {
+        hw_device *d = open_device(types[t]);
+        for (size_t c = 0; c < sizeof dims / sizeof *dims; c++) check_rows(d, dims[c], c % 2 ? 4 : 3);
+        hw_device_destroy(d);
+    }
+}
+
+Test(gather, of_every_type_copies_and_adds)
+{
+    for (int t = 0; t < N_TYPES; t++)
+        for (size_t dim = 24; dim <= 45; dim += 21) {
+            hw_device *d = open_device(types[t]);
+            const int32_t ids[4] = {106, 99, 122, 123};
+            linear table = make_linear(d, 23, dim, false);
+            const size_t total = 4 * dim;
+            float *x = numbers(types[t], total, 1), *got;
+            double *want = doubles(total), *slack = doubles(total);
+            void *to = there(d, types[t], x, total);
+            int32_t *ids_at = ids_there(d, ids, 4);
+            d->k->gather(d, NULL, to, table.w, ids_at, 4, 100, true);
+            got = back(d, types[t], to, total);
+            for (size_t i = 0; i < total; i++) {
+                const bool here = ids[i / dim] >= 100 && ids[i / dim] < 123;
+                want[i] = (double)x[i];
+                if (here) want[i] += (double)table.values[(size_t)(ids[i / dim] - 100) * dim + i % dim];
+            }
+            expect(got, want, slack, total, half_ulp(types[t]), least(types[t]), "gather", types[t]);
+            d->k->free(d, ids_at);
+            drop_linear(d, &table), free(x), free(got), free(want), free(slack);
+            hw_device_destroy(d);
+        }
+}
