@@ -70,7 +70,7 @@ static uint64_t mark_settings(const hw_args *a)
     MIX(mark, o->dtype), MIX(mark, o->kv_dtype), MIX(mark, o->kv_policy), MIX(mark, o->block_tokens);
     MIX(mark, o->kv_bytes), MIX(mark, o->prefix_sharing), MIX(mark, o->max_seq_len), MIX(mark, o->max_seqs);
     MIX(mark, o->max_batch_rows), MIX(mark, o->max_logit_rows), MIX(mark, o->dummy);
-    MIX(mark, o->dummy_seed);
+    MIX(mark, o->dummy_seed), MIX(mark, o->weights);
     MIX(mark, a->prefill_chunk), MIX(mark, a->max_tokens), MIX(mark, a->ignore_eos), MIX(mark, a->repeats);
     MIX(mark, a->has_temperature), MIX(mark, a->has_top_k), MIX(mark, a->has_top_p), MIX(mark, a->has_min_p);
     MIX(mark, a->has_penalty), MIX(mark, s->temperature), MIX(mark, s->top_k), MIX(mark, s->top_p);
@@ -83,6 +83,9 @@ static identity identify(const hw_args *a)
 {
     identity me = {{0}, ""};
     me.mark[VERSION] = mix_text(START, HW_VERSION);
+    me.mark[SETTINGS] = mark_settings(a);
+    gethostname(me.host, sizeof me.host - 1);
+    if (a->engine.weights == HW_WEIGHTS_SCATTER) return me; /* the files of rank 0 are everybody's */
     me.mark[CONFIG] = mark_content(a->model, "config.json");
     me.mark[GENERATION] = mark_content(a->model, "generation_config.json");
     if (!a->engine.dummy) {
@@ -90,8 +93,6 @@ static identity identify(const hw_args *a)
         me.mark[WEIGHTS] = mark_size(a->model, "model.safetensors");
     }
     me.mark[TOKENIZER] = mark_size(a->model, "tokenizer.json");
-    me.mark[SETTINGS] = mark_settings(a);
-    gethostname(me.host, sizeof me.host - 1);
     return me;
 }
 

@@ -26,6 +26,7 @@ enum {
     OPT_ROWS,
     OPT_LOAD_FORMAT,
     OPT_DUMMY_SEED,
+    OPT_WEIGHTS,
     OPT_TOKENS,
     OPT_NO_SPECIAL,
     OPT_CHUNK,
@@ -142,6 +143,11 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
         o->dummy_seed = (uint64_t)hw_args_int("--dummy-seed", arg, 0, LONG_MAX, state);
         a->has_dummy_seed = true;
         break;
+    case OPT_WEIGHTS:
+        if (strcmp(arg, "path") && strcmp(arg, "scatter"))
+            argp_error(state, "--weights is '%s', wanted path or scatter", arg);
+        o->weights = strcmp(arg, "path") ? HW_WEIGHTS_SCATTER : HW_WEIGHTS_PATH;
+        break;
     case OPT_LOAD_FORMAT:
         if (strcmp(arg, "auto") && strcmp(arg, "safetensors") && strcmp(arg, "dummy"))
             argp_error(state, "--load-format is '%s', wanted auto, safetensors or dummy", arg);
@@ -251,6 +257,11 @@ static const struct argp_option engine_options[] = {
     {"load-format", OPT_LOAD_FORMAT, "F", 0,
      "auto, safetensors, or dummy: random weights from config.json alone", 0},
     {"dummy-seed", OPT_DUMMY_SEED, "N", 0, "Which random weights (0)", 0},
+    {"weights", OPT_WEIGHTS, "FROM", 0,
+     "path: every rank reads its part, and every host has the model folder; scatter: rank 0's host alone has "
+     "it, and "
+     "each rank is sent its part (path)",
+     0},
     {"verbose", 'v', 0, 0, "Say what runs, on standard error", 0},
     {"quiet", 'q', 0, 0, "No progress bar while loading (there is none where standard error is no terminal)",
      0},

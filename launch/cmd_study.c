@@ -88,7 +88,8 @@ static hw_status close_report(hw_study *s, hw_error *err)
 
 static hw_status prepare(hw_study *s, const hw_args *a, hw_error *err)
 {
-    hw_status st = hw_model_open(&s->model, s->model_folder, err);
+    const hw_source source = hw_source_of(s->model_folder, a->engine.weights, s->comm);
+    hw_status st = hw_model_open_from(&s->model, &source, err);
     int most = s->model.max_seq_len - 1;
     s->n_new = a->max_tokens ? a->max_tokens : DEFAULT_NEW < most ? DEFAULT_NEW : most;
     if (!st && (s->n_new > most || most < LEAST_NEW))

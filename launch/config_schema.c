@@ -9,6 +9,8 @@ enum { MANY = 1 << 20 };
 
 static const hw_named_value dtypes[] = {
     {"auto", HW_DTYPE_NONE}, {"float32", HW_F32}, {"float16", HW_F16}, {"bfloat16", HW_BF16}, {NULL, 0}};
+static const hw_named_value weights_from[] = {
+    {"path", HW_WEIGHTS_PATH}, {"scatter", HW_WEIGHTS_SCATTER}, {NULL, 0}};
 static const hw_named_value load_formats[] = {{"auto", 0}, {"safetensors", 0}, {"dummy", 0}, {NULL, 0}};
 static const hw_named_value policies[] = {{"paged", HW_KV_PAGED},
                                           {"growing", HW_KV_GROWING},
@@ -32,6 +34,7 @@ static const hw_named_value maybe[] = {{"auto", HW_AUTO}, {"true", HW_YES}, {"fa
 /* path, type, unit, default, auto, from, to, choices, where, whether or how many */
 const hw_setting hw_settings[] = {
     {"model.path", HW_SETTING_TEXT, NULL, "auto", true, 0, 0, NULL, ARG(model), 0},
+    {"model.weights", HW_SETTING_CHOICE, NULL, "path", false, 0, 0, weights_from, ARG(engine.weights), 0},
     {"model.load_format", HW_SETTING_WORD, NULL, "auto", false, 0, 0, load_formats, ARG(load_format), 0},
     {"model.dummy_seed", HW_SETTING_SEED, NULL, "0", false, 0, 0, NULL, ARG(engine.dummy_seed), 0},
     {"model.dtype", HW_SETTING_CHOICE, NULL, "auto", false, 0, 0, dtypes, ARG(engine.dtype), 0},

@@ -57,8 +57,8 @@ enum { BAR = 30 };
 
 hw_load_progress hw_load_progress_start(int rank, bool quiet)
 {
-    return (hw_load_progress){.enabled = rank == 0 && !quiet && isatty(STDERR_FILENO),
-                              .shown_at_ns = hw_clock_ns()};
+    return (hw_load_progress){
+        .enabled = rank == 0 && !quiet, .terminal = isatty(STDERR_FILENO), .shown_at_ns = hw_clock_ns()};
 }
 
 void hw_load_progress_show(void *user, uint64_t done_bytes, uint64_t total_bytes)
@@ -66,16 +66,18 @@ void hw_load_progress_show(void *user, uint64_t done_bytes, uint64_t total_bytes
     hw_load_progress *p = user;
     uint64_t now = hw_clock_ns();
     char done[16], total[16];
-    if (!p->enabled || now - p->shown_at_ns < 100000000u) return; /* ten times a second */
+    const uint64_t pause_ns = p->terminal ? 100000000u : 20000000000u;
+    if (!p->enabled || now - p->shown_at_ns < pause_ns) return;
     p->shown_at_ns = now;
     const double part = total_bytes ? (double)done_bytes / (double)total_bytes : 1;
     const int filled = part < 1 ? (int)(part * BAR) : BAR;
-    fprintf(stderr, "\rloading [%.*s%*s] %3.0f %% %s of %s ", filled, "##############################",
-            BAR - filled, "", 100 * part, hw_format_bytes(done, (double)done_bytes),
-            hw_format_bytes(total, (double)total_bytes));
+    fprintf(stderr, "%sloading [%.*s%*s] %3.0f %% %s of %s %s", p->terminal ? "\r" : "", filled,
+            "##############################", BAR - filled, "", 100 * part,
+            hw_format_bytes(done, (double)done_bytes), hw_format_bytes(total, (double)total_bytes),
+            p->terminal ? "" : "\n");
 }
 
 void hw_load_progress_end(hw_load_progress *p)
 {
-    if (p->enabled) fprintf(stderr, "\r%*s\r", BAR + 48, "");
+    if (p->enabled && p->terminal) fprintf(stderr, "\r%*s\r", BAR + 48, "");
 }

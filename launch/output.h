@@ -22,11 +22,11 @@ hw_status hw_print_json(json_t *document, hw_error *err);
 char *hw_format_bytes(char text[16], double n_bytes);
 char *hw_format_count(char text[16], double n); /* "3.2 M" */
 
-/* A progress function for loading (hw_engine_options.progress): a bar on a terminal, nothing elsewhere, nor
- * where it is not wanted (`quiet`).
+/* A progress function for loading (hw_engine_options.progress): a bar on a terminal, elsewhere a line every
+ * twenty seconds; nothing where it is not wanted (`quiet`).
  * `user`: hw_load_progress. */
 typedef struct hw_load_progress {
-    int enabled;
+    int enabled, terminal;
     uint64_t shown_at_ns;
 } hw_load_progress;
 hw_load_progress hw_load_progress_start(int rank, bool quiet);

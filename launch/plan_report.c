@@ -156,11 +156,23 @@ static hw_status print_break_even(const hw_plan_report *r, hw_error *err)
     return st;
 }
 
+static hw_status print_load(const hw_plan_report *r, hw_error *err)
+{
+    char text[16];
+    if (r->options->weights != HW_WEIGHTS_SCATTER) return HW_OK;
+    hw_status st =
+        hw_print(err, "\nLoading with weights from rank 0: what it sends\n%5s %12s\n", "ranks", "bytes");
+    for (int i = 0; i < r->n && !st; i++)
+        st = hw_print(err, "%5d %12s\n", r->plans[i].n_ranks,
+                      hw_format_bytes(text, (double)r->plans[i].scatter_bytes));
+    return st;
+}
+
 hw_status hw_plan_print(const hw_plan_report *r, hw_error *err)
 {
     hw_status st;
     if ((st = print_head(r, err)) || (st = print_memory(r, err)) || (st = print_traffic(r, false, err)) ||
-        (st = print_traffic(r, true, err)))
+        (st = print_traffic(r, true, err)) || (st = print_load(r, err)))
         return st;
     return print_break_even(r, err);
 }
@@ -218,6 +230,8 @@ static json_t *plan_json(const hw_plan_report *r, const hw_plan *p)
                   traffic_json(r->options->max_seqs, &p->decode, p->decode_sent_by_all), "can_pay",
                   p->can_pay, "per_rank", ranks_json(r, p));
     json_object_set_new(j, "ranks_sharing_memory", json_integer(p->n_sharing));
+    if (r->options->weights == HW_WEIGHTS_SCATTER)
+        json_object_set_new(j, "load_sent_bytes", json_integer((json_int_t)p->scatter_bytes));
     json_object_set_new(j, "break_even_layer_bytes",
                         isfinite(p->break_even_bytes) ? json_real(p->break_even_bytes) : json_null());
     return j;

@@ -170,8 +170,9 @@ hw_status hw_report_load_json(hw_engine *e, json_t **out, hw_error *err)
         json_array_append_new(weights, json_integer((json_int_t)all[r][1]));
     }
     free(all);
-    *out = json_pack("{s:I, s:o, s:o, s:f}", "checkpoint_bytes", (json_int_t)info.checkpoint_bytes,
-                     "bytes_read", read, "weight_bytes", weights, "seconds", info.load_seconds);
+    *out = json_pack("{s:I, s:o, s:I, s:o, s:f}", "checkpoint_bytes", (json_int_t)info.checkpoint_bytes,
+                     "bytes_read", read, "bytes_sent", (json_int_t)info.scattered_bytes, "weight_bytes",
+                     weights, "seconds", info.load_seconds);
     if (!st && !*out) st = HW_ERR_NO_MEMORY;
     return st == HW_ERR_NO_MEMORY ? hw_fail(err, st, "no memory for a report over %d ranks", info.n_ranks)
                                   : st;

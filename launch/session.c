@@ -10,6 +10,7 @@
 #include "launch/agreement.h"
 #include "launch/output.h"
 #include "runtime/checkpoint.h"
+#include "runtime/source.h"
 
 enum { MAX_PROMPT_BYTES = 1 << 30 };
 
@@ -102,13 +103,6 @@ static hw_status share_prompt(hw_session *s, hw_error *err)
               : hw_comm_broadcast(s->comm, tag, s->prompt.ids, (size_t)n * sizeof *s->prompt.ids, 0, err);
 }
 
-static bool has_tokenizer(const char *folder)
-{
-    char path[4096];
-    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
-    return !access(path, F_OK);
-}
-
 hw_status hw_open_tokenizer(hw_tokenizer **out, const char *folder, hw_error *err)
 {
     hw_status st = hw_checkpoint_check_folder(folder, err);
@@ -116,32 +110,22 @@ hw_status hw_open_tokenizer(hw_tokenizer **out, const char *folder, hw_error *er
 }
 
 /* Ids need no tokenizer, but where there is one, what comes out is text. */
-static hw_status open_tokenizer(hw_session *s, const hw_args *a, hw_error *err)
+static hw_status open_tokenizer(hw_session *s, const hw_args *a, const hw_source *source, hw_error *err)
 {
-    if (has_tokenizer(a->model)) return hw_tokenizer_open(&s->tokenizer, a->model, err);
-    hw_status st = hw_checkpoint_check_folder(a->model, err);
-    if (st || a->token_list) return st;
-    return hw_fail(err, HW_ERR_MODEL,
-                   "%s/tokenizer.json: No such file or directory; without it give the prompt as token ids, "
-                   "--tokens 1,2,3",
-                   a->model);
+    char *text, path[4096];
+    size_t n;
+    snprintf(path, sizeof path, "%s/tokenizer.json", a->model);
+    hw_status st = hw_source_read(source, "tokenizer.json", HW_TOKENIZER_MAX_BYTES, true, &text, &n, err);
+    if (!st && text) st = hw_tokenizer_create(&s->tokenizer, text, n, path, err);
+    else if (!st && !a->token_list)
+        st = hw_fail(err, HW_ERR_MODEL,
+                     "%s: No such file or directory; without it give the prompt as token ids, --tokens 1,2,3",
+                     path);
+    free(text);
+    return st;
 }
 
 /* ---- the configuration */
-
-/* Rank 0's text, on all of them; the caller frees it. */
-static hw_status share_text(const hw_session *s, char **text, size_t *n_bytes, hw_error *err)
-{
-    const hw_tag tag = {.site = HW_SITE_LOAD};
-    uint64_t n = *n_bytes;
-    hw_status st = hw_comm_broadcast(s->comm, tag, &n, sizeof n, 0, err);
-    if (st) return st;
-    if (s->rank && !(*text = malloc((size_t)n + 1)))
-        st = hw_fail(err, HW_ERR_NO_MEMORY, "configuration: no memory");
-    st = hw_comm_agree(s->comm, st, err);
-    *n_bytes = (size_t)n;
-    return st ? st : hw_comm_broadcast(s->comm, tag, *text, *n_bytes, 0, err);
-}
 
 /* The file over the defaults, the command line over the file. */
 static hw_status apply_text(hw_session *s, hw_args *a, const char *text, size_t n_bytes, hw_error *err)
@@ -190,7 +174,7 @@ static hw_status start_with_file(hw_session *s, hw_args *a, hw_error *err)
     s->rank = hw_comm_rank(s->comm);
     if (s->rank == 0) st = hw_config_read(&text, &n, a->config, err);
     st = hw_comm_agree(s->comm, st, err);
-    if (!st) st = share_text(s, &text, &n, err);
+    if (!st) st = hw_comm_share(s->comm, (hw_tag){.site = HW_SITE_LOAD}, &text, &n, err);
     if (!st) st = apply_text(s, a, text, n, err);
     free(text);
     if (!st) st = settle_backend(a, err);
@@ -213,8 +197,9 @@ hw_status hw_session_start(hw_session *s, hw_args *a, hw_error *err)
 
 hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err)
 {
-    hw_status st = open_tokenizer(s, a, err);
-    if (!st) st = hw_generation_config_open(&s->generation, a->model, err);
+    const hw_source source = hw_source_of(a->model, a->engine.weights, s->comm);
+    hw_status st = hw_comm_agree(s->comm, open_tokenizer(s, a, &source, err), err);
+    if (!st) st = hw_generation_config_open_from(&s->generation, &source, err);
     if (!st && s->rank == 0) st = read_prompt(s, a, err);
     st = hw_comm_agree(s->comm, st, err);
     return st ? st : share_prompt(s, err);
@@ -248,7 +233,9 @@ void hw_session_leave_ranks(hw_session *s)
     hw_tokens_free(&s->prompt);
     hw_comm_destroy(s->comm);
     hw_comm_destroy(s->started);
-    *s = (hw_session){.config = s->config, .rank = s->rank};
+    s->engine = NULL;
+    s->tokenizer = NULL;
+    s->comm = s->started = NULL;
 }
 
 void hw_session_close(hw_session *s)

@@ -230,6 +230,10 @@ hw_status hw_traffic_print(const hw_traffic_run *t, bool layers, hw_error *err)
         st = hw_print(err, "\nset-up and control      %s in %llu messages, outside of every step\n",
                       hw_format_bytes(cells[0], (double)outside.sent_bytes),
                       (unsigned long long)outside.messages);
+    if (!st && i->scattered_bytes)
+        st =
+            hw_print(err, "weights                 %llu B from rank 0 to the others, before the first step\n",
+                     (unsigned long long)i->scattered_bytes);
     if (!st)
         st = hw_print(
             err, "within hosts            %s in %llu messages\nbetween hosts           %s in %llu messages\n",
@@ -318,13 +322,13 @@ json_t *hw_traffic_json(const hw_traffic_run *t)
                                       phase == HW_PREFILL ? t->prefill_seconds : t->decode_seconds, "sites",
                                       sites));
     }
-    return json_pack("{s:s, s:i, s:i, s:s, s:s, s:o, s:{s:I, s:I}, s:{s:I, s:I}, s:{s:i, s:f}}",
+    return json_pack("{s:s, s:i, s:i, s:s, s:s, s:o, s:{s:I, s:I}, s:{s:I, s:I}, s:I, s:{s:i, s:f}}",
                      "architecture", t->info.architecture, "ranks", t->info.n_ranks, "hosts", t->n_hosts,
                      "backend", t->info.comm, "kv_cache", hw_kv_policy_name(t->info.kv_policy), "phases",
                      phases, "within_hosts", "bytes", (json_int_t)bytes[0], "messages",
                      (json_int_t)messages[0], "between_hosts", "bytes", (json_int_t)bytes[1], "messages",
-                     (json_int_t)messages[1], "k_and_v", "bytes_crossed", 0, "new_bytes_per_token",
-                     kv_bytes_per_token(&t->info));
+                     (json_int_t)messages[1], "scattered_weight_bytes", (json_int_t)t->info.scattered_bytes,
+                     "k_and_v", "bytes_crossed", 0, "new_bytes_per_token", kv_bytes_per_token(&t->info));
 }
 
 json_t *hw_traffic_pairs_json(const hw_pair *pairs, int n_ranks)

@@ -199,6 +199,43 @@ hw_status hw_comm_broadcast(hw_comm *c, hw_tag tag, void *buffer, size_t n_bytes
     return st;
 }
 
+hw_status hw_comm_share(hw_comm *c, hw_tag tag, char **bytes, size_t *n_bytes, hw_error *err)
+{
+    uint64_t n = *n_bytes;
+    if (c->n_ranks == 1) return HW_OK;
+    if (c->rank) *bytes = NULL;
+    hw_status st = hw_comm_broadcast(c, tag, &n, sizeof n, 0, err);
+    if (st) return st;
+    *n_bytes = (size_t)n;
+    if (c->rank && !(*bytes = calloc((size_t)n + 1, 1)))
+        st =
+            hw_fail(err, HW_ERR_NO_MEMORY, "rank %d: no memory for %zu bytes from rank 0", c->rank, *n_bytes);
+    st = hw_comm_agree(c, st, err);
+    if (!st) st = hw_comm_broadcast(c, tag, *bytes, *n_bytes, 0, err);
+    if (!st || !c->rank) return st;
+    free(*bytes);
+    *bytes = NULL;
+    return st;
+}
+
+hw_status hw_comm_send(hw_comm *c, hw_tag tag, const void *buffer, size_t n_bytes, int to, hw_error *err)
+{
+    measure before = begin(c);
+    hw_status st = c->ops->send(c->state, c->meter, buffer, n_bytes, to, err);
+    if (!st) end(c, tag, before, n_bytes, 1);
+    return st;
+}
+
+/* The payload is the sender's. */
+hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity, size_t *n_bytes, int from,
+                          hw_error *err)
+{
+    measure before = begin(c);
+    hw_status st = c->ops->receive(c->state, buffer, capacity, n_bytes, from, err);
+    if (!st) end(c, tag, before, 0, 0);
+    return st;
+}
+
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err)
 {
     if (c->n_ranks == 1) return mine;

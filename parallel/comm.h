@@ -66,6 +66,18 @@ hw_status hw_comm_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_
 /* Collective. Everybody gets root's `buffer` [n_bytes]. */
 hw_status hw_comm_broadcast(hw_comm *c, hw_tag tag, void *buffer, size_t n_bytes, int root, hw_error *err);
 
+/* Collective. Gives everybody a copy of rank 0's *bytes [*n_bytes], whose number the others need not know: they
+ * get one from malloc with a zero byte behind it, which the caller frees. After an error *bytes of the others is
+ * NULL, and all have the same status. Errors: HW_ERR_NO_MEMORY, HW_ERR_DEVICE. */
+hw_status hw_comm_share(hw_comm *c, hw_tag tag, char **bytes, size_t *n_bytes, hw_error *err);
+
+/* One message from one rank to another: both make their call, in the same order as for others between the two; no
+ * third rank takes part. At most 2^31 - 1 bytes; there may be none. The receiver learns how many there are, at
+ * most `capacity`. */
+hw_status hw_comm_send(hw_comm *c, hw_tag tag, const void *buffer, size_t n_bytes, int to, hw_error *err);
+hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity, size_t *n_bytes, int from,
+                          hw_error *err);
+
 /* Collective. Gives every rank the worst status of all, and the message of the lowest rank that has it.
  * Call it where a rank can fail alone (files, memory), before the others wait for it. */
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err);

@@ -27,6 +27,7 @@ enum {
     TAG_REDUCE = 1,
     TAG_GATHER,
     TAG_BROADCAST,
+    TAG_MESSAGE,
 };
 
 typedef struct mpi_state {
@@ -313,6 +314,28 @@ void hw_mpi_progress(void *state)
     MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, m->comm, &there, MPI_STATUS_IGNORE);
 }
 
+static hw_status send_one(void *state, hw_meter *meter, const void *buffer, size_t n_bytes, int to,
+                          hw_error *err)
+{
+    mpi_state *m = state;
+    hw_status st = check(MPI_Send(buffer, (int)n_bytes, MPI_BYTE, to, TAG_MESSAGE, m->comm), "send", err);
+    if (!st) hw_meter_send(meter, to, n_bytes);
+    return st;
+}
+
+static hw_status receive_one(void *state, void *buffer, size_t capacity, size_t *n_bytes, int from,
+                             hw_error *err)
+{
+    mpi_state *m = state;
+    MPI_Status how;
+    int n = 0;
+    hw_status st =
+        check(MPI_Recv(buffer, (int)capacity, MPI_BYTE, from, TAG_MESSAGE, m->comm, &how), "receive", err);
+    if (!st) st = check(MPI_Get_count(&how, MPI_BYTE, &n), "receive", err);
+    *n_bytes = (size_t)n;
+    return st;
+}
+
 static void abort_job(void *state, int exit_code)
 {
     mpi_state *m = state;
@@ -325,4 +348,6 @@ const hw_comm_ops hw_comm_mpi_ops = {.name = "mpi",
                                      .all_reduce = all_reduce,
                                      .all_gather = all_gather,
                                      .broadcast = broadcast,
+                                     .send = send_one,
+                                     .receive = receive_one,
                                      .abort = abort_job};

@@ -11,7 +11,7 @@ typedef struct hw_ranks {
     int n_sharing; /* neighbours by number that add in memory they have in common; 1: all goes by message */
 } hw_ranks;
 
-/* Only called with more than one rank and more than zero bytes. Every message to another rank is told to the
+/* Only called with more than one rank, and but for `send` and `receive` with more than zero bytes. Every message to another rank is told to the
  * meter (hw_meter_send). */
 typedef struct hw_comm_ops {
     const char *name;
@@ -23,6 +23,10 @@ typedef struct hw_comm_ops {
                             hw_error *err);
     hw_status (*broadcast)(void *state, hw_meter *meter, void *buffer, size_t n_bytes, int root,
                            hw_error *err);
+    hw_status (*send)(void *state, hw_meter *meter, const void *buffer, size_t n_bytes, int to,
+                      hw_error *err);
+    hw_status (*receive)(void *state, void *buffer, size_t capacity, size_t *n_bytes, int from,
+                         hw_error *err);
     void (*abort)(void *state, int exit_code);
 } hw_comm_ops;
 

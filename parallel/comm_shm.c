@@ -330,6 +330,21 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
     return st;
 }
 
+/* One message is one message, also between neighbours. */
+static hw_status send_one(void *state, hw_meter *meter, const void *buffer, size_t n_bytes, int to,
+                          hw_error *err)
+{
+    const shm_state *s = state;
+    return hw_comm_mpi_ops.send(s->mpi, meter, buffer, n_bytes, to, err);
+}
+
+static hw_status receive_one(void *state, void *buffer, size_t capacity, size_t *n_bytes, int from,
+                             hw_error *err)
+{
+    const shm_state *s = state;
+    return hw_comm_mpi_ops.receive(s->mpi, buffer, capacity, n_bytes, from, err);
+}
+
 static void abort_job(void *state, int exit_code)
 {
     shm_state *s = state;
@@ -342,4 +357,6 @@ const hw_comm_ops hw_comm_shm_ops = {.name = "shm",
                                      .all_reduce = all_reduce,
                                      .all_gather = all_gather,
                                      .broadcast = broadcast,
+                                     .send = send_one,
+                                     .receive = receive_one,
                                      .abort = abort_job};

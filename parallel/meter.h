@@ -41,6 +41,7 @@ typedef struct hw_tag {
  *            what this one wrote, counted by the writer, once for each reader
  *   ideal    the least that a rank must send on average: all-reduce 2 (n - 1) / n, all-gather (n - 1) / n of
  *            the payload; a broadcast (n - 1) / n (every rank but one receives it once)
+ * One message between two ranks has its payload, all of it sent, on the rank that sends.
  * time: from the call to its return on this rank, waiting for the others included. */
 typedef struct hw_traffic {
     uint64_t calls, messages;

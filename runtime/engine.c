@@ -9,6 +9,7 @@
 #include "runtime/kv_capacity.h"
 #include "runtime/memory.h"
 #include "runtime/sizes.h"
+#include "runtime/source.h"
 
 hw_engine_options hw_engine_defaults(void)
 {
@@ -84,19 +85,43 @@ static hw_status make_device(hw_engine *e, hw_error *err)
                    "device \"%s\" is not known; use auto, cpu, cuda, reference, or a plug-in's path", name);
 }
 
+/* The type and size of the weights in rank 0's files, for the others. */
+static hw_status tell_facts(hw_engine *e, hw_error *err)
+{
+    uint64_t facts[2] = {(uint64_t)e->options.dtype, e->checkpoint_bytes};
+    hw_status st = hw_comm_broadcast(e->comm, (hw_tag){.site = HW_SITE_LOAD}, facts, sizeof facts, 0, err);
+    e->options.dtype = (hw_dtype)facts[0];
+    e->checkpoint_bytes = facts[1];
+    return st;
+}
+
+/* Collective, whatever `st` is on this rank, where rank 0 sends the weights. */
+static hw_status open_checkpoint(hw_engine *e, hw_checkpoint **c, const char *folder, hw_status st,
+                                 hw_error *err)
+{
+    e->scattered = !e->options.dummy && hw_source_of(folder, e->options.weights, e->comm).comm;
+    if (!st && !e->options.dummy && !(e->scattered && hw_comm_rank(e->comm)))
+        st = hw_checkpoint_open(c, folder, err);
+    if (!st) {
+        e->options.dtype = hw_weights_dtype(&e->model, *c, e->options.dtype);
+        e->checkpoint_bytes = *c ? hw_checkpoint_total_bytes(*c) : 0;
+    }
+    if (!e->scattered) return st;
+    st = hw_comm_agree(e->comm, st, err);
+    return st ? st : tell_facts(e, err);
+}
+
 /* What is stored is known before the device is made: some keep activations in the same type. */
 static hw_status read_config(hw_engine *e, hw_checkpoint **c, const char *folder, hw_error *err)
 {
-    hw_status st = hw_model_open(&e->model, folder, err);
+    const hw_source source = hw_source_of(folder, e->options.weights, e->comm);
+    hw_status st = hw_model_open_from(&e->model, &source, err);
     if (!st) st = hw_options_settle(&e->options, &e->model, err);
     if (!st) e->shape = hw_options_kv_shape(&e->options);
     if (!st) st = hw_part_create(&e->part, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
     e->part.n_sharing = hw_comm_n_sharing(e->comm);
-    if (!st && !e->options.dummy) st = hw_checkpoint_open(c, folder, err);
-    if (st) return st;
-    e->options.dtype = hw_weights_dtype(&e->model, *c, e->options.dtype);
+    if ((st = open_checkpoint(e, c, folder, st, err))) return st;
     if (e->options.kv_dtype == HW_DTYPE_NONE) e->options.kv_dtype = e->options.dtype;
-    e->checkpoint_bytes = *c ? hw_checkpoint_total_bytes(*c) : 0;
     return make_device(e, err);
 }
 
@@ -127,7 +152,8 @@ static hw_status settle_capacity(hw_engine *e, hw_status st, hw_error *err)
 static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
-    const hw_load_options load = {.dtype = o->dtype,
+    const hw_load_options load = {.comm = e->scattered ? e->comm : NULL,
+                                  .dtype = o->dtype,
                                   .dummy = o->dummy,
                                   .dummy_seed = o->dummy_seed,
                                   .progress = o->progress,
@@ -255,6 +281,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .buffer_bytes = e->buffers.n_bytes,
                             .checkpoint_bytes = e->checkpoint_bytes,
                             .bytes_read = e->weights->n_bytes_read,
+                            .scattered_bytes = e->weights->n_bytes_sent,
                             .load_seconds = e->load_seconds};
 }
 

@@ -55,6 +55,11 @@ typedef struct hw_kv_usage {
     int n_free, n_cached; /* blocks: empty; held by nobody but findable, given up when no other is free */
 } hw_kv_usage;
 
+typedef enum hw_weights_from {
+    HW_WEIGHTS_PATH,    /* every rank reads its part; all hosts have the files, at the same path */
+    HW_WEIGHTS_SCATTER, /* rank 0 reads for all and sends each rank its part; its host alone has the files */
+} hw_weights_from;
+
 /* Plain; hw_engine_defaults fills it in. Equal on all ranks, but for the progress function. */
 typedef struct hw_engine_options {
     const char *device; /* "auto", "cpu", "reference" */
@@ -69,7 +74,8 @@ typedef struct hw_engine_options {
     int max_seqs;        /* sequences at once */
     int max_batch_rows;  /* rows of one step (with the cache off at least max_seq_len) */
     int max_logit_rows;  /* rows of one step that can have logits; at least max_seqs */
-    bool dummy;          /* random weights from config.json alone */
+    hw_weights_from weights;
+    bool dummy; /* random weights from config.json alone */
     uint64_t dummy_seed;
     void (*progress)(void *user, uint64_t done_bytes,
                      uint64_t total_bytes); /* while loading, on every rank; may be NULL */
@@ -78,7 +84,7 @@ typedef struct hw_engine_options {
 
 hw_engine_options hw_engine_defaults(void);
 
-/* Collective. Reads config.json and this rank's part of the weights. `comm` is borrowed and must outlive the
+/* Collective. Reads config.json and this rank's part of the weights, or gets them from rank 0. `comm` is borrowed and must outlive the
  * engine. On HW_OK the caller owns *out (hw_engine_destroy). On failure every rank gets the same status and
  * message.
  * Errors: HW_ERR_INVALID, HW_ERR_MODEL, HW_ERR_NO_MEMORY (also foreseen, with the numbers, before weights are
@@ -101,6 +107,7 @@ typedef struct hw_engine_info {
     uint64_t weight_bytes, kv_bytes, buffer_bytes; /* of this rank */
     uint64_t step_weight_bytes; /* what a decode step reads of them: matrices, but not tables for one row */
     uint64_t checkpoint_bytes, bytes_read; /* in all files; asked for by this rank */
+    uint64_t scattered_bytes; /* of weights that this rank sent to others (HW_WEIGHTS_SCATTER: rank 0) */
     double load_seconds;
 } hw_engine_info;
 

@@ -43,6 +43,7 @@ struct hw_engine {
     struct hw_sampler *sampler;
     bool cancelled;
     hw_work_table work;
+    bool scattered; /* rank 0 sends everybody its weights */
     uint64_t checkpoint_bytes;
     double load_seconds;
 };

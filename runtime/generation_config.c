@@ -1,9 +1,10 @@
 #include "runtime/generation_config.h"
 
 #include <stdio.h>
-#include <unistd.h>
+#include <stdlib.h>
 
 #include "runtime/base/json.h"
+#include "runtime/source.h"
 
 enum { MAX_BYTES = 4 << 20, MAX_TOKEN = 1 << 30 };
 
@@ -60,27 +61,41 @@ static hw_status read_sampling(hw_generation_config *g, hw_json_at at)
     return HW_OK;
 }
 
-static hw_status read_file(hw_generation_config *g, const char *folder, const char *file, bool sampling,
-                           hw_error *err)
+static hw_status parse(hw_generation_config *g, const hw_source *source, const char *file, const char *text,
+                       size_t n_bytes, bool sampling, hw_error *err)
 {
-    char path[4096];
-    json_t *config;
-    if (snprintf(path, sizeof path, "%s/%s", folder, file) >= (int)sizeof path)
-        return hw_fail(err, HW_ERR_MODEL, "the name of the model folder is longer than %zu bytes",
-                       sizeof path);
-    if (sampling && access(path, F_OK)) return HW_OK;
-    hw_status st = hw_json_load(&config, path, MAX_BYTES, HW_ERR_MODEL, err);
-    if (st) return st;
+    char *path;
+    json_t *config = NULL;
+    if (asprintf(&path, "%s/%s", source->folder, file) < 0)
+        return hw_fail(err, HW_ERR_NO_MEMORY, "%s: no memory for a path", source->folder);
+    hw_status st = hw_json_parse_object(&config, text, n_bytes, path, HW_ERR_MODEL, err);
     hw_json_at at = {config, path, HW_ERR_MODEL, err};
-    st = read_eos(g, at);
+    if (!st) st = read_eos(g, at);
     if (!st && sampling) st = read_sampling(g, at);
     json_decref(config);
+    free(path);
+    return st;
+}
+
+/* Both files are there before either is looked at: what one rank alone does not like must not keep it from the
+ * other's reading. */
+hw_status hw_generation_config_open_from(hw_generation_config *out, const hw_source *source, hw_error *err)
+{
+    static const char *const files[2] = {"generation_config.json", "config.json"};
+    char *texts[2] = {NULL, NULL};
+    size_t n[2];
+    hw_status st = HW_OK;
+    *out = (hw_generation_config){0};
+    for (int i = 0; i < 2 && !st; i++)
+        st = hw_source_read(source, files[i], MAX_BYTES, i == 0, &texts[i], &n[i], err);
+    for (int i = 0; i < 2 && !st; i++)
+        if (texts[i]) st = parse(out, source, files[i], texts[i], n[i], i == 0, err);
+    free(texts[0]);
+    free(texts[1]);
     return st;
 }
 
 hw_status hw_generation_config_open(hw_generation_config *out, const char *model_folder, hw_error *err)
 {
-    *out = (hw_generation_config){0};
-    hw_status st = read_file(out, model_folder, "generation_config.json", true, err);
-    return st ? st : read_file(out, model_folder, "config.json", false, err);
+    return hw_generation_config_open_from(out, &(hw_source){.folder = model_folder}, err);
 }

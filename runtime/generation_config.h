@@ -23,6 +23,12 @@ typedef struct hw_generation_config {
  * key. */
 hw_status hw_generation_config_open(hw_generation_config *out, const char *model_folder, hw_error *err);
 
+/* The same, where rank 0 may be who reads them: then Collective, with the same result on all ranks but for a lack of
+ * memory. */
+struct hw_source;
+hw_status hw_generation_config_open_from(hw_generation_config *out, const struct hw_source *source,
+                                         hw_error *err);
+
 bool hw_generation_config_is_eos(const hw_generation_config *g, int32_t token);
 
 #ifdef __cplusplus

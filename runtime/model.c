@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/checkpoint.h"
+#include "runtime/source.h"
+
+enum { MAX_CONFIG_BYTES = 4 << 20 };
 
 static hw_status find_architecture(const hw_architecture **out, hw_json_at at)
 {
@@ -77,7 +79,6 @@ hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *
 
 hw_status hw_model_open_config(hw_model *out, const char *path, hw_error *err)
 {
-    enum { MAX_CONFIG_BYTES = 4 << 20 };
     json_t *config;
     hw_status st = hw_json_load(&config, path, MAX_CONFIG_BYTES, HW_ERR_MODEL, err);
     if (st) return st;
@@ -86,14 +87,25 @@ hw_status hw_model_open_config(hw_model *out, const char *path, hw_error *err)
     return st;
 }
 
+hw_status hw_model_open_from(hw_model *out, const hw_source *source, hw_error *err)
+{
+    char *text, *path = NULL;
+    size_t n;
+    json_t *config = NULL;
+    hw_status st = hw_source_read(source, "config.json", MAX_CONFIG_BYTES, false, &text, &n, err);
+    if (!st && asprintf(&path, "%s/config.json", source->folder) < 0)
+        st = hw_fail(err, HW_ERR_NO_MEMORY, "%s: no memory for a path", source->folder);
+    if (!st) st = hw_json_parse_object(&config, text, n, path, HW_ERR_MODEL, err);
+    if (!st) st = hw_model_from_config(out, config, path, err);
+    json_decref(config);
+    free(path);
+    free(text);
+    return st;
+}
+
 hw_status hw_model_open(hw_model *out, const char *folder, hw_error *err)
 {
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s/config.json", folder) >= (int)sizeof path)
-        return hw_fail(err, HW_ERR_MODEL, "the name of the model folder is longer than %zu bytes",
-                       sizeof path);
-    hw_status st = hw_checkpoint_check_folder(folder, err);
-    return st ? st : hw_model_open_config(out, path, err);
+    return hw_model_open_from(out, &(hw_source){.folder = folder}, err);
 }
 
 bool hw_role_is_vector(hw_role role)

@@ -81,6 +81,11 @@ extern const hw_architecture *const hw_architectures[]; /* runtime/models/regist
 /* Reads <folder>/config.json. Errors: HW_ERR_MODEL naming the key. */
 hw_status hw_model_open(hw_model *out, const char *folder, hw_error *err);
 
+/* The same, where rank 0 may be who reads it: then Collective, with the same result on all ranks but for a lack of
+ * memory. */
+struct hw_source;
+hw_status hw_model_open_from(hw_model *out, const struct hw_source *source, hw_error *err);
+
 /* The same from a file of any name. */
 hw_status hw_model_open_config(hw_model *out, const char *path, hw_error *err);
 

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "runtime/base/checked.h"
+#include "runtime/scatter.h"
 
 static void widen(hw_rank_memory *least, hw_rank_memory *most, hw_rank_memory r, bool first)
 {
@@ -130,6 +131,8 @@ hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_option
     plan.break_even_bytes =
         n_ranks > 1 ? 2 * limits.latency * limits.bandwidth / (1 - 1.0 / n_ranks) : INFINITY;
     plan.can_pay = (double)plan.layer_bytes > plan.break_even_bytes;
+    if (o->weights == HW_WEIGHTS_SCATTER)
+        st = hw_scatter_bytes(&plan.scatter_bytes, m, hw_weights_dtype(m, NULL, HW_DTYPE_NONE), n_ranks, err);
     *out = plan;
-    return HW_OK;
+    return st;
 }

@@ -85,6 +85,9 @@ typedef struct hw_plan {
     hw_step_traffic prefill, decode;
     uint64_t prefill_sent_by_all, decode_sent_by_all; /* bytes that cross, all ranks together */
 
+    /* What rank 0 sends before the first step with HW_WEIGHTS_SCATTER: the others' parts, stored as config.json says. */
+    uint64_t scatter_bytes;
+
     uint64_t memory;       /* of a rank, as given */
     uint64_t cache_tokens; /* positions whose K and V fit beside weights and buffers on every rank */
     bool fits;             /* weights, the cache that was asked for and buffers, on every rank */

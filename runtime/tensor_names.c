@@ -57,22 +57,28 @@ static hw_status check_shape(const hw_tensor_place *p, bool vector, hw_error *er
     return HW_OK;
 }
 
-hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c,
-                           const hw_tensor_rule *rule, int layer, hw_error *err)
+void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_tensor_rule *rule)
 {
-    char name[MAX_NAME];
     size_t n_out, n_in, all_out = 0;
-    hw_tensor_place p = {.transposed = rule->transposed};
+    *out = (hw_tensor_place){.transposed = rule->transposed};
     hw_model_shape(m, rule->role, &n_out, &n_in);
     for (const hw_tensor_rule *r = m->rules; r->name; r++) {
         if (strcmp(r->name, rule->name)) continue;
         size_t part_out, part_in;
         hw_model_shape(m, r->role, &part_out, &part_in);
-        if (r < rule) p.first_out += part_out;
+        if (r < rule) out->first_out += part_out;
         all_out += part_out;
     }
-    p.rows = rule->transposed ? n_in : all_out;
-    p.columns = rule->transposed ? all_out : n_in;
+    out->rows = rule->transposed ? n_in : all_out;
+    out->columns = rule->transposed ? all_out : n_in;
+}
+
+hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c,
+                           const hw_tensor_rule *rule, int layer, hw_error *err)
+{
+    char name[MAX_NAME];
+    hw_tensor_place p;
+    hw_tensor_expect(&p, m, rule);
     write_name(name, m, rule->name, layer, false);
     p.tensor = hw_checkpoint_find(c, name);
     if (!p.tensor.info && *m->prefix) {

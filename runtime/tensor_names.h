@@ -15,6 +15,9 @@ typedef struct hw_tensor_place {
     bool transposed;
 } hw_tensor_place;
 
+/* Where a rule's numbers lie in a tensor, and of which shape it is; .tensor is left empty. */
+void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_tensor_rule *rule);
+
 /* Finds a rule's tensor for one layer and checks its shape and type. Errors: HW_ERR_MODEL (missing, wrong
  * shape, wrong type). */
 hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c,

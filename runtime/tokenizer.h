@@ -31,6 +31,8 @@ void hw_tokens_free(hw_tokens *list);
  * HW_ERR_NO_MEMORY. */
 hw_status hw_tokenizer_open(hw_tokenizer **out, const char *model_folder, hw_error *err);
 
+enum { HW_TOKENIZER_MAX_BYTES = 256 << 20 }; /* of a tokenizer.json */
+
 /* The same from the bytes of a tokenizer.json; `name` is what messages call it. */
 hw_status hw_tokenizer_create(hw_tokenizer **out, const char *json, size_t n_bytes, const char *name,
                               hw_error *err);

@@ -6,7 +6,8 @@
 
 #include "runtime/base/checked.h"
 #include "runtime/dummy.h"
-#include "runtime/tensor_names.h"
+#include "runtime/scatter.h"
+#include "runtime/tensor_cut.h"
 
 enum { STAGING_BYTES = 8 << 20 };
 
@@ -38,8 +39,7 @@ hw_status hw_part_create(hw_part *out, const hw_model *m, int rank, int n_ranks,
     return HW_OK;
 }
 
-/* This rank's outputs and inputs of a role, in indices of the whole model. */
-static void local_part(const hw_model *m, const hw_part *p, hw_role role, hw_range *out, hw_range *in)
+void hw_part_range(const hw_model *m, const hw_part *p, hw_role role, hw_range *out, hw_range *in)
 {
     size_t n_out, n_in, d = (size_t)m->head_dim, q = (size_t)p->heads.first_head,
                         kv = (size_t)p->heads.first_kv_head;
@@ -185,7 +185,9 @@ typedef struct loader {
     const hw_part *part;
     hw_checkpoint *c;
     const hw_load_options *options;
-    void *staging; /* [STAGING_BYTES] */
+    hw_scatter *scatter; /* NULL: everybody reads for itself */
+    hw_status failed;    /* of a rank that goes on receiving, since rank 0 goes on sending */
+    void *staging;       /* [STAGING_BYTES] */
     uint64_t done, total;
     hw_error *err;
 } loader;
@@ -216,55 +218,54 @@ static hw_status deliver(loader *l, place to, hw_dtype type, bool transposed, si
     return d->k->weight_put(d, to.matrix, &piece, l->err);
 }
 
-/* Reads rows [r, r + n) x columns [c0, c1) of a stored tensor into the staging buffer. */
-static hw_status read_rows(loader *l, const hw_tensor_place *p, size_t r, size_t n, size_t c0, size_t c1)
+static bool receives(const loader *l) { return l->scatter && !l->c; }
+
+/* Rows [r, r + n) of what this rank holds of a tensor, into the staging buffer. */
+static hw_status fetch(loader *l, const hw_tensor_cut *cut, const hw_tensor_place *p, size_t r, size_t n)
 {
-    size_t size = hw_dtype_size(p->tensor.info->dtype), width = (c1 - c0) * size;
-    if (c1 - c0 == p->columns) /* whole rows lie one after the other */
-        return hw_checkpoint_read(l->c, p->tensor, (uint64_t)r * p->columns * size, n * width, l->staging,
-                                  l->err);
-    hw_status st = HW_OK;
-    for (size_t i = 0; i < n && !st; i++)
-        st = hw_checkpoint_read(l->c, p->tensor, ((uint64_t)(r + i) * p->columns + c0) * size, width,
-                                (char *)l->staging + i * width, l->err);
+    if (receives(l)) return hw_scatter_receive(l->scatter, l->staging, n * cut->row_bytes, l->err);
+    return hw_tensor_cut_read(cut, p, l->c, r, n, l->staging, l->err);
+}
+
+static hw_status load_part(loader *l, const hw_tensor_place *p, const hw_tensor_rule *rule, int layer,
+                           size_t room)
+{
+    const place to = destination(l->w, l->m, l->part, rule->role, layer);
+    const hw_tensor_cut cut = hw_tensor_cut_of(p, l->m, l->part, rule->role);
+    size_t at_once, n_rows = hw_range_size(cut.rows);
+    hw_status st = hw_tensor_cut_rows(&at_once, &cut, p, room, l->err);
+    for (size_t r = 0; r < n_rows && at_once && !st; r += at_once) {
+        const size_t n = n_rows - r < at_once ? n_rows - r : at_once;
+        st = fetch(l, &cut, p, r, n);
+        if (!st && !l->failed)
+            l->failed = deliver(l, to, p->tensor.info->dtype, p->transposed, p->transposed ? 0 : r,
+                                p->transposed ? r : 0, n, hw_range_size(cut.columns));
+        if (!receives(l) && l->failed) st = l->failed;
+        report(l, n * cut.row_bytes);
+    }
     return st;
 }
 
 static hw_status load_tensor(loader *l, const hw_tensor_rule *rule, int layer)
 {
-    hw_tensor_place p;
-    hw_range out, in;
-    hw_status st = hw_tensor_locate(&p, l->m, l->c, rule, layer, l->err);
-    if (st) return st;
-    local_part(l->m, l->part, rule->role, &out, &in);
-    place to = destination(l->w, l->m, l->part, rule->role, layer);
-    hw_range stored_out = {p.first_out + out.begin, p.first_out + out.end};
-    hw_range rows = p.transposed ? in : stored_out, columns = p.transposed ? stored_out : in;
-    size_t n_rows = hw_range_size(rows), n_columns = hw_range_size(columns);
-    size_t size = hw_dtype_size(p.tensor.info->dtype), row_bytes = n_columns * size;
-    if (!n_rows || !n_columns) return HW_OK;
     /* A vector is converted in the upper half of the buffer, so a piece of it must leave that free. */
-    size_t room = to.vector ? STAGING_BYTES / 4 : STAGING_BYTES;
-    size_t rows_at_once = room / row_bytes;
-    if (!rows_at_once) /* cannot be: the widest row is HW_MAX_WIDTH float32 */
-        return hw_fail(l->err, HW_ERR_MODEL, "tensor \"%s\": a row of %zu bytes is too long",
-                       p.tensor.info->name, row_bytes);
-    for (size_t r = 0; r < n_rows && !st; r += rows_at_once) {
-        size_t n = n_rows - r < rows_at_once ? n_rows - r : rows_at_once;
-        st = read_rows(l, &p, rows.begin + r, n, columns.begin, columns.end);
-        if (!st)
-            st = deliver(l, to, p.tensor.info->dtype, p.transposed, p.transposed ? 0 : r,
-                         p.transposed ? r : 0, n, n_columns);
-        report(l, n * row_bytes);
+    const size_t room = hw_role_is_vector(rule->role) ? STAGING_BYTES / 4 : STAGING_BYTES;
+    hw_tensor_place p;
+    hw_status st = l->scatter ? hw_scatter_locate(l->scatter, &p, rule, layer, l->err)
+                              : hw_tensor_locate(&p, l->m, l->c, rule, layer, l->err);
+    if (!st && l->scatter && l->c) {
+        const uint64_t before = hw_scatter_sent(l->scatter);
+        st = hw_scatter_send(l->scatter, &p, rule->role, l->staging, room, l->err);
+        report(l, hw_scatter_sent(l->scatter) - before);
     }
-    return st;
+    return st ? st : load_part(l, &p, rule, layer, room);
 }
 
 static hw_status fill_with_dummy(loader *l, const hw_tensor_rule *rule, int layer)
 {
     hw_range out, in;
     hw_status st = HW_OK;
-    local_part(l->m, l->part, rule->role, &out, &in);
+    hw_part_range(l->m, l->part, rule->role, &out, &in);
     place to = destination(l->w, l->m, l->part, rule->role, layer);
     size_t n_out = hw_range_size(out), n_in = hw_range_size(in);
     if (!n_out || !n_in) return HW_OK;
@@ -307,6 +308,24 @@ static hw_status fill(loader *l)
     return for_each_tensor(l, load_tensor);
 }
 
+/* Rank 0's error is the one that is told. */
+static hw_status fill_together(loader *l)
+{
+    hw_error other;
+    hw_status st = hw_scatter_create(&l->scatter, l->options->comm, l->m, l->c, l->err);
+    if (st) return st;
+    l->total += hw_scatter_planned(l->scatter);
+    st = for_each_tensor(l, load_tensor);
+    if (st && l->c) hw_scatter_stop(l->scatter, &other);
+    if (!st) st = l->failed;
+    l->w->n_bytes_sent = hw_scatter_sent(l->scatter);
+    if (!st && l->w->n_bytes_sent != hw_scatter_planned(l->scatter))
+        st = hw_fail(
+            l->err, HW_ERR_FAILED, "weights: %llu bytes were sent, but the parts of the other ranks are %llu",
+            (unsigned long long)l->w->n_bytes_sent, (unsigned long long)hw_scatter_planned(l->scatter));
+    return st;
+}
+
 /* ---- the whole */
 
 hw_dtype hw_weights_dtype(const hw_model *m, const hw_checkpoint *c, hw_dtype wanted)
@@ -331,7 +350,7 @@ uint64_t hw_weights_estimate(const hw_model *m, const hw_part *part, hw_dtype dt
     for (int role = 0; role < HW_N_ROLES; role++) {
         hw_range out, in;
         if (!hw_model_has(m, (hw_role)role)) continue;
-        local_part(m, part, (hw_role)role, &out, &in);
+        hw_part_range(m, part, (hw_role)role, &out, &in);
         size_t number = hw_role_is_vector((hw_role)role) ? sizeof(float) : hw_dtype_size(dtype);
         size_t n_times = role >= HW_ROLE_ATTN_NORM ? (size_t)m->n_layers : 1;
         size_t bytes = HW_SIZE(hw_range_size(out), hw_range_size(in), number, n_times);
@@ -340,24 +359,32 @@ uint64_t hw_weights_estimate(const hw_model *m, const hw_part *part, hw_dtype dt
     return n;
 }
 
+static hw_status prepare(loader *l, hw_weights *w, hw_device *device)
+{
+    if (!w) return hw_fail(l->err, HW_ERR_NO_MEMORY, "weights: no memory");
+    w->device = device;
+    w->n_layers = l->m->n_layers;
+    w->layers = calloc((size_t)l->m->n_layers, sizeof *w->layers);
+    l->staging = malloc(STAGING_BYTES);
+    if (!w->layers || !l->staging) return hw_fail(l->err, HW_ERR_NO_MEMORY, "weights: no memory");
+    maker k = {.w = w, .m = l->m, .dtype = hw_weights_dtype(l->m, l->c, l->options->dtype), .err = l->err};
+    l->total = hw_weights_estimate(l->m, l->part, k.dtype);
+    return make_room(&k, l->part);
+}
+
 hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m, const hw_part *part,
                           hw_checkpoint *c, const hw_load_options *options, hw_error *err)
 {
     *out = NULL;
     hw_weights *w = calloc(1, sizeof *w);
     loader l = {.w = w, .m = m, .part = part, .c = c, .options = options, .err = err};
-    if (!w) return hw_fail(err, HW_ERR_NO_MEMORY, "weights: no memory");
-    w->device = device;
-    w->n_layers = m->n_layers;
-    w->layers = calloc((size_t)m->n_layers, sizeof *w->layers);
-    l.staging = malloc(STAGING_BYTES);
-    maker k = {.w = w, .m = m, .dtype = hw_weights_dtype(m, c, options->dtype), .err = err};
-    l.total = hw_weights_estimate(m, part, k.dtype);
-    hw_status st = w->layers && l.staging ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "weights: no memory");
-    uint64_t before = c ? hw_checkpoint_bytes_read(c) : 0;
-    if (!st && !(st = make_room(&k, part))) st = fill(&l);
+    const uint64_t before = c ? hw_checkpoint_bytes_read(c) : 0;
+    hw_status st = prepare(&l, w, device);
+    if (options->comm) st = hw_comm_agree(options->comm, st, err);
+    if (!st) st = options->comm ? fill_together(&l) : fill(&l);
     hw_status told = device->k->synchronize(device, NULL, err); /* what a copy could not say */
     if (told) st = told;
+    hw_scatter_destroy(l.scatter);
     free(l.staging);
     if (st) {
         hw_weights_destroy(w);

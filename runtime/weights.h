@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "kernels/kernels.h"
+#include "parallel/comm.h"
 #include "parallel/shard.h"
 #include "runtime/checkpoint.h"
 #include "runtime/model.h"
@@ -22,6 +23,9 @@ typedef struct hw_part {
 
 /* Local. Errors: HW_ERR_INVALID when there are more ranks than heads. */
 hw_status hw_part_create(hw_part *out, const hw_model *m, int rank, int n_ranks, hw_error *err);
+
+/* Local. This rank's outputs and inputs of a role, in indices of the whole model. */
+void hw_part_range(const hw_model *m, const hw_part *part, hw_role role, hw_range *out, hw_range *in);
 
 /* Matrices are opaque to everything but the device; vectors are float32 on the device. Absent parts are
  * NULL. */
@@ -47,6 +51,7 @@ typedef struct hw_weights {
     float *final_norm, *final_norm_bias;
     uint64_t n_bytes;      /* on the device */
     uint64_t n_bytes_read; /* asked of the checkpoint by this rank */
+    uint64_t n_bytes_sent; /* of it, to other ranks */
 } hw_weights;
 
 /* Told now and then while weights are loaded, on every rank. */
@@ -56,6 +61,7 @@ typedef struct hw_load_options {
     hw_dtype dtype; /* of matrices on the device; HW_DTYPE_NONE: as stored (dummy: as config.json says) */
     bool dummy;     /* seeded random numbers, the same for any number of ranks, instead of a checkpoint */
     uint64_t dummy_seed;
+    hw_comm *comm;        /* NULL: this rank reads its own part. Else rank 0 sends it (scatter.h) */
     hw_progress progress; /* may be NULL */
     void *progress_user;
 } hw_load_options;
@@ -68,9 +74,10 @@ hw_dtype hw_weights_dtype(const hw_model *m, const hw_checkpoint *c, hw_dtype wa
 uint64_t hw_weights_estimate(const hw_model *m, const hw_part *part, hw_dtype dtype);
 
 /* Local. Checks every tensor's name and shape first (missing, extra and misshapen ones are refused by name),
- * then reads this rank's part and nothing else, in bounded pieces. `c` is NULL when options->dummy. On HW_OK
- * the caller owns *out (hw_weights_destroy).
- * Errors: HW_ERR_MODEL, HW_ERR_NO_MEMORY. */
+ * then reads this rank's part and nothing else, in bounded pieces. `c` is NULL when options->dummy. With
+ * options->comm Collective, for the same dtype on all ranks: `c` is rank 0's, and NULL on the others; after an error
+ * rank 0 can have another status than the others, who then know no more than that it stopped. On HW_OK the caller
+ * owns *out (hw_weights_destroy). Errors: HW_ERR_MODEL, HW_ERR_NO_MEMORY, HW_ERR_DEVICE. */
 hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m, const hw_part *part,
                           hw_checkpoint *c, const hw_load_options *options, hw_error *err);
 void hw_weights_destroy(hw_weights *w); /* NULL is fine */

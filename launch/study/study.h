@@ -12,6 +12,7 @@
 #include "launch/table.h"
 #include "launch/study/trial.h"
 #include "runtime/model.h"
+#include "runtime/source.h"
 
 /* What the first experiment measured and later ones read: the same generation with the cache on and off. */
 typedef struct hw_on_off {

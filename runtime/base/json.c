@@ -85,6 +85,16 @@ done:
     return HW_OK;
 }
 
+hw_status hw_json_parse_object(json_t **out, const char *text, size_t n_bytes, const char *name,
+                               hw_status failure, hw_error *err)
+{
+    hw_status st = hw_json_parse(out, text, n_bytes, name, failure, err);
+    if (st || json_is_object(*out)) return st;
+    json_decref(*out);
+    *out = NULL;
+    return hw_fail(err, failure, "%s: the top of the file is not a JSON object", name);
+}
+
 hw_status hw_json_load(json_t **out, const char *path, size_t max_bytes, hw_status failure, hw_error *err)
 {
     char *text;
@@ -92,13 +102,8 @@ hw_status hw_json_load(json_t **out, const char *path, size_t max_bytes, hw_stat
     *out = NULL;
     hw_status st = hw_file_read(&text, &n_bytes, path, max_bytes, failure, err);
     if (st) return st;
-    st = hw_json_parse(out, text, n_bytes, path, failure, err);
+    st = hw_json_parse_object(out, text, n_bytes, path, failure, err);
     free(text);
-    if (!st && !json_is_object(*out)) {
-        json_decref(*out);
-        *out = NULL;
-        st = hw_fail(err, failure, "%s: the top of the file is not a JSON object", path);
-    }
     return st;
 }
 

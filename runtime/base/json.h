@@ -19,6 +19,10 @@ enum { HW_JSON_MAX_DEPTH = 128 }; /* nested arrays and objects; deeper is refuse
 hw_status hw_json_parse(json_t **out, const char *text, size_t n_bytes, const char *name, hw_status failure,
                         hw_error *err);
 
+/* Local. The same, and the top must be an object. */
+hw_status hw_json_parse_object(json_t **out, const char *text, size_t n_bytes, const char *name,
+                               hw_status failure, hw_error *err);
+
 /* Local. Reads a whole file of at most `max_bytes`, and parses it. The top must be an object. */
 hw_status hw_json_load(json_t **out, const char *path, size_t max_bytes, hw_status failure, hw_error *err);
 

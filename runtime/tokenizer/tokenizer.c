@@ -3,8 +3,6 @@
 
 #include "runtime/tokenizer/internal.h"
 
-enum { MAX_FILE = 256 << 20 };
-
 static const char TOP_KEYS[] =
     "version truncation padding added_tokens normalizer pre_tokenizer post_processor decoder model";
 
@@ -74,7 +72,7 @@ hw_status hw_tokenizer_open(hw_tokenizer **out, const char *model_folder, hw_err
     *out = NULL;
     if (asprintf(&path, "%s/tokenizer.json", model_folder) < 0)
         return hw_fail(err, HW_ERR_NO_MEMORY, "%s: no memory for a path", model_folder);
-    hw_status st = hw_file_read(&text, &n, path, MAX_FILE, HW_ERR_MODEL, err);
+    hw_status st = hw_file_read(&text, &n, path, HW_TOKENIZER_MAX_BYTES, HW_ERR_MODEL, err);
     if (!st) st = hw_tokenizer_create(out, text, n, path, err);
     free(text);
     free(path);

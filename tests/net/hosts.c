@@ -15,8 +15,8 @@ static void write_config(const char *path, const hosts *h)
     FILE *f = fopen(path, "we");
     cr_assert_not_null(f, "%s", path);
     if (h->model)
-        fprintf(f, "model: {path: \"%s\", load_format: %s}\n", h->model,
-                h->load_format ? h->load_format : "auto");
+        fprintf(f, "model: {path: \"%s\", load_format: %s, weights: %s}\n", h->model,
+                h->load_format ? h->load_format : "auto", h->weights ? h->weights : "path");
     if (h->other) fputs(h->other, f);
     fprintf(f,
             "cluster:\n  interface: eth0\n  remote_shell: AGENT\n  oversubscribe: true\n  work_folder: /\n%s",

@@ -18,6 +18,7 @@ typedef struct hosts {
     int n_hosts, slots;      /* of each host */
     const char *model;       /* model.path; NULL: none is written */
     const char *load_format; /* NULL: auto */
+    const char *weights;     /* NULL: path */
     const char *cluster; /* more lines of the section cluster, each with two spaces in front; may be NULL */
     const char *other;   /* other sections; may be NULL */
     const char *before;  /* a shell command that node1 runs first, in HERE; may be NULL */

@@ -237,6 +237,44 @@ static void check_broadcast(char *buffer, size_t n, int root)
     check_meter(n, (uint64_t)n * (uint64_t)(n_ranks - 1), n);
 }
 
+/* From every rank to the next one, also nothing at all. */
+static void check_messages(char *out, char *in, size_t n)
+{
+    hw_error err;
+    size_t got = 1;
+    const int next = (rank + 1) % n_ranks, last = (rank + n_ranks - 1) % n_ranks;
+    bool good = true;
+    if (n_ranks == 1) return;
+    for (size_t i = 0; i < n; i++) out[i] = (char)bits_of(rank, i);
+    hw_meter_reset(hw_comm_meter(comm));
+    if (rank % 2) must(hw_comm_send(comm, tag, out, n, next, &err), &err);
+    must(hw_comm_receive(comm, tag, in, LARGEST, &got, last, &err), &err);
+    if (rank % 2 == 0) must(hw_comm_send(comm, tag, out, n, next, &err), &err);
+    for (size_t i = 0; i < n && good; i++) good = in[i] == (char)bits_of(last, i);
+    expect(good, "a message arrives", n);
+    expect(got == n, "a message has its length", n);
+    expect(counted(HW_SITE_MLP).calls == 2 && counted(HW_SITE_MLP).messages == 1,
+           "one call sends, one receives", n);
+    expect(counted(HW_SITE_MLP).payload_bytes == n && counted(HW_SITE_MLP).sent_bytes == n,
+           "its sender counts it", n);
+}
+
+/* Only rank 0 knows how much there is. */
+static void check_share(size_t n)
+{
+    hw_error err;
+    char *bytes = rank ? NULL : calloc(n + 1, 1);
+    size_t got = rank ? 12345 : n;
+    bool good = true;
+    for (size_t i = 0; i < n && rank == 0; i++) bytes[i] = (char)bits_of(0, i);
+    if (n_ranks == 1) return free(bytes);
+    must(hw_comm_share(comm, tag, &bytes, &got, &err), &err);
+    expect(got == n && bytes, "rank 0's bytes are shared", n);
+    for (size_t i = 0; i < n && good; i++) good = bytes[i] == (char)bits_of(0, i);
+    expect(good && !bytes[n], "they are the same, with a zero behind", n);
+    free(bytes);
+}
+
 /* Whoever fails, all hear of it: the worst status, in the words of the lowest rank that has it. */
 static void check_agree(void)
 {
@@ -309,8 +347,8 @@ static void check_all(void)
 {
     static const size_t broadcasts[] = {0, 1, 5, LARGEST};
     uint64_t *numbers = malloc((MAX_COUNT + 1) * sizeof *numbers);
-    char *send = malloc(LARGEST), *recv = malloc((size_t)n_ranks * MAX_COUNT);
-    if (!numbers || !send || !recv) hw_comm_abort(comm, 3);
+    char *send = malloc(LARGEST), *in = malloc(LARGEST), *recv = malloc((size_t)n_ranks * MAX_COUNT);
+    if (!numbers || !send || !in || !recv) hw_comm_abort(comm, 3);
     for (size_t i = 0; i < N_COUNTS; i++) {
         check_sum_f32((float *)numbers, counts[i], true);
         check_sum_f32((float *)numbers, counts[i], false);
@@ -325,10 +363,15 @@ static void check_all(void)
             check_broadcast(send, broadcasts[i], root);
     check_random_sizes(numbers);
     check_stream_of_broadcasts();
+    for (size_t i = 0; i < sizeof broadcasts / sizeof *broadcasts; i++) {
+        check_messages(send, in, broadcasts[i]);
+        check_share(broadcasts[i]);
+    }
     check_agree();
     check_phases();
     free(numbers);
     free(send);
+    free(in);
     free(recv);
 }
 
