@@ -17,6 +17,24 @@ const char *hw_device_description(const hw_device *d)
     return ((const hw_device_base *)(const void *)d)->description;
 }
 
+const char *hw_matmul_name(hw_matmul matmul)
+{
+    static const char *const names[] = {"auto", "float32", "bf16x3", "bf16"};
+    return names[matmul];
+}
+
+hw_status hw_device_choose_matmul(hw_device *d, hw_matmul matmul, hw_error *err)
+{
+    if (matmul == HW_MATMUL_AUTO) return HW_OK;
+    if (d->matmul == HW_MATMUL_AUTO)
+        return hw_fail(err, HW_ERR_UNSUPPORTED,
+                       "device %s: products in %s are asked for, but it has an arithmetic of "
+                       "its own; use auto",
+                       d->k->name, hw_matmul_name(matmul));
+    d->matmul = matmul;
+    return HW_OK;
+}
+
 /* ---- host memory */
 
 /* Stands in the 64 bytes before what hw_host_alloc returns. */

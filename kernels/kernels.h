@@ -103,6 +103,20 @@ typedef struct hw_norm {
 
 typedef enum hw_activation { HW_ACT_SILU, HW_ACT_GELU, HW_ACT_GELU_TANH, HW_ACT_RELU } hw_activation;
 
+/* How `matmul` multiplies by a bfloat16 weight. Weights of other types are always multiplied in float32.
+ *   FLOAT32  inputs and weights as they are, see `matmul`.
+ *   BF16X3   an input x is split into three bfloat16 terms, x = low + middle + high, by truncation, which is
+ *            exact; an input that is not finite is all in `high`. A block adds for each term, in that order,
+ *                sum = sum + (even + odd)
+ *            with chains over that term alone. Accurate as float32.
+ *   BF16     one term: the input rounded to nearest. Accurate as bfloat16.
+ * The last two are what matrix units compute, and so is this: from the first product to the bias, operands and
+ * results below 2^-126 are zeros of their sign. Bits differ between the three; in each of them they depend on
+ * nothing else: not on the number of rows, nor on whether there are matrix units.
+ * AUTO: what the device does best. On the CPU that is BF16X3 where there are matrix units, and FLOAT32 elsewhere:
+ * with multiply-adds alone three terms take three times the work and gain nothing. */
+typedef enum hw_matmul { HW_MATMUL_AUTO, HW_MATMUL_FLOAT32, HW_MATMUL_BF16X3, HW_MATMUL_BF16 } hw_matmul;
+
 /* Keys of attention are taken in blocks of this many absolute positions, whatever the cache's block size is. */
 enum { HW_ATTN_BLOCK = 64 };
 
@@ -172,7 +186,7 @@ typedef struct hw_kernels {
      *     for each pair (k, k + 1):  even = fma(x[k], w[k], even);  odd = fma(x[k+1], w[k+1], odd)
      *     sum = sum + (even + odd)
      * in float32; inputs past the end of the cut count as zeros. This is the order in which TDPBF16PS
-     * adds, so that matrix units can join in later. The bias is added to the finished sum. */
+     * adds, so that matrix units can join in: see hw_matmul. The bias is added to the finished sum. */
     hw_status (*matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
                         const float *bias, int n);
 
@@ -272,6 +286,7 @@ struct hw_device {
     hw_dtype act;  /* type of activations: HW_F32, HW_F16 or HW_BF16; what crosses between ranks has it too */
     int n_threads; /* CPU: threads of this rank */
     bool host_memory; /* D is host memory: the communicator and callers can read it */
+    hw_matmul matmul; /* never AUTO on a device that leaves the choice: hw_device_choose_matmul */
 };
 
 /* ---- keys */
@@ -309,8 +324,9 @@ void hw_philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t ke
 
 /* ---- devices */
 
-/* Local. The host's cores. n_threads 0: one. `isa`: "auto", "avx512", "avx2" or "generic"; NULL is auto,
- * or what the environment variable HW_CPU says. Errors: HW_ERR_UNSUPPORTED when this CPU lacks the
+/* Local. The host's cores. n_threads 0: one. `isa`: "auto", "amx", "avx512", "avx2", "generic", or
+ * "amx-emulated", which runs the loops of "amx" without its tiles, for tests; NULL is auto, or what the
+ * environment variable HW_CPU says. Errors: HW_ERR_UNSUPPORTED when this CPU lacks the
  * instruction set, HW_ERR_NO_MEMORY. On HW_OK the caller owns *out (hw_device_destroy). One engine at a
  * time computes on a device. */
 hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, hw_error *err);
@@ -319,6 +335,11 @@ hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, 
 hw_status hw_reference_device_create(hw_device **out, hw_error *err);
 
 void hw_device_destroy(hw_device *d); /* NULL is fine */
+
+/* Local. How the device is to multiply; before it has weights. AUTO leaves it as it is. Errors:
+ * HW_ERR_UNSUPPORTED on a device with an arithmetic of its own. */
+hw_status hw_device_choose_matmul(hw_device *d, hw_matmul matmul, hw_error *err);
+const char *hw_matmul_name(hw_matmul matmul); /* "auto", "float32", "bf16x3", "bf16" */
 
 /* Local. What the device is, for people: "cpu avx512, 2 threads". Borrowed. */
 const char *hw_device_description(const hw_device *d);

@@ -11,6 +11,11 @@ static const hw_named_value dtypes[] = {
     {"auto", HW_DTYPE_NONE}, {"float32", HW_F32}, {"float16", HW_F16}, {"bfloat16", HW_BF16}, {NULL, 0}};
 static const hw_named_value weights_from[] = {
     {"path", HW_WEIGHTS_PATH}, {"scatter", HW_WEIGHTS_SCATTER}, {NULL, 0}};
+static const hw_named_value products[] = {{"auto", HW_MATMUL_AUTO},
+                                          {"float32", HW_MATMUL_FLOAT32},
+                                          {"bf16x3", HW_MATMUL_BF16X3},
+                                          {"bf16", HW_MATMUL_BF16},
+                                          {NULL, 0}};
 static const hw_named_value load_formats[] = {{"auto", 0}, {"safetensors", 0}, {"dummy", 0}, {NULL, 0}};
 static const hw_named_value policies[] = {{"paged", HW_KV_PAGED},
                                           {"growing", HW_KV_GROWING},
@@ -38,6 +43,7 @@ const hw_setting hw_settings[] = {
     {"model.load_format", HW_SETTING_WORD, NULL, "auto", false, 0, 0, load_formats, ARG(load_format), 0},
     {"model.dummy_seed", HW_SETTING_SEED, NULL, "0", false, 0, 0, NULL, ARG(engine.dummy_seed), 0},
     {"model.dtype", HW_SETTING_CHOICE, NULL, "auto", false, 0, 0, dtypes, ARG(engine.dtype), 0},
+    {"model.matmul", HW_SETTING_CHOICE, NULL, "auto", false, 0, 0, products, ARG(engine.matmul), 0},
 
     {"parallelism.ranks", HW_SETTING_WHOLE, "ranks", "auto", true, 1, 65536, NULL, CLUSTER(ranks), 0},
     {"parallelism.threads", HW_SETTING_WHOLE, "threads", "1", false, 1, 1024, NULL, ARG(engine.n_threads), 0},

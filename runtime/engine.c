@@ -189,10 +189,22 @@ static hw_status make_rope(hw_engine *e, hw_error *err)
     return st;
 }
 
+/* Collective: one arithmetic on all ranks. Left to the devices, it is rank 0's choice, since hosts with and without
+ * matrix units would choose differently, and each can do what the other does. */
+static hw_status settle_matmul(hw_engine *e, hw_error *err)
+{
+    const hw_tag tag = {.site = HW_SITE_CONTROL};
+    int32_t matmul = (int32_t)(e->options.matmul ? e->options.matmul : e->device->matmul);
+    hw_status st = hw_comm_broadcast(e->comm, tag, &matmul, sizeof matmul, 0, err);
+    if (!st) st = hw_comm_agree(e->comm, hw_device_choose_matmul(e->device, (hw_matmul)matmul, err), err);
+    return st;
+}
+
 static hw_status create(hw_engine *e, const char *folder, hw_error *err)
 {
     hw_checkpoint *c = NULL;
     hw_status st = hw_comm_agree(e->comm, read_config(e, &c, folder, err), err);
+    if (!st) st = settle_matmul(e, err);
     if (!st) st = settle_capacity(e, make_rope(e, err), err);
     if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
     hw_checkpoint_close(c);
@@ -274,6 +286,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .dtype = e->options.dtype,
                             .act_dtype = e->device->act,
                             .kv_dtype = e->options.kv_dtype,
+                            .matmul = e->device->matmul,
                             .n_params = hw_model_n_params(m),
                             .weight_bytes = e->weights->n_bytes,
                             .step_weight_bytes = step_weight_bytes(e),

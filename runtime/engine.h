@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/kernels.h"
 #include "parallel/comm.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
@@ -26,7 +27,6 @@ extern "C" {
 typedef struct hw_engine hw_engine;
 typedef struct hw_sequence hw_sequence;
 typedef struct hw_batch hw_batch;
-struct hw_device;
 struct hw_model;
 struct hw_part;
 
@@ -65,6 +65,7 @@ typedef struct hw_engine_options {
     const char *device; /* "auto", "cpu", "reference" */
     int n_threads;      /* per rank */
     hw_dtype dtype;     /* of weights, and on devices in plug-ins of activations; HW_DTYPE_NONE: as stored */
+    hw_matmul matmul;   /* by bfloat16 weights; HW_MATMUL_AUTO: what rank 0's device does best */
     hw_dtype kv_dtype;  /* of the cache; HW_DTYPE_NONE: as the weights */
     hw_kv_policy kv_policy;
     int block_tokens;    /* positions per cache block, 1 to 1024; contiguous takes max_seq_len instead */
@@ -103,6 +104,7 @@ typedef struct hw_engine_info {
     hw_kv_policy kv_policy;
     hw_dtype dtype, kv_dtype;
     hw_dtype act_dtype; /* of activations, and of what crosses between ranks */
+    hw_matmul matmul;   /* AUTO on a device with an arithmetic of its own */
     uint64_t n_params;
     uint64_t weight_bytes, kv_bytes, buffer_bytes; /* of this rank */
     uint64_t step_weight_bytes; /* what a decode step reads of them: matrices, but not tables for one row */
@@ -113,7 +115,7 @@ typedef struct hw_engine_info {
 
 hw_engine_info hw_engine_info_get(const hw_engine *e);
 hw_comm *hw_engine_comm(hw_engine *e);                      /* borrowed */
-struct hw_device *hw_engine_device(hw_engine *e);           /* borrowed; between steps */
+hw_device *hw_engine_device(hw_engine *e);                  /* borrowed; between steps */
 const struct hw_model *hw_engine_model(const hw_engine *e); /* borrowed */
 const struct hw_part *hw_engine_part(const hw_engine *e);   /* borrowed: what this rank holds */
 

@@ -2,15 +2,24 @@
 #ifndef HW_KERNELS_CPU_CPU_H
 #define HW_KERNELS_CPU_CPU_H
 
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/pool.h"
 #include "kernels/device.h"
 
 typedef struct hw_cpu_device {
     hw_device_base base;
     hw_pool *pool;
+    const hw_amx *amx; /* NULL: no matrix units */
+    void *terms;       /* room for the terms of some rows of the widest bfloat16 weight, see terms.h */
+    size_t n_terms_bytes;
 } hw_cpu_device;
 
-static inline hw_pool *hw_cpu_pool(hw_device *d) { return ((hw_cpu_device *)(void *)d)->pool; }
+static inline hw_cpu_device *hw_cpu(hw_device *d) { return (hw_cpu_device *)(void *)d; }
+static inline hw_pool *hw_cpu_pool(hw_device *d) { return hw_cpu(d)->pool; }
+
+/* Rows whose terms there is room for: with multiply-adds, which take theirs in float32, and with matrix units,
+ * which are so fast that reading the weights again would be felt. */
+enum { HW_TERM_ROWS = 96, HW_TERM_TILE_ROWS = 512 };
 
 /* Outputs of a group, inputs of a block. */
 enum { HW_GROUP = 16, HW_BLOCK = 32 };

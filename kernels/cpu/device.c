@@ -11,6 +11,8 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
+static bool has_amx(void) { return has_avx512() && hw_amx_units.usable(); }
+
 /* Every processor with AVX2 and FMA converts float16 as well (F16C). */
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #endif
@@ -21,13 +23,17 @@ static bool has_generic(void) { return true; }
 static const struct isa {
     const char *name;
     bool (*supported)(void);
-    const hw_kernels *table;
+    const hw_kernels *table; /* NULL: of the best that is supported */
+    const hw_amx *amx;
 } isas[] = {
 #if defined(__x86_64__)
-    {"avx512", has_avx512, &hw_cpu_avx512_table},
-    {"avx2", has_avx2, &hw_cpu_avx2_table},
+    {"amx", has_amx, &hw_cpu_avx512_table, &hw_amx_units},
+    {"avx512", has_avx512, &hw_cpu_avx512_table, NULL},
+    {"avx2", has_avx2, &hw_cpu_avx2_table, NULL},
 #endif
-    {"generic", has_generic, &hw_cpu_generic_table},
+    {"generic", has_generic, &hw_cpu_generic_table, NULL},
+    {"amx-emulated", has_generic, NULL,
+     &hw_amx_emulated}, /* never chosen unasked: generic stands before it */
 };
 
 static hw_status choose_isa(const struct isa **out, const char *name, hw_error *err)
@@ -45,17 +51,25 @@ static hw_status choose_isa(const struct isa **out, const char *name, hw_error *
             return hw_fail(err, HW_ERR_UNSUPPORTED,
                            "%s is '%s', which this processor does not have; use auto", asked_by, name);
     }
-    for (const char *const *known = (const char *const[]){"avx512", "avx2", NULL}; *known; known++)
+    for (const char *const *known = (const char *const[]){"amx", "avx512", "avx2", NULL}; *known; known++)
         if (!strcmp(name, *known))
             return hw_fail(err, HW_ERR_UNSUPPORTED, "%s is '%s', which this build does not have; use auto",
                            asked_by, name);
-    return hw_fail(err, HW_ERR_INVALID, "%s is '%s'; use auto, avx512, avx2 or generic", asked_by, name);
+    return hw_fail(err, HW_ERR_INVALID, "%s is '%s'; use auto, amx, avx512, avx2 or generic", asked_by, name);
+}
+
+static const hw_kernels *table_of(const struct isa *isa)
+{
+    for (size_t i = 0; !isa->table; i++)
+        if (isas[i].table && isas[i].supported()) isa = &isas[i];
+    return isa->table;
 }
 
 static void destroy(hw_device_base *base)
 {
     hw_cpu_device *cpu = (hw_cpu_device *)(void *)base;
     hw_pool_destroy(cpu->pool);
+    hw_host_free(cpu->terms);
     free(cpu);
 }
 
@@ -71,8 +85,12 @@ hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, 
     if (n_threads == 0) n_threads = 1;
     hw_cpu_device *cpu = calloc(1, sizeof *cpu);
     if (!cpu) return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes", sizeof *cpu);
-    cpu->base.device =
-        (hw_device){.k = chosen->table, .act = HW_F32, .n_threads = n_threads, .host_memory = true};
+    cpu->amx = chosen->amx;
+    cpu->base.device = (hw_device){.k = table_of(chosen),
+                                   .act = HW_F32,
+                                   .n_threads = n_threads,
+                                   .host_memory = true,
+                                   .matmul = cpu->amx ? HW_MATMUL_BF16X3 : HW_MATMUL_FLOAT32};
     cpu->base.destroy = destroy;
     snprintf(cpu->base.description, sizeof cpu->base.description, "cpu %s, %d thread%s", chosen->name,
              n_threads, n_threads == 1 ? "" : "s");

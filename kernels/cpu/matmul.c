@@ -1,11 +1,13 @@
 /* y = W x. The order of additions is fixed by kernels.h; what is free is which outputs and rows are worked on
- * together.
+ * together, and by which units.
  *
  * Work comes in items of some output groups by some rows. For one row the weights stream through once; for
  * many, a panel of inputs of a few groups stays in the second-level cache while tiles of rows pass over it,
  * and a tile's inputs stay in the first-level cache while it passes over the groups. */
+#include "kernels/cpu/denormals.h"
 #include "kernels/cpu/matmul_tile.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/terms.h"
 
 enum {
     ITEM_ROWS = 96,  /* rows of an item */
@@ -16,7 +18,11 @@ enum {
      * the weights that have just come from memory stay in the first-level cache. */
     PANEL_BLOCKS = 32,
     STREAM_BLOCKS = 8,
-    STREAM_ROWS = 8 /* with so many rows at most, weights come from memory faster than they are used */
+    STREAM_ROWS = 8, /* with so many rows at most, weights come from memory faster than they are used */
+    /* Matrix units: three terms of 32 rows (24 KB) and the weights of an item (16 KB) in the first-level
+     * cache. */
+    UNIT_BLOCKS = 4,
+    UNITS_FROM_ROWS = 5 /* fewer rows are done by multiply-adds before their weights have come from memory */
 };
 
 typedef struct matmul_job {
@@ -24,6 +30,8 @@ typedef struct matmul_job {
     const float *x, *bias;
     const hw_weight *w;
     size_t n_rows, item_groups, n_row_items, panel_blocks;
+    hw_terms terms;      /* of x; with n_terms 0, x is taken as it is */
+    const hw_amx *units; /* NULL: multiply-adds */
 } matmul_job;
 
 /* Sums of an item's rows and outputs. */
@@ -31,30 +39,54 @@ typedef struct item_sums {
     float at[ITEM_ROWS][ITEM_OUTS];
 } item_sums;
 
-/* Blocks [first, first + n) of a group's row of blocks, for all rows and groups of an item. `x` is row 0's
- * first input. */
-static void blocks_of_item(item_sums *sums, const matmul_job *job, size_t group, size_t n_groups,
-                           size_t first, size_t n, const float *x, size_t stride, size_t n_rows)
+/* Some blocks of a few groups' inputs for some rows. */
+typedef struct panel {
+    size_t group, n_groups, first_block, n_blocks;
+    const float *x; /* row 0's first input, or its first term, of the first block */
+    size_t x_stride, n_rows;
+} panel;
+
+/* With multiply-adds. */
+static void panel_by_fma(item_sums *sums, const matmul_job *job, const panel *p)
 {
     const hw_weight *w = job->w;
-    size_t n_tiles = (n_rows + HW_TILE_ROWS - 1) / HW_TILE_ROWS;
-    for (size_t done = 0, n_blocks; done < n; done += n_blocks) {
-        n_blocks = n - done < job->panel_blocks ? n - done : job->panel_blocks;
-        for (size_t t = 0; t < n_tiles; t++) {
-            size_t r = n_rows * t / n_tiles, rows = n_rows * (t + 1) / n_tiles - r;
-            for (size_t g = 0; g < n_groups; g += HW_TILE_GROUPS) {
-                size_t groups = n_groups - g < HW_TILE_GROUPS ? n_groups - g : HW_TILE_GROUPS;
-                hw_tile tile = {.sums = &sums->at[r][g * HW_GROUP],
-                                .sums_stride = ITEM_OUTS,
-                                .x = x + r * stride + done * HW_BLOCK,
-                                .x_stride = stride,
-                                .w = hw_weight_block(w, group + g, first + done),
-                                .group_bytes = w->n_blocks * w->block_bytes,
-                                .n_blocks = n_blocks};
-                hw_tile_run(&tile, (int)rows, (int)groups, w->dims.dtype);
-            }
+    size_t n_tiles = (p->n_rows + HW_TILE_ROWS - 1) / HW_TILE_ROWS;
+    for (size_t t = 0; t < n_tiles; t++) {
+        size_t r = p->n_rows * t / n_tiles, rows = p->n_rows * (t + 1) / n_tiles - r;
+        for (size_t g = 0; g < p->n_groups; g += HW_TILE_GROUPS) {
+            size_t groups = p->n_groups - g < HW_TILE_GROUPS ? p->n_groups - g : HW_TILE_GROUPS;
+            hw_tile tile = {.sums = &sums->at[r][g * HW_GROUP],
+                            .sums_stride = ITEM_OUTS,
+                            .x = p->x + r * p->x_stride,
+                            .x_stride = p->x_stride,
+                            .w = hw_weight_block(w, p->group + g, p->first_block),
+                            .group_bytes = w->n_blocks * w->block_bytes,
+                            .n_blocks = p->n_blocks};
+            hw_tile_run(&tile, (int)rows, (int)groups, job->terms.n_terms ? job->terms.n_terms : 1,
+                        w->dims.dtype);
         }
     }
+}
+
+/* With matrix units, rows `row` of the whole product on. */
+static void panel_by_units(item_sums *sums, const matmul_job *job, const panel *p, size_t row)
+{
+    const hw_weight *w = job->w;
+    const hw_terms *t = &job->terms;
+    for (size_t r = 0; r < p->n_rows; r += 2 * HW_AMX_ROWS)
+        for (size_t g = 0; g < p->n_groups; g += 2) {
+            hw_amx_task task = {.sums = &sums->at[r][g * HW_GROUP],
+                                .sums_stride = ITEM_OUTS,
+                                .x = (const uint16_t *)t->data + hw_terms_at(t, row + r, p->first_block),
+                                .x_tile = w->n_blocks * hw_terms_step(t),
+                                .w = hw_weight_block(w, p->group + g, p->first_block),
+                                .group_bytes = w->n_blocks * w->block_bytes,
+                                .n_blocks = p->n_blocks,
+                                .terms = t->n_terms,
+                                .row_tiles = p->n_rows - r > HW_AMX_ROWS ? 2 : 1,
+                                .groups = p->n_groups - g > 1 ? 2 : 1};
+            job->units->run(&task);
+        }
 }
 
 static void zero_sums(item_sums *sums, size_t n_rows, size_t n_outs)
@@ -62,24 +94,56 @@ static void zero_sums(item_sums *sums, size_t n_rows, size_t n_outs)
     for (size_t r = 0; r < n_rows; r++) memset(sums->at[r], 0, n_outs * sizeof(float));
 }
 
-/* The partial sum of one cut. Its last inputs may fill only a part of a block: they are copied to one that
- * zeros fill up, so that nothing is read past a row's end. */
+/* All of `whole`, a panel at a time. */
+static void add_panels(item_sums *sums, const matmul_job *job, const panel *whole, size_t row)
+{
+    const size_t step = job->terms.n_terms ? hw_terms_step(&job->terms) : HW_BLOCK;
+    for (size_t done = 0; done < whole->n_blocks;) {
+        panel p = *whole;
+        p.first_block += done, p.x += done * step;
+        p.n_blocks = whole->n_blocks - done < job->panel_blocks ? whole->n_blocks - done : job->panel_blocks;
+        if (job->units) panel_by_units(sums, job, &p, row);
+        else panel_by_fma(sums, job, &p);
+        done += p.n_blocks;
+    }
+}
+
+/* Blocks of the inputs as they are. The last inputs of a cut may fill only a part of a block: they are copied
+ * to one that zeros fill up, so that nothing is read past a row's end. */
+static void sum_inputs(item_sums *sums, const matmul_job *job, int cut, panel p, size_t row)
+{
+    const hw_weight *w = job->w;
+    size_t begin = w->dims.cuts[cut], n = w->dims.cuts[cut + 1] - begin, rest = n % HW_BLOCK;
+    p.n_blocks = n / HW_BLOCK;
+    p.x = job->x + row * w->dims.n_in + begin, p.x_stride = w->dims.n_in;
+    add_panels(sums, job, &p, row);
+    if (!rest) return;
+    float tail[ITEM_ROWS][HW_BLOCK];
+    for (size_t r = 0; r < p.n_rows; r++) {
+        memset(tail[r], 0, sizeof tail[r]);
+        memcpy(tail[r], p.x + r * p.x_stride + p.n_blocks * HW_BLOCK, rest * sizeof(float));
+    }
+    p.first_block += p.n_blocks, p.n_blocks = 1, p.x = tail[0], p.x_stride = HW_BLOCK;
+    add_panels(sums, job, &p, row);
+}
+
+/* The partial sum of one cut. */
 static void sum_cut(item_sums *sums, const matmul_job *job, int cut, size_t group, size_t n_groups,
                     size_t row, size_t n_rows)
 {
     const hw_weight *w = job->w;
-    size_t begin = w->dims.cuts[cut], n = w->dims.cuts[cut + 1] - begin, stride = w->dims.n_in;
-    size_t whole = n / HW_BLOCK, rest = n % HW_BLOCK, first = w->first_block[cut];
-    const float *x = job->x + row * stride + begin;
-    zero_sums(sums, n_rows, n_groups * HW_GROUP);
-    blocks_of_item(sums, job, group, n_groups, first, whole, x, stride, n_rows);
-    if (!rest) return;
-    float tail[ITEM_ROWS][HW_BLOCK];
-    for (size_t r = 0; r < n_rows; r++) {
-        memset(tail[r], 0, sizeof tail[r]);
-        memcpy(tail[r], x + r * stride + whole * HW_BLOCK, rest * sizeof(float));
+    const hw_terms *t = &job->terms;
+    panel p = {.group = group, .n_groups = n_groups, .first_block = w->first_block[cut], .n_rows = n_rows};
+    size_t tile_rows = (n_rows + HW_AMX_ROWS - 1) / HW_AMX_ROWS * HW_AMX_ROWS;
+    zero_sums(sums, job->units ? tile_rows : n_rows, n_groups * HW_GROUP);
+    if (!t->n_terms) {
+        sum_inputs(sums, job, cut, p, row);
+        return;
     }
-    blocks_of_item(sums, job, group, n_groups, first + whole, 1, tail[0], HW_BLOCK, n_rows);
+    p.n_blocks = w->first_block[cut + 1] - p.first_block;
+    p.x = (const float *)t->data + (t->tiles ? 0 : hw_terms_at(t, row, p.first_block));
+    p.x_stride = w->n_blocks * hw_terms_step(t);
+    add_panels(sums, job, &p, row);
 }
 
 static void add_sums(item_sums *left, const item_sums *right, size_t n_rows, size_t n_outs)
@@ -121,9 +185,8 @@ static void finish_item(const matmul_job *job, const item_sums *sums, size_t out
         }
 }
 
-static void matmul_items(void *arg, size_t begin, size_t end)
+static void sum_items(const matmul_job *job, size_t begin, size_t end)
 {
-    const matmul_job *job = arg;
     _Alignas(64) item_sums sums[4]; /* one a level of the tree */
     for (size_t item = begin; item < end; item++) {
         size_t group = item / job->n_row_items * job->item_groups, n_groups = job->w->n_groups - group;
@@ -136,22 +199,76 @@ static void matmul_items(void *arg, size_t begin, size_t end)
     }
 }
 
+/* Not inlined, so that no arithmetic wanders out of where denormals are flushed. */
+static __attribute__((noinline)) void sum_items_of_terms(const matmul_job *job, size_t begin, size_t end)
+{
+    sum_items(job, begin, end);
+}
+
+static void matmul_items(void *arg, size_t begin, size_t end)
+{
+    const matmul_job *job = arg;
+    if (!job->terms.n_terms) {
+        sum_items(job, begin, end);
+        return;
+    }
+    uint64_t before = hw_denormals_flush();
+    if (job->units) job->units->begin();
+    sum_items_of_terms(job, begin, end);
+    if (job->units) job->units->end();
+    hw_denormals_restore(before);
+}
+
+/* Rows of tiles that no row fills are zeros. */
+static void split_rows(void *arg, size_t begin, size_t end)
+{
+    const matmul_job *job = arg;
+    for (size_t r = begin; r < end; r++)
+        hw_terms_row(&job->terms, r, r < job->n_rows ? job->x + r * job->w->dims.n_in : NULL);
+}
+
+static void multiply(hw_device *d, matmul_job *job)
+{
+    /* A few rows: as few groups at a time as a tile takes, so that a thread reads straight through memory.
+     * Narrow matrices are cut finer, so that every thread gets some of them. */
+    bool stream = job->n_rows <= STREAM_ROWS && !job->units;
+    size_t share = job->w->n_groups / ((size_t)d->n_threads * 4);
+    share = share < 1 ? 1 : share > ITEM_GROUPS ? ITEM_GROUPS : share;
+    size_t at_once = job->n_rows == 1 ? 1 : HW_TILE_GROUPS;
+    job->item_groups = stream && share > at_once ? at_once : share;
+    job->panel_blocks = !stream ? PANEL_BLOCKS : job->n_rows <= HW_TILE_ROWS ? SIZE_MAX : STREAM_BLOCKS;
+    if (job->units) job->panel_blocks = UNIT_BLOCKS;
+    size_t n_group_items = (job->w->n_groups + job->item_groups - 1) / job->item_groups;
+    job->n_row_items = (job->n_rows + ITEM_ROWS - 1) / ITEM_ROWS;
+    size_t grain = stream ? share / job->item_groups : 1;
+    hw_pool_for(hw_cpu_pool(d), n_group_items * job->n_row_items, grain, matmul_items, job);
+}
+
+/* As many rows at a time as there is room for their terms. */
+static void multiply_terms(hw_device *d, matmul_job *job)
+{
+    const hw_cpu_device *cpu = hw_cpu(d);
+    const hw_weight *w = job->w;
+    const size_t n_rows = job->n_rows;
+    job->units = n_rows >= UNITS_FROM_ROWS ? cpu->amx : NULL;
+    job->terms = (hw_terms){
+        .w = w, .n_terms = d->matmul == HW_MATMUL_BF16X3 ? 3 : 1, .tiles = job->units, .data = cpu->terms};
+    size_t room = job->units ? HW_TERM_TILE_ROWS : HW_TERM_ROWS;
+    for (size_t row = 0; row < n_rows; row += room) {
+        job->n_rows = n_rows - row < room ? n_rows - row : room;
+        size_t padded = (job->n_rows + HW_AMX_ROWS - 1) / HW_AMX_ROWS * HW_AMX_ROWS;
+        hw_pool_for(hw_cpu_pool(d), job->units ? padded : job->n_rows, 4, split_rows, job);
+        multiply(d, job);
+        job->x += room * w->dims.n_in, job->out += room * w->dims.n_out;
+    }
+}
+
 hw_status HW_CPU_FN(matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
                             const float *bias, int n)
 {
     (void)s;
     matmul_job job = {.out = out, .x = x, .bias = bias, .w = w, .n_rows = (size_t)n};
-    /* A few rows: as few groups at a time as a tile takes, so that a thread reads straight through memory.
-     * Narrow matrices are cut finer, so that every thread gets some of them. */
-    bool stream = job.n_rows <= STREAM_ROWS;
-    size_t share = w->n_groups / ((size_t)d->n_threads * 4);
-    share = share < 1 ? 1 : share > ITEM_GROUPS ? ITEM_GROUPS : share;
-    size_t at_once = job.n_rows == 1 ? 1 : HW_TILE_GROUPS;
-    job.item_groups = stream && share > at_once ? at_once : share;
-    job.panel_blocks = !stream ? PANEL_BLOCKS : job.n_rows <= HW_TILE_ROWS ? SIZE_MAX : STREAM_BLOCKS;
-    size_t n_group_items = (w->n_groups + job.item_groups - 1) / job.item_groups;
-    job.n_row_items = (job.n_rows + ITEM_ROWS - 1) / ITEM_ROWS;
-    size_t grain = stream ? share / job.item_groups : 1;
-    hw_pool_for(hw_cpu_pool(d), n_group_items * job.n_row_items, grain, matmul_items, &job);
+    if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.dtype != HW_BF16 || !w->n_blocks) multiply(d, &job);
+    else multiply_terms(d, &job);
     return HW_OK;
 }

@@ -8,10 +8,11 @@
 /* How many bytes ahead weights are asked for. */
 enum { HW_TILE_PREFETCH = 4096 };
 
-/* sums += W x over `n_blocks` blocks of inputs. */
+/* sums += W x over `n_blocks` blocks of inputs, which are as they are, or terms of them one behind the other
+ * (terms.h). */
 typedef struct hw_tile {
     float *sums;    /* [rows, groups * HW_GROUP] of stride `sums_stride` */
-    const float *x; /* [rows, n_blocks * HW_BLOCK] of stride `x_stride` */
+    const float *x; /* [rows, n_blocks, terms, HW_BLOCK], rows of stride `x_stride` */
     const char *w;  /* the first group's first block; the next group's is `group_bytes` behind */
     size_t sums_stride, x_stride, group_bytes, n_blocks;
 } hw_tile;
@@ -61,32 +62,35 @@ HW_INLINE void hw_tile_chains(v16 chain[2][HW_TILE_ROWS][HW_TILE_GROUPS], int fi
             for (int g = 0; g < groups; g++) chain[first + c][r][g] = sum[c][r][g];
 }
 
-/* `rows`, `groups` and `dtype` are constants at each call, so that the chains live in registers. */
-HW_INLINE void hw_tile_of(const hw_tile *t, int rows, int groups, hw_dtype dtype)
+/* `rows`, `groups`, `terms` and `dtype` are constants at each call, so that the chains live in registers. */
+HW_INLINE void hw_tile_of(const hw_tile *t, int rows, int groups, int terms, hw_dtype dtype)
 {
     const float *x[HW_TILE_ROWS];
     const char *w[HW_TILE_GROUPS];
     for (int r = 0; r < rows; r++) x[r] = t->x + (size_t)r * t->x_stride;
     for (int g = 0; g < groups; g++) w[g] = t->w + (size_t)g * t->group_bytes;
     for (size_t b = 0; b < t->n_blocks; b++) {
-        v16 chain[2][HW_TILE_ROWS][HW_TILE_GROUPS];
-        hw_tile_chains(chain, 0, x, w, rows, groups, dtype);
-        if (HW_TILE_CHAINS == 1) hw_tile_chains(chain, 2 - HW_TILE_CHAINS, x, w, rows, groups, dtype);
-        for (int r = 0; r < rows; r++)
-            for (int g = 0; g < groups; g++) {
-                float *sum = t->sums + (size_t)r * t->sums_stride + g * HW_GROUP;
-                v16_store(sum, v16_add(v16_load(sum), v16_add(chain[0][r][g], chain[1][r][g])));
-            }
-        for (int r = 0; r < rows; r++) x[r] += HW_BLOCK;
+        for (int term = 0; term < terms; term++) {
+            v16 chain[2][HW_TILE_ROWS][HW_TILE_GROUPS];
+            hw_tile_chains(chain, 0, x, w, rows, groups, dtype);
+            if (HW_TILE_CHAINS == 1) hw_tile_chains(chain, 2 - HW_TILE_CHAINS, x, w, rows, groups, dtype);
+            for (int r = 0; r < rows; r++)
+                for (int g = 0; g < groups; g++) {
+                    float *sum = t->sums + (size_t)r * t->sums_stride + g * HW_GROUP;
+                    v16_store(sum, v16_add(v16_load(sum), v16_add(chain[0][r][g], chain[1][r][g])));
+                }
+            for (int r = 0; r < rows; r++) x[r] += HW_BLOCK;
+        }
         for (int g = 0; g < groups; g++) w[g] += HW_GROUP * HW_BLOCK * (dtype == HW_F32 ? 4 : 2);
     }
 }
 
 #define HW_TILE_OF(rows, groups)                                                                             \
     case rows * 4 + groups:                                                                                  \
-        if (dtype == HW_BF16) hw_tile_of(t, rows, groups, HW_BF16);                                          \
-        else if (dtype == HW_F16) hw_tile_of(t, rows, groups, HW_F16);                                       \
-        else hw_tile_of(t, rows, groups, HW_F32);                                                            \
+        if (terms == 3) hw_tile_of(t, rows, groups, 3, HW_BF16);                                             \
+        else if (dtype == HW_BF16) hw_tile_of(t, rows, groups, 1, HW_BF16);                                  \
+        else if (dtype == HW_F16) hw_tile_of(t, rows, groups, 1, HW_F16);                                    \
+        else hw_tile_of(t, rows, groups, 1, HW_F32);                                                         \
         break
 #if HW_TILE_GROUPS > 1
 #define HW_TILE_OF_ROWS(rows)                                                                                \
@@ -96,8 +100,8 @@ HW_INLINE void hw_tile_of(const hw_tile *t, int rows, int groups, hw_dtype dtype
 #define HW_TILE_OF_ROWS(rows) HW_TILE_OF(rows, 1)
 #endif
 
-/* rows 1 .. HW_TILE_ROWS, groups 1 .. HW_TILE_GROUPS */
-static void hw_tile_run(const hw_tile *t, int rows, int groups, hw_dtype dtype)
+/* rows 1 .. HW_TILE_ROWS, groups 1 .. HW_TILE_GROUPS, terms 1, or 3 of bfloat16 weights */
+static void hw_tile_run(const hw_tile *t, int rows, int groups, int terms, hw_dtype dtype)
 {
     switch (rows * 4 + groups) {
         HW_TILE_OF_ROWS(1);

@@ -3,6 +3,24 @@
 #include "kernels/cpu/cpu.h"
 #include "runtime/base/checked.h"
 
+/* Room for the terms of this weight's inputs. It is mapped, but not used before rows are multiplied. */
+static hw_status reserve_terms(hw_device *d, const hw_weight *w, hw_error *err)
+{
+    enum {
+        BYTES = HW_TERM_ROWS * 3 * 4 > HW_TERM_TILE_ROWS * 3 * 2 ? HW_TERM_ROWS * 3 * 4
+                                                                 : HW_TERM_TILE_ROWS * 3 * 2
+    };
+    hw_cpu_device *cpu = hw_cpu(d);
+    size_t n_bytes = HW_SIZE(w->n_blocks, HW_BLOCK, BYTES);
+    if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.dtype != HW_BF16 || n_bytes <= cpu->n_terms_bytes)
+        return HW_OK;
+    hw_host_free(cpu->terms);
+    cpu->terms = hw_host_alloc(n_bytes);
+    cpu->n_terms_bytes = cpu->terms ? n_bytes : 0;
+    if (cpu->terms) return HW_OK;
+    return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes of terms", n_bytes);
+}
+
 hw_status hw_cpu_weight_create(hw_device *d, hw_weight **out, const hw_weight_dims *dims, hw_error *err)
 {
     *out = NULL;
@@ -18,6 +36,10 @@ hw_status hw_cpu_weight_create(hw_device *d, hw_weight **out, const hw_weight_di
         w->first_block[c + 1] = w->first_block[c] + n / HW_BLOCK + (n % HW_BLOCK != 0);
     }
     w->n_blocks = w->first_block[HW_N_CUTS];
+    if ((st = reserve_terms(d, w, err))) {
+        free(w);
+        return st;
+    }
     size_t n_bytes = HW_SIZE(w->n_groups, w->n_blocks, w->block_bytes);
     if (n_bytes && !(w->data = hw_host_alloc(n_bytes))) {
         st = hw_fail(err, HW_ERR_NO_MEMORY, "weight [%zu, %zu] of %s: no memory for %zu bytes", dims->n_out,

@@ -42,7 +42,8 @@ hw_status hw_reference_device_create(hw_device **out, hw_error *err)
     *out = NULL;
     hw_device_base *base = calloc(1, sizeof *base);
     if (!base) return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes", sizeof *base);
-    base->device = (hw_device){.k = &table, .act = HW_F32, .n_threads = 1, .host_memory = true};
+    base->device = (hw_device){
+        .k = &table, .act = HW_F32, .n_threads = 1, .host_memory = true, .matmul = HW_MATMUL_FLOAT32};
     base->destroy = destroy;
     snprintf(base->description, sizeof base->description, "reference (plain loops), 1 thread");
     *out = &base->device;

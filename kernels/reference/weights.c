@@ -1,3 +1,4 @@
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -80,35 +81,84 @@ hw_status hw_ref_gather(hw_device *d, hw_stream *s, void *out, const hw_weight *
     return HW_OK;
 }
 
+/* What every operand and result of a product by terms goes through. */
+static float flush(float x) { return fabsf(x) < FLT_MIN ? copysignf(0, x) : x; }
+
+/* One block of 32 inputs by weights, of which `n` are there. */
+static float chains(const float *x, const hw_weight *w, size_t at, size_t n, bool flushed)
+{
+    float chain[2] = {0};
+    for (size_t k = 0; k < n; k++) {
+        float weight = hw_ref_get(w->data, w->dims.dtype, at + k);
+        if (flushed) chain[k % 2] = flush(fmaf(flush(x[k]), flush(weight), chain[k % 2]));
+        else chain[k % 2] = fmaf(x[k], weight, chain[k % 2]);
+    }
+    return chain[0] + chain[1];
+}
+
+static float upper_half(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* Terms of an input in the order in which they are added; how many. */
+static int split(float term[3], float x, hw_matmul matmul)
+{
+    if (matmul == HW_MATMUL_BF16) {
+        term[0] = hw_bf16_to_f32(hw_f32_to_bf16(x));
+        return 1;
+    }
+    term[2] = isfinite(x) ? upper_half(x) : x;
+    float rest = isfinite(x) ? x - term[2] : 0;
+    term[1] = upper_half(rest);
+    term[0] = rest - term[1];
+    return 3;
+}
+
+/* Sum of a block's terms, added to what was there. */
+static float add_terms(float sum, const float *x, const hw_weight *w, size_t at, size_t n, hw_matmul matmul)
+{
+    float term[3][32], one[3];
+    int n_terms = 0;
+    for (size_t k = 0; k < n; k++) {
+        n_terms = split(one, x[k], matmul);
+        for (int t = 0; t < n_terms; t++) term[t][k] = one[t];
+    }
+    for (int t = 0; t < n_terms; t++) sum = flush(sum + flush(chains(term[t], w, at, n, true)));
+    return sum;
+}
+
 /* The partial sum of one cut, in the order that kernels.h promises. */
-static float cut_sum(const float *x, const hw_weight *w, size_t out, size_t begin, size_t end)
+static float cut_sum(const float *x, const hw_weight *w, size_t out, size_t begin, size_t end,
+                     hw_matmul matmul)
 {
     float sum = 0;
     for (size_t block = begin; block < end; block += 32) {
-        float even = 0, odd = 0;
-        for (size_t k = block; k < block + 32; k += 2) {
-            size_t at = out * w->dims.n_in + k;
-            if (k < end) even = fmaf(x[k], hw_ref_get(w->data, w->dims.dtype, at), even);
-            if (k + 1 < end) odd = fmaf(x[k + 1], hw_ref_get(w->data, w->dims.dtype, at + 1), odd);
-        }
-        sum = sum + (even + odd);
+        size_t at = out * w->dims.n_in + block, n = end - block < 32 ? end - block : 32;
+        if (matmul == HW_MATMUL_FLOAT32) sum = sum + chains(x + block, w, at, n, false);
+        else sum = add_terms(sum, x + block, w, at, n, matmul);
     }
     return sum;
 }
 
 /* The balanced tree over cuts [first, first + n). False when all of them are empty. */
-static bool tree_sum(float *sum, const float *x, const hw_weight *w, size_t out, int first, int n)
+static bool tree_sum(float *sum, const float *x, const hw_weight *w, size_t out, int first, int n,
+                     hw_matmul matmul)
 {
     const size_t *cuts = w->dims.cuts;
     if (n == 1) {
         if (cuts[first] == cuts[first + 1]) return false;
-        *sum = cut_sum(x, w, out, cuts[first], cuts[first + 1]);
+        *sum = cut_sum(x, w, out, cuts[first], cuts[first + 1], matmul);
         return true;
     }
     float left = 0, right = 0;
-    bool has_left = tree_sum(&left, x, w, out, first, n / 2);
-    bool has_right = tree_sum(&right, x, w, out, first + n / 2, n / 2);
-    if (has_left && has_right) *sum = left + right;
+    bool has_left = tree_sum(&left, x, w, out, first, n / 2, matmul);
+    bool has_right = tree_sum(&right, x, w, out, first + n / 2, n / 2, matmul);
+    if (has_left && has_right) *sum = matmul == HW_MATMUL_FLOAT32 ? left + right : flush(left + right);
     else *sum = has_left ? left : right;
     return has_left || has_right;
 }
@@ -116,12 +166,15 @@ static bool tree_sum(float *sum, const float *x, const hw_weight *w, size_t out,
 hw_status hw_ref_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
                         const float *bias, int n)
 {
-    (void)d, (void)s;
+    (void)s;
+    hw_matmul matmul = w->dims.dtype == HW_BF16 ? d->matmul : HW_MATMUL_FLOAT32;
     for (int r = 0; r < n; r++)
         for (size_t o = 0; o < w->dims.n_out; o++) {
-            float sum = 0;
-            tree_sum(&sum, (const float *)x + (size_t)r * w->dims.n_in, w, o, 0, HW_N_CUTS);
-            ((float *)out)[(size_t)r * w->dims.n_out + o] = bias ? sum + bias[o] : sum;
+            float sum = 0, *to = (float *)out + (size_t)r * w->dims.n_out + o;
+            tree_sum(&sum, (const float *)x + (size_t)r * w->dims.n_in, w, o, 0, HW_N_CUTS, matmul);
+            if (bias && matmul == HW_MATMUL_FLOAT32) sum += bias[o];
+            else if (bias) sum = flush(sum + flush(bias[o]));
+            *to = sum;
         }
     return HW_OK;
 }

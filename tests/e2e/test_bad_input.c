@@ -70,6 +70,7 @@ Test(bad_input, values_outside_their_range)
         {"--max-num-batched-tokens", "0"},
         {"--dtype", "int4"},
         {"--kv-cache-dtype", "e4"},
+        {"--matmul", "bf16x2"},
         {"--kv-cache", "ring"},
         {"--kv-cache-memory", "0"},
         {"--kv-cache-memory", "-1"},

@@ -17,7 +17,7 @@ enum { EXACT = false };
 enum { EXACT = true }; /* the devices keep kernels.h's promises about bits */
 #endif
 
-enum { MAX_DEVICES = 9 };
+enum { MAX_DEVICES = 13 };
 
 /* Whether the devices under test keep matrices of this type: those of a plug-in have the type of their
  * activations, which is float32 here. */
@@ -46,21 +46,23 @@ static inline hw_device *open_device(void)
 {
     hw_device *d;
     cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, NULL), HW_OK);
+    d->matmul = HW_MATMUL_FLOAT32;
     return d;
 }
 
-/* Every instruction set that this processor has, with 1, 2 and 3 threads. */
+/* Every instruction set that this processor has, with 1, 2 and 3 threads, and emulated matrix units, which are slow, with
+ * 2. They multiply in float32 unless a test says otherwise. */
 static inline devices open_devices(void)
 {
-    static const char *const isas[] = {"generic", "avx2", "avx512"};
+    static const char *const isas[] = {"generic", "avx2", "avx512", "amx", "amx-emulated"};
     devices all = {.n = 0};
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
-        for (int n_threads = 1; n_threads <= 3; n_threads++) {
+        for (int n_threads = i < 4 ? 1 : 2; n_threads <= (i < 4 ? 3 : 2); n_threads++) {
             hw_error err = {""};
             hw_status st = hw_cpu_device_create(&all.at[all.n], n_threads, isas[i], &err);
             if (st == HW_ERR_UNSUPPORTED) cr_log_warn("skipped %s: %s", isas[i], err.message);
             else cr_assert_eq(st, HW_OK, "%s", err.message);
-            all.n += st == HW_OK;
+            if (!st) all.at[all.n++]->matmul = HW_MATMUL_FLOAT32;
         }
     return all;
 }

@@ -31,9 +31,40 @@ Test(device, takes_the_instruction_set_from_the_environment_unless_told)
     hw_device_destroy(d);
     setenv("HW_CPU", "avx9", 1);
     cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, &err), HW_ERR_INVALID);
-    cr_assert_str_eq(err.message, "HW_CPU is 'avx9'; use auto, avx512, avx2 or generic");
+    cr_assert_str_eq(err.message, "HW_CPU is 'avx9'; use auto, amx, avx512, avx2 or generic");
     cr_assert_null(d);
     cr_assert_eq(hw_cpu_device_create(&d, 1, "auto", &err), HW_OK);
+    hw_device_destroy(d);
+}
+
+Test(device, multiplies_by_terms_where_there_are_matrix_units_and_as_told)
+{
+    hw_device *d;
+    hw_error err = {""};
+    cr_assert_eq(hw_cpu_device_create(&d, 1, "amx-emulated", NULL), HW_OK);
+    cr_assert_eq(d->matmul, HW_MATMUL_BF16X3);
+    cr_assert_eq(hw_device_choose_matmul(d, HW_MATMUL_AUTO, NULL), HW_OK);
+    cr_assert_eq(d->matmul, HW_MATMUL_BF16X3);
+    cr_assert_eq(hw_device_choose_matmul(d, HW_MATMUL_BF16, NULL), HW_OK);
+    cr_assert_eq(d->matmul, HW_MATMUL_BF16);
+    hw_device_destroy(d);
+    cr_assert_eq(hw_cpu_device_create(&d, 1, "generic", NULL), HW_OK);
+    cr_assert_eq(d->matmul, HW_MATMUL_FLOAT32);
+    d->matmul = HW_MATMUL_AUTO; /* as a device of a plug-in says it */
+    cr_assert_eq(hw_device_choose_matmul(d, HW_MATMUL_BF16X3, &err), HW_ERR_UNSUPPORTED);
+    cr_assert(strstr(err.message, "bf16x3"), "%s", err.message);
+    hw_device_destroy(d);
+}
+
+/* The one that is asked for by name exists or is refused by name. */
+Test(device, with_matrix_units_is_there_or_says_why_not)
+{
+    hw_device *d;
+    hw_error err = {""};
+    hw_status st = hw_cpu_device_create(&d, 1, "amx", &err);
+    if (st) cr_assert_eq(st, HW_ERR_UNSUPPORTED);
+    if (st) cr_assert(strstr(err.message, "'amx'"), "%s", err.message);
+    else cr_assert_str_eq(hw_device_description(d), "cpu amx, 1 thread");
     hw_device_destroy(d);
 }
 

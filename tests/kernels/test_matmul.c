@@ -1,3 +1,5 @@
+#include <float.h>
+
 #include "tests/kernels/support.h"
 
 /* A matrix in host memory and what it is to be on a device. */
@@ -166,6 +168,140 @@ Test(matmul, has_the_promised_bits_on_every_instruction_set_and_number_of_thread
     close_devices(&all);
     hw_device_destroy(reference);
 }
+
+#ifndef HW_TEST_PLUGIN
+/* Inputs of all sizes: some so small that their lower terms, their products or they themselves are flushed. */
+static float *inputs_of_all_sizes(size_t n)
+{
+    float *x = noise_array(n, 31);
+    for (size_t i = 0; i < n; i++)
+        if (i % 5 == 1) x[i] = ldexpf(x[i], i % 3 ? -(int)(i % 150) : (int)(i % 30));
+    return x;
+}
+
+/* One to three tiles of rows, whole and in part, on both sides of what matrix units are used for; reference, multiply-adds
+ * and tiles (here emulated) share no code but the splitting of rows, which the reference does on its own. */
+Test(matmul, by_terms_has_the_promised_bits_with_multiply_adds_and_on_tiles)
+{
+    static const int row_counts[] = {1, 4, 5, 16, 37, 99};
+    const hw_matmul ways[] = {HW_MATMUL_BF16X3, HW_MATMUL_BF16};
+    hw_device *reference = open_reference();
+    devices all = open_devices();
+    for (int c = 0; c < N_CUT_CASES - 1; c++) /* the longest would take longest */
+        for (int way = 0; way < 2; way++) {
+            const size_t n_out = 59, most_rows = 99;
+            matrix m = make_matrix(n_out, cut_cases[c], HW_BF16);
+            m.values[n_out * m.dims.n_in - 1] = 1e-39f; /* a weight that is flushed */
+            float *x = inputs_of_all_sizes(most_rows * m.dims.n_in), *bias = noise_array(n_out, 8);
+            float *want = malloc(most_rows * n_out * sizeof *want),
+                  *got = malloc(most_rows * n_out * sizeof *got);
+            reference->matmul = ways[way];
+            hw_weight *w = create(reference, &m);
+            put_whole(reference, w, &m, HW_BF16, false);
+            reference->k->matmul(reference, NULL, want, x, w, bias, (int)most_rows);
+            reference->k->weight_destroy(reference, w);
+            for (int i = 0; i < all.n; i++) {
+                hw_device *d = all.at[i];
+                cr_assert_eq(hw_device_choose_matmul(d, ways[way], NULL), HW_OK);
+                w = create(d, &m);
+                put_whole(d, w, &m, HW_BF16, false);
+                for (size_t n = 0; n < sizeof row_counts / sizeof *row_counts; n++) {
+                    memset(got, 0xff, most_rows * n_out * sizeof *got);
+                    d->k->matmul(d, NULL, got, x, w, bias, row_counts[n]);
+                    assert_same_bits(got, want, (size_t)row_counts[n] * n_out * 4, hw_device_description(d));
+                }
+                d->k->weight_destroy(d, w);
+            }
+            free(want), free(got), free(x), free(bias), free(m.values);
+        }
+    close_devices(&all);
+    hw_device_destroy(reference);
+}
+
+/* Three terms hold the whole input, so that only the order of additions differs from float32: the same tolerance. One term
+ * is the input rounded to 8 bits, half an ulp of which is 2^-9 of it. */
+Test(matmul, by_three_terms_is_as_accurate_as_float32)
+{
+    devices all = open_devices();
+    const size_t n = 6, n_out = 37;
+    matrix m = make_matrix(n_out, cut_cases[5], HW_BF16);
+    float *x = noise_array(n * m.dims.n_in, 5), want[6 * 37], size[6 * 37], got[6 * 37];
+    naive(want, size, &m, x, NULL, n);
+    for (int i = 0; i < all.n; i += 3)
+        for (int way = 0; way < 2; way++) {
+            hw_device *d = all.at[i];
+            d->matmul = way ? HW_MATMUL_BF16 : HW_MATMUL_BF16X3;
+            hw_weight *w = create(d, &m);
+            put_whole(d, w, &m, HW_BF16, false);
+            d->k->matmul(d, NULL, got, x, w, NULL, (int)n);
+            for (size_t j = 0; j < n * n_out; j++)
+                cr_assert(fabsf(got[j] - want[j]) <= (way ? 0x1p-9f : 2e-6f) * size[j],
+                          "%s: [%zu] %g, want %g", hw_device_description(d), j, (double)got[j],
+                          (double)want[j]);
+            d->k->weight_destroy(d, w);
+        }
+    free(x), free(m.values);
+    close_devices(&all);
+}
+
+/* What is not finite stays what it is, and the largest finite number does not become infinite. Which NaN comes out is the
+ * processor's business. */
+Test(matmul, by_terms_keeps_infinities_and_nan)
+{
+    devices all = open_devices();
+    const size_t n = 6, cuts[HW_N_CUTS] = {40};
+    matrix m = make_matrix(17, cuts, HW_BF16);
+    for (size_t i = 0; i < 17 * 40; i++) m.values[i] = 1.0f;
+    uint32_t bits = 0x7f800001; /* a NaN whose upper half is that of infinity */
+    float x[6][40] = {{0}}, nan, got[6][17];
+    memcpy(&nan, &bits, sizeof nan);
+    x[0][3] = INFINITY, x[1][38] = -INFINITY, x[2][5] = nan, x[3][0] = FLT_MAX, x[4][39] = 2,
+    x[5][1] = INFINITY;
+    x[5][2] = -INFINITY;
+    for (int i = 0; i < all.n; i += 3) {
+        hw_device *d = all.at[i];
+        d->matmul = HW_MATMUL_BF16X3;
+        hw_weight *w = create(d, &m);
+        put_whole(d, w, &m, HW_BF16, false);
+        for (int rows = (int)n; rows > 0; rows -= 5) { /* 6 on tiles, 1 not */
+            d->k->matmul(d, NULL, got, rows == 1 ? x[2] : x[0], w, NULL, rows);
+            cr_assert(isnan(got[rows == 1 ? 0 : 2][16]), "%s", hw_device_description(d));
+            if (rows == 1) break;
+            cr_assert_eq(got[0][16], INFINITY);
+            cr_assert_eq(got[1][0], -INFINITY);
+            cr_assert_eq(got[3][16], FLT_MAX);
+            cr_assert_eq(got[4][7], 2.0f);
+            cr_assert(isnan(got[5][3]));
+        }
+        d->k->weight_destroy(d, w);
+    }
+    free(m.values);
+    close_devices(&all);
+}
+
+/* More rows than there is room for at once, on a machine with and one without matrix units. */
+Test(matmul, by_terms_of_many_rows_has_the_bits_of_each_row)
+{
+    devices all = open_devices();
+    const size_t n = 530, n_out = 16, cuts[HW_N_CUTS] = {33, 7};
+    matrix m = make_matrix(n_out, cuts, HW_BF16);
+    float *x = inputs_of_all_sizes(n * m.dims.n_in), *got = malloc(n * n_out * 4), want[16];
+    for (int i = 0; i < all.n; i += 2) {
+        hw_device *d = all.at[i];
+        d->matmul = HW_MATMUL_BF16X3;
+        hw_weight *w = create(d, &m);
+        put_whole(d, w, &m, HW_BF16, false);
+        d->k->matmul(d, NULL, got, x, w, NULL, (int)n);
+        for (size_t r = 0; r < n; r += 23) {
+            d->k->matmul(d, NULL, want, x + r * m.dims.n_in, w, NULL, 1);
+            assert_same_bits(got + r * n_out, want, sizeof want, hw_device_description(d));
+        }
+        d->k->weight_destroy(d, w);
+    }
+    free(x), free(got), free(m.values);
+    close_devices(&all);
+}
+#endif
 
 /* Every way to fill a weight gives the same products: types converted on the way, transposed sources, odd pieces. */
 Test(weight_put, does_not_care_how_the_numbers_arrive)

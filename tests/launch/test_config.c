@@ -42,7 +42,8 @@ static void refused(const char *text, const char *place, const char *word, const
 Test(config, every_kind_of_setting_arrives)
 {
     hw_config c =
-        parse("model: {path: /m/x, load_format: dummy, dummy_seed: 9007199254740993, dtype: bfloat16}\n"
+        parse("model: {path: /m/x, load_format: dummy, dummy_seed: 9007199254740993, dtype: bfloat16,\n"
+              "        matmul: bf16x3}\n"
               "parallelism:\n  ranks: 3\n  threads: 5\n"
               "cache: {policy: \n  growing, memory: 3M, prefix_sharing: false}\n"
               "sampling:\n  temperature: 0.75\n  top_k: 0\n  stop: [\"\\n\", ' no ']\n"
@@ -52,6 +53,7 @@ Test(config, every_kind_of_setting_arrives)
     cr_expect_str_eq(c.args.model, "/m/x");
     cr_expect(c.args.engine.dummy && c.args.engine.dummy_seed == 9007199254740993u);
     cr_expect_eq(c.args.engine.dtype, HW_BF16);
+    cr_expect_eq(c.args.engine.matmul, HW_MATMUL_BF16X3);
     cr_expect_eq(c.args.engine.n_threads, 5);
     cr_expect_eq(c.args.engine.kv_policy, HW_KV_GROWING);
     cr_expect_eq(c.args.engine.kv_bytes, 3u << 20);
