@@ -61,7 +61,8 @@ static void panel_by_fma(item_sums *sums, const matmul_job *job, const panel *p)
                             .x_stride = p->x_stride,
                             .w = hw_weight_block(w, p->group + g, p->first_block),
                             .group_bytes = w->n_blocks * w->block_bytes,
-                            .n_blocks = p->n_blocks};
+                            .n_blocks = p->n_blocks,
+                            .n_left = w->n_blocks - p->first_block};
             hw_tile_run(&tile, (int)rows, (int)groups, job->terms.n_terms ? job->terms.n_terms : 1,
                         w->dims.dtype);
         }
@@ -234,7 +235,7 @@ static void multiply(hw_device *d, matmul_job *job)
     bool stream = job->n_rows <= STREAM_ROWS && !job->units;
     size_t share = job->w->n_groups / ((size_t)d->n_threads * 4);
     share = share < 1 ? 1 : share > ITEM_GROUPS ? ITEM_GROUPS : share;
-    size_t at_once = job->n_rows == 1 ? 1 : HW_TILE_GROUPS;
+    size_t at_once = HW_TILE_GROUPS;
     job->item_groups = stream && share > at_once ? at_once : share;
     job->panel_blocks = !stream ? PANEL_BLOCKS : job->n_rows <= HW_TILE_ROWS ? SIZE_MAX : STREAM_BLOCKS;
     if (job->units) job->panel_blocks = UNIT_BLOCKS;

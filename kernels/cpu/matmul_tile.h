@@ -15,6 +15,7 @@ typedef struct hw_tile {
     const float *x; /* [rows, n_blocks, terms, HW_BLOCK], rows of stride `x_stride` */
     const char *w;  /* the first group's first block; the next group's is `group_bytes` behind */
     size_t sums_stride, x_stride, group_bytes, n_blocks;
+    size_t n_left; /* blocks from the first to the end of the group */
 } hw_tile;
 
 /* A group's weights of input k of a block. */
@@ -27,9 +28,9 @@ HW_INLINE v16 hw_tile_weights(const char *block, int k, hw_dtype dtype)
     return k % 2 ? v16_bf16_odd(pairs) : v16_bf16_even(pairs);
 }
 
-HW_INLINE void hw_tile_prefetch(const char *block, int k, hw_dtype dtype)
+HW_INLINE void hw_tile_prefetch(const char *ahead, int k, hw_dtype dtype)
 {
-    const char *at = block + hw_weight_offset(dtype, 0, (size_t)k) + HW_TILE_PREFETCH;
+    const char *at = ahead + hw_weight_offset(dtype, 0, (size_t)k);
     __builtin_prefetch(at, 0, 3);
     if (dtype == HW_F32) __builtin_prefetch(at + HW_LINE_BYTES, 0, 3);
 }
@@ -38,7 +39,7 @@ HW_INLINE void hw_tile_prefetch(const char *block, int k, hw_dtype dtype)
  * ones. */
 HW_INLINE void hw_tile_chains(v16 chain[2][HW_TILE_ROWS][HW_TILE_GROUPS], int first,
                               const float *const x[HW_TILE_ROWS], const char *const w[HW_TILE_GROUPS],
-                              int rows, int groups, hw_dtype dtype)
+                              const char *const ahead[HW_TILE_GROUPS], int rows, int groups, hw_dtype dtype)
 {
     v16 sum[HW_TILE_CHAINS][HW_TILE_ROWS][HW_TILE_GROUPS];
     for (int c = 0; c < HW_TILE_CHAINS; c++)
@@ -48,7 +49,7 @@ HW_INLINE void hw_tile_chains(v16 chain[2][HW_TILE_ROWS][HW_TILE_GROUPS], int fi
     for (int k = first; k < HW_BLOCK; k += 2) {
         v16 weights[HW_TILE_CHAINS][HW_TILE_GROUPS];
         for (int g = 0; g < groups; g++) {
-            if (!first) hw_tile_prefetch(w[g], k, dtype);
+            if (!first) hw_tile_prefetch(ahead[g], k, dtype);
             for (int c = 0; c < HW_TILE_CHAINS; c++) weights[c][g] = hw_tile_weights(w[g], k + c, dtype);
         }
         for (int r = 0; r < rows; r++)
@@ -69,11 +70,18 @@ HW_INLINE void hw_tile_of(const hw_tile *t, int rows, int groups, int terms, hw_
     const char *w[HW_TILE_GROUPS];
     for (int r = 0; r < rows; r++) x[r] = t->x + (size_t)r * t->x_stride;
     for (int g = 0; g < groups; g++) w[g] = t->w + (size_t)g * t->group_bytes;
+    const size_t block_bytes = HW_GROUP * HW_BLOCK * (dtype == HW_F32 ? 4 : 2);
     for (size_t b = 0; b < t->n_blocks; b++) {
+        /* What is ahead of the end of a group is the next group. The first of two has the second there, which is
+         * being read: the one that will be read beside the group after that is what to ask for. */
+        const char *ahead[HW_TILE_GROUPS];
+        for (int g = 0; g < groups; g++) ahead[g] = w[g] + HW_TILE_PREFETCH;
+        if (groups == 2 && b + HW_TILE_PREFETCH / block_bytes >= t->n_left) ahead[0] += 2 * t->group_bytes;
         for (int term = 0; term < terms; term++) {
             v16 chain[2][HW_TILE_ROWS][HW_TILE_GROUPS];
-            hw_tile_chains(chain, 0, x, w, rows, groups, dtype);
-            if (HW_TILE_CHAINS == 1) hw_tile_chains(chain, 2 - HW_TILE_CHAINS, x, w, rows, groups, dtype);
+            hw_tile_chains(chain, 0, x, w, ahead, rows, groups, dtype);
+            if (HW_TILE_CHAINS == 1)
+                hw_tile_chains(chain, 2 - HW_TILE_CHAINS, x, w, ahead, rows, groups, dtype);
             for (int r = 0; r < rows; r++)
                 for (int g = 0; g < groups; g++) {
                     float *sum = t->sums + (size_t)r * t->sums_stride + g * HW_GROUP;
@@ -81,7 +89,7 @@ HW_INLINE void hw_tile_of(const hw_tile *t, int rows, int groups, int terms, hw_
                 }
             for (int r = 0; r < rows; r++) x[r] += HW_BLOCK;
         }
-        for (int g = 0; g < groups; g++) w[g] += HW_GROUP * HW_BLOCK * (dtype == HW_F32 ? 4 : 2);
+        for (int g = 0; g < groups; g++) w[g] += block_bytes;
     }
 }
 
