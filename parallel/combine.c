@@ -5,7 +5,12 @@
 enum { BLOCK_BYTES = 1024 };
 
 /* `out` may be an operand, but then element by element: nothing is carried from one to the next. */
-#define FOR_EACH _Pragma("GCC ivdep") for (size_t i = 0; i < count; i++)
+#ifdef __clang__
+#define INDEPENDENT /* looks at run time whether they overlap */
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+#define FOR_EACH INDEPENDENT for (size_t i = 0; i < count; i++)
 
 static void add_f32(float *out, const float *a, const float *b, size_t count)
 {
