@@ -1,4 +1,5 @@
-/* Attention over the paged cache, split over keys (flash-decoding: Dao et al. 2023).
+/* Attention over the paged cache for every type and head size: what float32 is computed with, and what the
+ * kernel on tensor cores (attention_tiles.cu) is compared with. Split over keys (flash-decoding: Dao et al. 2023).
  *
  * A block of threads takes one row, up to MOST_HEADS query heads that share a KV head, and a chunk of CHUNK
  * positions. Inside a chunk keys are taken HW_ATTN_BLOCK at a time, each such block with a maximum, a sum
@@ -6,7 +7,7 @@
  * in ascending order into the row's. With few rows, chunks run side by side and a second kernel merges what
  * they left in the scratch memory; with many rows one block of threads walks through all of them and merges
  * as it goes. Where chunks begin depends on positions alone, so both ways add in the same order. */
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/numbers.h"
 
 #include "runtime/base/checked.h"
@@ -224,7 +225,9 @@ size_t hw_cuda_attention_scratch(const hw_device *, hw_heads heads, int max_rows
     const size_t rows = (size_t)(max_rows < SPLIT_ROWS ? max_rows : SPLIT_ROWS);
     const size_t factors[] = {rows, (size_t)heads.n_heads, (size_t)chunks_of(max_positions),
                               (size_t)heads.head_dim + 2, sizeof(float)};
-    return hw_size_product(factors, sizeof factors / sizeof *factors);
+    const size_t mine = hw_size_product(factors, sizeof factors / sizeof *factors),
+                 of_tiles = hw_cuda_attention_tiles_scratch(heads, max_rows, max_positions);
+    return mine > of_tiles ? mine : of_tiles;
 }
 
 hw_status hw_cuda_attention(hw_device *d, hw_stream *, void *out, const void *qkv, hw_heads heads,
@@ -233,6 +236,8 @@ hw_status hw_cuda_attention(hw_device *d, hw_stream *, void *out, const void *qk
     hw_cuda_device *c = hw_cuda_of(d);
     const int dim = heads.head_dim, n_chunks = chunks_of(rows->max_position + 1);
     if (!rows->n_rows || !heads.n_heads) return HW_OK;
+    if (hw_cuda_attention_has_tiles(c, heads, kv.dtype))
+        return hw_cuda_attention_tiles(c, out, qkv, heads, scale, rows, kv, scratch);
     const int fitting = MOST_FLOATS / dim < MOST_HEADS ? MOST_FLOATS / dim : MOST_HEADS;
     const int per_block = fitting < 1 ? 1 : fitting < heads.n_rep ? fitting : heads.n_rep;
     const int groups = (heads.n_rep + per_block - 1) / per_block;

@@ -16,6 +16,9 @@
 /* Candidates that row_best finds in one pass, and host-given token ids that one launch takes. */
 enum { HW_CUDA_MAX_KEYS = 1 << 16 };
 
+/* Blocks of threads that can count others which are done, see attention_tiles.cu. */
+enum { HW_CUDA_MAX_COUNTERS = 4096 };
+
 /* Pinned memory through which weights go to the device, in two halves: one is filled while the other is
  * copied. */
 enum { HW_CUDA_PUT_BYTES = 8 << 20, HW_CUDA_PUT_HALVES = 2 };
@@ -40,6 +43,7 @@ typedef struct hw_cuda_device {
     int n_multiprocessors;
     size_t most_shared_bytes; /* of a block, when a kernel asks for it */
     bool waits;               /* after every kernel, so that the one that failed is known */
+    bool plain;               /* no tensor cores of our own */
     bool overlaps;            /* a kernel is started while the one before it ends */
     int n_sharing;            /* ranks on this GPU, this one included */
     cudaStream_t stream;
@@ -53,6 +57,7 @@ typedef struct hw_cuda_device {
     uint64_t *keys;      /* [HW_CUDA_MAX_KEYS + 1] D: keys, and how many there are */
     uint64_t *host_keys; /* the same, pinned */
     int32_t *ids;        /* [HW_CUDA_MAX_KEYS] D */
+    unsigned *counters;  /* [HW_CUDA_MAX_COUNTERS] D: of blocks that are done; zeros between kernels */
     hw_cuda_failure failure;
     const char *last; /* kernel that was started */
     uint64_t n_launches;

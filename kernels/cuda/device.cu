@@ -60,6 +60,7 @@ void destroy(hw_device_base *base)
     if (c->stream) (void)cudaStreamSynchronize(c->stream);
     hw_cuda_free(d, c->keys);
     hw_cuda_free(d, c->ids);
+    hw_cuda_free(d, c->counters);
     hw_cuda_free(d, c->blas_workspace);
     hw_cuda_host_free(d, c->host_keys);
     for (int i = 0; i < HW_CUDA_PUT_HALVES; i++) {
@@ -114,6 +115,7 @@ void take_properties(hw_cuda_device *c, const cudaDeviceProp *p)
     c->n_multiprocessors = p->multiProcessorCount;
     c->most_shared_bytes = most < MOST_SHARED_BYTES ? most : MOST_SHARED_BYTES;
     c->waits = is_set("HW_CUDA_SYNC");
+    c->plain = is_set("HW_CUDA_PLAIN");
     c->overlaps = p->major >= 9 && !c->waits && !is_set("HW_CUDA_NO_OVERLAP");
 }
 
@@ -140,6 +142,7 @@ hw_status make_memory(hw_cuda_device *c, hw_error *err)
     const size_t keys = (HW_CUDA_MAX_KEYS + 1) * sizeof *c->keys;
     hw_status st = hw_cuda_take((void **)&c->keys, keys, err);
     if (!st) st = hw_cuda_take((void **)&c->ids, HW_CUDA_MAX_KEYS * sizeof *c->ids, err);
+    if (!st) st = hw_cuda_alloc(d, (void **)&c->counters, HW_CUDA_MAX_COUNTERS * sizeof *c->counters, err);
     if (!st) st = hw_cuda_take(&c->blas_workspace, HW_CUDA_BLAS_BYTES, err);
     if (!st) st = hw_cuda_host_alloc(d, (void **)&c->host_keys, keys, err);
     for (int i = 0; i < HW_CUDA_PUT_HALVES && !st; i++) {

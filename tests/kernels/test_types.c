@@ -1,119 +1,6 @@
 /* Devices in plug-ins, with activations of every type, against plain loops in double on fresh random inputs.
  * Inputs are numbers of the type, so what differs is what the op rounds. */
-#include <criterion/criterion.h>
-#include <math.h>
-#include <stdlib.h>
-#include <time.h>
-
-#include "kernels/kernels.h"
-#include "kernels/plugin.h"
-
-static const hw_dtype types[] = {HW_F32, HW_F16, HW_BF16};
-enum { N_TYPES = 3 };
-
-/* Half a unit in the last place of a number of size 1: what rounding to the type can change. */
-static double half_ulp(hw_dtype t) { return t == HW_F32 ? 0x1p-24 : t == HW_F16 ? 0x1p-11 : 0x1p-8; }
-
-/* A sum of n float32 products in several chains is off by less than n / 8 units of 2^-24 of the sum of their
- * sizes; no sum here has more than 3000. Errors do not all point one way, so that this is generous. */
-static const double SUM = 4e-6;
-
-/* float16 has no exponents below 2^-14, so that small numbers are rounded to multiples of 2^-24. */
-static double least(hw_dtype t) { return t == HW_F16 ? 0x1p-24 : 1e-30; }
-
-/* ---- numbers, and their way to a device and back */
-
-static uint64_t state;
-
-/* The seed stands in every message. */
-static unsigned long long seed(void)
-{
-    static unsigned long long s;
-    if (s) return s;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    const char *wanted = getenv("HW_TEST_SEED");
-    s = wanted ? strtoull(wanted, NULL, 10)
-               : (unsigned long long)now.tv_nsec * 1000003 + (unsigned)now.tv_sec;
-    return s = s ? s : 1;
-}
-
-static uint64_t bits(void)
-{
-    if (!state) state = seed();
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return state ^ state >> 33;
-}
-static float uniform(void) { return (float)(int32_t)(bits() >> 16) * 0x1p-31f; }
-
-/* n numbers of the type, in -scale .. scale. */
-static float *numbers(hw_dtype type, size_t n, float scale)
-{
-    float *x = malloc((n + 1) * sizeof *x);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t kept;
-        x[i] = scale * uniform();
-        hw_convert(&kept, type, &x[i], HW_F32, 1);
-        hw_convert(&x[i], HW_F32, &kept, type, 1);
-    }
-    return x;
-}
-
-static hw_device *open_device(hw_dtype act)
-{
-    hw_device *d;
-    hw_error err = {""};
-    cr_assert_eq(hw_plugin_device_create(&d, HW_TEST_PLUGIN, (hw_device_place){0, 1}, act, &err), HW_OK, "%s",
-                 err.message);
-    return d;
-}
-
-/* NULL: memory that an op is to write. It is poisoned: all ones are NaN in every type. */
-static void *there(hw_device *d, hw_dtype type, const float *x, size_t n)
-{
-    const size_t n_bytes = n * hw_dtype_size(type);
-    char *host = malloc(n_bytes + 1);
-    void *p;
-    memset(host, 0xff, n_bytes);
-    if (x) hw_convert(host, type, x, HW_F32, n);
-    cr_assert_eq(d->k->alloc(d, &p, n_bytes + 1, NULL), HW_OK);
-    cr_assert_eq(d->k->copy_in(d, NULL, p, host, n_bytes), HW_OK);
-    free(host);
-    return p;
-}
-
-static int32_t *ids_there(hw_device *d, const int32_t *ids, int n)
-{
-    void *p;
-    cr_assert_eq(d->k->alloc(d, &p, (size_t)n * sizeof *ids, NULL), HW_OK);
-    cr_assert_eq(d->k->copy_in(d, NULL, p, ids, (size_t)n * sizeof *ids), HW_OK);
-    return p;
-}
-
-/* Frees p. */
-static float *back(hw_device *d, hw_dtype type, void *p, size_t n)
-{
-    hw_error err = {""};
-    char *host = malloc(n * hw_dtype_size(type) + 1);
-    float *x = malloc((n + 1) * sizeof *x);
-    cr_assert_eq(d->k->copy_out(d, NULL, host, p, n * hw_dtype_size(type)), HW_OK);
-    cr_assert_eq(d->k->synchronize(d, NULL, &err), HW_OK, "%s", err.message);
-    hw_convert(x, HW_F32, host, type, n);
-    d->k->free(d, p);
-    free(host);
-    return x;
-}
-
-/* `slack` [n]: what may differ before the result is rounded. */
-static void expect(const float *got, const double *want, const double *slack, size_t n, double ulp,
-                   double small, const char *what, hw_dtype type)
-{
-    for (size_t i = 0; i < n; i++)
-        cr_assert(fabs((double)got[i] - want[i]) <=
-                      1.001 * ulp * (fabs(want[i]) + slack[i]) + slack[i] + small,
-                  "%s, %s, HW_TEST_SEED=%llu: [%zu] is %.9g, want %.9g within %g", what, hw_dtype_name(type),
-                  seed(), i, (double)got[i], want[i], ulp * fabs(want[i]) + slack[i]);
-}
+#include "tests/kernels/types.h"
 
 /* ---- matrices */
 
@@ -165,7 +52,6 @@ static double *wide(const float *x, size_t n)
     for (size_t i = 0; i < n; i++) y[i] = (double)x[i];
     return y;
 }
-static double *doubles(size_t n) { return calloc(n + 1, sizeof(double)); }
 
 /* Rows of every way: by one pass over the weights with 1, 2, 4, 8 rows in it, by cuBLASLt, and by cuBLASLt where
  * it has no way (the SIMT layer's has none for 13 rows). Inputs that are whole packs, and that are not; more inputs

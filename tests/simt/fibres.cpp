@@ -177,6 +177,11 @@ void __syncthreads()
 
 uint64_t hw_simt_shuffle_xor(unsigned lanes, uint64_t x, int lane_mask)
 {
+    return hw_simt_shuffle(lanes, x, (int)(current % WARP) ^ lane_mask);
+}
+
+uint64_t hw_simt_shuffle(unsigned lanes, uint64_t x, int from)
+{
     const unsigned lane = current % WARP, first = current - lane;
     warp *w = &warps[current / WARP];
     uint64_t *values = w->lanes[fibres[current].n_shuffles++ % 2];
@@ -189,7 +194,7 @@ uint64_t hw_simt_shuffle_xor(unsigned lanes, uint64_t x, int lane_mask)
         fibres[current].is = AT_WARP_BARRIER;
         leave();
     }
-    return values[(lane ^ (unsigned)lane_mask) % WARP];
+    return values[(unsigned)from % WARP];
 }
 
 unsigned char *hw_simt_dynamic_shared() { return shared; }

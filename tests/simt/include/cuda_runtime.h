@@ -50,6 +50,20 @@ template <typename T> T __shfl_xor_sync(unsigned lanes, T x, int lane_mask)
     return x;
 }
 
+/* Every lane gives `x` and gets the one of lane `from`. */
+uint64_t hw_simt_shuffle(unsigned lanes, uint64_t x, int from);
+template <typename T> T __shfl_sync(unsigned lanes, T x, int from)
+{
+    uint64_t bits = 0;
+    static_assert(sizeof x <= sizeof bits);
+    memcpy(&bits, &x, sizeof x);
+    bits = hw_simt_shuffle(lanes, bits, from);
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline void __threadfence() {}
+
 template <typename T> T atomicAdd(T *to, T x)
 {
     T old = *to;
