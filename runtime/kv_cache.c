@@ -150,7 +150,10 @@ hw_status hw_kv_copy_blocks(hw_kv_cache *kv, int32_t to, int32_t from, int n, hw
         char *data = hw_kv_cache_layer(kv, layer).data;
         hw_status st = kv->device->k->copy(kv->device, NULL, data + (size_t)to * kv->block_bytes,
                                            data + (size_t)from * kv->block_bytes, n_bytes);
-        if (st) return hw_fail(err, st, "KV cache: copying %zu bytes of layer %d failed", n_bytes, layer);
+        if (!st) continue;
+        hw_fail(err, st, "the device refused");
+        const hw_status told = kv->device->k->synchronize(kv->device, NULL, err); /* it knows why */
+        return hw_context(err, told ? told : st, "KV cache: copying %zu bytes of layer %d", n_bytes, layer);
     }
     for (int i = 0; i < n; i++) kv->filled[to + i] = kv->filled[from + i];
     kv->copied_bytes += (uint64_t)n_bytes * (uint64_t)kv->dims.n_layers;

@@ -56,6 +56,7 @@ typedef struct hw_cuda_device {
     int next_put;
     uint64_t *keys;      /* [HW_CUDA_MAX_KEYS + 1] D: keys, and how many there are */
     uint64_t *host_keys; /* the same, pinned */
+    uint64_t *found;     /* [HW_CUDA_MAX_KEYS] D: what the blocks of row_best found, each in its part */
     int32_t *ids;        /* [HW_CUDA_MAX_KEYS] D */
     unsigned *counters;  /* [HW_CUDA_MAX_COUNTERS] D: of blocks that are done; zeros between kernels */
     hw_cuda_failure failure;

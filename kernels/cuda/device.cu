@@ -59,6 +59,7 @@ void destroy(hw_device_base *base)
     hw_device *d = &base->device;
     if (c->stream) (void)cudaStreamSynchronize(c->stream);
     hw_cuda_free(d, c->keys);
+    hw_cuda_free(d, c->found);
     hw_cuda_free(d, c->ids);
     hw_cuda_free(d, c->counters);
     hw_cuda_free(d, c->blas_workspace);
@@ -141,6 +142,7 @@ hw_status make_memory(hw_cuda_device *c, hw_error *err)
     hw_device *d = &c->base.device;
     const size_t keys = (HW_CUDA_MAX_KEYS + 1) * sizeof *c->keys;
     hw_status st = hw_cuda_take((void **)&c->keys, keys, err);
+    if (!st) st = hw_cuda_take((void **)&c->found, HW_CUDA_MAX_KEYS * sizeof *c->found, err);
     if (!st) st = hw_cuda_take((void **)&c->ids, HW_CUDA_MAX_KEYS * sizeof *c->ids, err);
     if (!st) st = hw_cuda_alloc(d, (void **)&c->counters, HW_CUDA_MAX_COUNTERS * sizeof *c->counters, err);
     if (!st) st = hw_cuda_take(&c->blas_workspace, HW_CUDA_BLAS_BYTES, err);

@@ -10,7 +10,14 @@
 namespace
 {
 
-enum { BLOCK = 256, MOST_BLOCKS = 256, SELECT_BLOCK = 1024, DIGIT_BITS = 8, N_DIGITS = 1 << DIGIT_BITS };
+enum {
+    BLOCK = 256,
+    MOST_BLOCKS = 256,
+    SELECT_BLOCK = 1024,
+    MOST_SELECT_BLOCKS = 64,
+    DIGIT_BITS = 8,
+    N_DIGITS = 1 << DIGIT_BITS
+};
 
 /* A row's tokens that take part: first_id .. first_id + n - 1. */
 struct slice {
@@ -104,26 +111,39 @@ hw_status reduce(hw_device *d, const char *name, uint64_t *result, slice s, Of o
 }
 
 /* ---- the k best: a radix select finds the k-th largest key, digit by digit, then those from it on are
- * collected in any order */
+ * collected in any order. Every block does so with a part of the row; one block does it again with what they
+ * found. */
 
-/* Keys from `below` on were found before. Writes how many to keys[HW_CUDA_MAX_KEYS]. One block. */
+/* Where keys come from: logits of tokens first_id .., or keys that were found, 0 where there is none. */
+struct candidates {
+    const float *logits;
+    const unsigned long long *keys;
+    int first_id, n;
+    __device__ uint64_t at(int i) const { return keys ? keys[i] : hw_key(logits[i], first_id + i); }
+};
+
+/* Keys from `below` on were found before. A block takes `share` candidates and leaves k keys, the rest 0;
+ * `n_left` [1] gets how many they are, where there is one block. */
 __global__ void __launch_bounds__(SELECT_BLOCK)
-    select_best(unsigned long long *keys, slice s, int k, uint64_t below)
+    select_best(unsigned long long *keys, unsigned long long *n_left, candidates c, int share, int k,
+                uint64_t below)
 {
     __shared__ unsigned counts[N_DIGITS];
     __shared__ uint64_t prefix; /* of the k-th largest key; 0 when there are no more than k */
     __shared__ unsigned wanted, n_found;
     __shared__ bool all;
     hw_begin();
+    const int first = (int)blockIdx.x * share, end = c.n - first < share ? c.n : first + share;
+    keys += (size_t)blockIdx.x * (size_t)k;
     if (threadIdx.x == 0) prefix = 0, wanted = (unsigned)k, n_found = 0, all = false;
     for (int shift = 64 - DIGIT_BITS; shift >= 0; shift -= DIGIT_BITS) {
         __syncthreads();
         for (unsigned i = threadIdx.x; i < N_DIGITS; i += blockDim.x) counts[i] = 0;
         __syncthreads();
-        for (int t = (int)threadIdx.x; t < s.n && !all; t += (int)blockDim.x) {
-            const uint64_t key = hw_key(s.logits[t], s.first_id + t);
+        for (int t = first + (int)threadIdx.x; t < end && !all; t += (int)blockDim.x) {
+            const uint64_t key = c.at(t);
             const bool same = shift == 64 - DIGIT_BITS || (key ^ prefix) >> (shift + DIGIT_BITS) == 0;
-            if (key <= below && same) atomicAdd(&counts[key >> shift & (N_DIGITS - 1)], 1u);
+            if (key && key <= below && same) atomicAdd(&counts[key >> shift & (N_DIGITS - 1)], 1u);
         }
         __syncthreads();
         if (threadIdx.x == 0 && !all) {
@@ -134,28 +154,50 @@ __global__ void __launch_bounds__(SELECT_BLOCK)
         }
     }
     __syncthreads();
-    for (int t = (int)threadIdx.x; t < s.n; t += (int)blockDim.x) {
-        const uint64_t key = hw_key(s.logits[t], s.first_id + t);
-        if (key > below || key < prefix) continue;
+    for (int t = first + (int)threadIdx.x; t < end; t += (int)blockDim.x) {
+        const uint64_t key = c.at(t);
+        if (!key || key > below || key < prefix) continue;
         const unsigned at = atomicAdd(&n_found, 1u);
         if (at < (unsigned)k) keys[at] = key; /* there can be more only where several are HW_KEY_NAN */
     }
     __syncthreads();
-    if (threadIdx.x == 0) keys[HW_CUDA_MAX_KEYS] = n_found < (unsigned)k ? n_found : (unsigned)k;
+    const unsigned n = n_found < (unsigned)k ? n_found : (unsigned)k;
+    for (unsigned i = n + threadIdx.x; i < (unsigned)k; i += blockDim.x) keys[i] = 0;
+    if (threadIdx.x == 0 && n_left) *n_left = n;
+}
+
+/* Enough blocks that each has several keys per thread, as long as what they find can be kept. */
+int blocks_for(int n, int k)
+{
+    return std::max(1, std::min({(int)hw_cuda_blocks((size_t)n, 4 * SELECT_BLOCK), (int)MOST_SELECT_BLOCKS,
+                                 HW_CUDA_MAX_KEYS / k}));
+}
+
+hw_status find_best(hw_cuda_device *c, slice s, int k, uint64_t below)
+{
+    unsigned long long *keys = (unsigned long long *)c->keys, *found = (unsigned long long *)c->found;
+    candidates from = {s.logits, nullptr, s.first_id, s.n};
+    const int blocks = blocks_for(s.n, k), share = (s.n + blocks - 1) / blocks;
+    if (blocks > 1) {
+        hw_status st = hw_cuda_launch(c, "row_best", select_best, dim3((unsigned)blocks), SELECT_BLOCK, 0,
+                                      found, (unsigned long long *)nullptr, from, share, k, below);
+        if (st) return st;
+        from = {nullptr, found, 0, blocks * k};
+    }
+    return hw_cuda_launch(c, "row_best", select_best, dim3(1), SELECT_BLOCK, 0, keys, keys + HW_CUDA_MAX_KEYS,
+                          from, from.n, k, below);
 }
 
 /* Up to `k` keys of at most `below` in descending order; *n of them. */
 hw_status best_below(hw_device *d, uint64_t *keys, int *n, slice s, int k, uint64_t below)
 {
     hw_cuda_device *c = hw_cuda_of(d);
-    const char *name = "row_best";
-    hw_status st = hw_cuda_launch(c, name, select_best, dim3(1), SELECT_BLOCK, 0,
-                                  (unsigned long long *)c->keys, s, k, below);
+    hw_status st = find_best(c, s, k, below);
     if (!st) st = hw_cuda_copy_out(d, nullptr, c->host_keys, c->keys, (size_t)k * sizeof *c->keys);
     if (!st)
         st = hw_cuda_copy_out(d, nullptr, c->host_keys + HW_CUDA_MAX_KEYS, c->keys + HW_CUDA_MAX_KEYS,
                               sizeof *c->keys);
-    if (!st) st = hw_cuda_note(&c->failure, cudaStreamSynchronize(c->stream), name);
+    if (!st) st = hw_cuda_note(&c->failure, cudaStreamSynchronize(c->stream), "row_best");
     if (st) return st;
     *n = (int)c->host_keys[HW_CUDA_MAX_KEYS];
     std::copy(c->host_keys, c->host_keys + *n, keys);
