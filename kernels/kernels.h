@@ -6,8 +6,8 @@
  * explain the ops and serve the tests; `cpu/` is the fast version for the host.
  *
  * Activations are of the device's activation type (`hw_device.act`): float32 on the CPU; float32, float16
- * or bfloat16, the type of its matrices, on a device in a plug-in. Sums are float32 everywhere, and what an op
- * gives is rounded once (twice where a bias is added to a 16-bit product). Sizes are this rank's ("local")
+ * or bfloat16, the type of its matrices, on a device in a plug-in. Sums are float32 everywhere, and what an
+ * op gives is rounded once (twice where a bias is added to a 16-bit product). Sizes are this rank's ("local")
  * unless said otherwise. Pointers marked D are memory of the device, from `alloc`; on the CPU that is host
  * memory. Nothing here allocates but `alloc`, `weight_create` and the creation of a device.
  *
@@ -330,6 +330,10 @@ void hw_philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t ke
  * instruction set, HW_ERR_NO_MEMORY. On HW_OK the caller owns *out (hw_device_destroy). One engine at a
  * time computes on a device. */
 hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, hw_error *err);
+
+/* Local, from the thread that will use it. Keeps the threads of a CPU device on these processors, any on any,
+ * for as long as the device lives; its description says so. False where the system refuses. */
+bool hw_cpu_device_pin(hw_device *d, const int *cpus, int n_cpus);
 
 /* Local. The plain loops, one thread. For tests and for reading. */
 hw_status hw_reference_device_create(hw_device **out, hw_error *err);

@@ -15,6 +15,7 @@ enum { MAX_GROUPS = 8 };
 /* Options without a letter. */
 enum {
     OPT_DEVICE = 256,
+    OPT_PIN,
     OPT_COMM,
     OPT_DTYPE,
     OPT_KV_CACHE,
@@ -45,8 +46,11 @@ enum {
 
 hw_args hw_args_defaults(void)
 {
-    return (hw_args){
+    hw_args a = {
         .comm = "auto", .load_format = "auto", .engine = hw_engine_defaults(), .repeats = 5, .ranks = 1};
+    a.engine.n_threads = 0; /* the host's cores are ours to divide */
+    a.engine.pin = true;
+    return a;
 }
 
 long hw_args_int(const char *name, const char *text, long min, long max, struct argp_state *state)
@@ -134,6 +138,11 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
     hw_engine_options *o = &a->engine;
     switch (key) {
     case 't': o->n_threads = (int)hw_args_int("--threads", arg, 1, 1024, state); break;
+    case OPT_PIN:
+        if (strcmp(arg, "on") && strcmp(arg, "off"))
+            argp_error(state, "--pin is '%s', wanted on or off", arg);
+        o->pin = !strcmp(arg, "on");
+        break;
     case 'v': a->verbose = true; break;
     case 'q': a->quiet = true; break;
     case OPT_DEVICE: o->device = arg; break;
@@ -238,7 +247,8 @@ static const struct argp_option model_options[] = {
 
 static const struct argp_option engine_options[] = {
     {0, 0, 0, 0, "Engine:", 3},
-    {"threads", 't', "N", 0, "Threads of each rank (1)", 0},
+    {"threads", 't', "N", 0, "Threads of each rank (its share of the host's cores)", 0},
+    {"pin", OPT_PIN, "on|off", 0, "Keep threads on the cores of their rank's share (on)", 0},
     {"dtype", OPT_DTYPE, "TYPE", 0,
      "Keep weights as auto (as stored), float32, float16 or bfloat16; a GPU computes in the same type, a CPU "
      "in float32",
@@ -348,7 +358,8 @@ void hw_args_parse(hw_args *out, const struct argp *own, const struct argp *cons
     char name[64], *const subcommand = argv[0];
     snprintf(name, sizeof name, "headway %s", subcommand);
     argv[0] = name;
-    /* All ranks read the same arguments and come to the same end; one of them says so, and has the exit code (main.c). */
+    /* All ranks read the same arguments and come to the same end; one of them says so, and has the exit code
+     * (main.c). */
     int silenced = hw_comm_launched_rank() > 0, kept[2] = {-1, -1};
     argp_err_exit_status = silenced ? 0 : 2;
     if (silenced) {

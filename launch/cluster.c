@@ -68,6 +68,8 @@ static bool is_here(const char *host, const hw_here *here)
     return !strcmp(host, "localhost") || !strcmp(host, "127.0.0.1") || !strcmp(host, here->host_name);
 }
 
+static int at_least_one(int n) { return n > 0 ? n : 1; }
+
 static hw_status make_plan(plan *p, hw_error *err)
 {
     const hw_cluster *c = p->c;
@@ -76,7 +78,7 @@ static hw_status make_plan(plan *p, hw_error *err)
     p->ranks = c->ranks ? c->ranks : slots ? slots : 1;
     p->all_here = c->launcher == HW_MPIRUN;
     for (int i = 0; i < c->n_hosts; i++) p->all_here = p->all_here && is_here(c->hosts[i].name, p->here);
-    p->crowded = p->all_here && (long)p->ranks * p->threads > p->here->n_cores;
+    p->crowded = p->all_here && (long)p->ranks * at_least_one(p->threads) > p->here->n_cores;
     p->oversubscribe = c->oversubscribe == HW_YES || (c->oversubscribe == HW_AUTO && p->crowded);
     if (slots && p->ranks > slots && !p->oversubscribe)
         return hw_fail(err, HW_ERR_INVALID,
@@ -87,14 +89,17 @@ static hw_status make_plan(plan *p, hw_error *err)
         return hw_fail(err, HW_ERR_INVALID,
                        "%d ranks of %d threads want %ld cores and there are %d; lower parallelism.ranks or "
                        "parallelism.threads, or leave cluster.oversubscribe on auto",
-                       p->ranks, p->threads, (long)p->ranks * p->threads, p->here->n_cores);
+                       p->ranks, at_least_one(p->threads), (long)p->ranks * at_least_one(p->threads),
+                       p->here->n_cores);
     return HW_OK;
 }
 
-/* A rank has as many cores to itself as it has threads, where there are that many. */
+/* A rank has as many cores to itself as it has threads, where there are that many. Left to themselves, the
+ * ranks of a host divide what they see. */
 static bool binds(const plan *p)
 {
-    return p->c->binding == HW_BIND_CORE || (p->c->binding == HW_BIND_AUTO && !p->oversubscribe);
+    return p->c->binding == HW_BIND_CORE ||
+           (p->c->binding == HW_BIND_AUTO && !p->oversubscribe && p->threads);
 }
 
 static bool add_hosts(const plan *p, bool with_slots)
@@ -143,7 +148,8 @@ static bool add_mpirun(const plan *p)
     ok = ok && add(p->line, "-np") && add_format(p->line, "%d", p->ranks) && add(p->line, "--host") &&
          add_hosts(p, true) && add(p->line, "--map-by");
     if (binds(p))
-        ok = ok && add_format(p->line, "slot:PE=%d", p->threads) && ADD(p->line, "--bind-to", "core");
+        ok = ok && add_format(p->line, "slot:PE=%d", at_least_one(p->threads)) &&
+             ADD(p->line, "--bind-to", "core");
     else ok = ok && ADD(p->line, "slot", "--bind-to", "none");
     if (p->oversubscribe) ok = ok && add(p->line, "--oversubscribe");
     /* Open MPI counts slots and not cores, and would let ranks that wait keep the core from the one that they
@@ -197,8 +203,8 @@ static bool add_srun(const plan *p)
         ok = ok && add_format(p->line, "--nodes=%d", nodes) &&
              add_format(p->line, "--ntasks-per-node=%d", p->ranks / nodes);
     if (c->n_hosts) ok = ok && add(p->line, "--nodelist") && add_hosts(p, false);
-    ok = ok && add_format(p->line, "--cpus-per-task=%d", p->threads) &&
-         add(p->line, binds(p) ? "--cpu-bind=cores" : "--cpu-bind=none");
+    if (p->threads) ok = ok && add_format(p->line, "--cpus-per-task=%d", p->threads);
+    ok = ok && add(p->line, binds(p) ? "--cpu-bind=cores" : "--cpu-bind=none");
     if (c->devices_per_slot) ok = ok && add_format(p->line, "--gpus-per-task=%d", c->devices_per_slot);
     if (p->oversubscribe) ok = ok && add(p->line, "--overcommit");
     return ok && (!c->work_folder || add_format(p->line, "--chdir=%s", c->work_folder));

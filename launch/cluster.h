@@ -30,7 +30,7 @@ typedef struct hw_cluster {
     hw_choice oversubscribe;
     const char *environment[HW_MAX_ENVIRONMENT]; /* [n_environment] NAME, or NAME=VALUE */
     int n_environment;
-    const char *remote_shell; /* NULL: ssh; else what mpirun starts things on other hosts with, and its options */
+    const char *remote_shell; /* NULL: ssh; else what mpirun starts on other hosts with, and its options */
     const char *work_folder;  /* NULL: the folder that launch is started in */
     const char *program;      /* NULL: the program that launch itself is */
 } hw_cluster;
@@ -50,9 +50,10 @@ typedef struct hw_here {
 } hw_here;
 
 /* Local. Composes the command that runs `headway SUBCOMMAND -c CONFIG ARGUMENTS...` on the cluster; args
- * [n_args] begins with the subcommand, `threads` is what each rank will start. Pure: the same input gives the
- * same command. On HW_OK the caller owns *out. Errors: HW_ERR_INVALID (more ranks than slots, uneven slots
- * under srun), HW_ERR_NO_MEMORY. */
+ * [n_args] begins with the subcommand, `threads` is what each rank will start; 0: its share of the cores,
+ * which the ranks of a host divide themselves when they are not bound. Pure: the same input gives the same
+ * command. On HW_OK the caller owns *out. Errors: HW_ERR_INVALID (more ranks than slots, uneven slots under
+ * srun), HW_ERR_NO_MEMORY. */
 hw_status hw_cluster_command(hw_command_line *out, const hw_cluster *c, const hw_here *here, int threads,
                              char *const *args, int n_args, hw_error *err);
 void hw_command_line_free(hw_command_line *line);

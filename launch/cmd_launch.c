@@ -1,7 +1,6 @@
 /* headway launch: starts a subcommand on the machines that a YAML file describes. */
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 #include "launch/config.h"
 #include "launch/output.h"
 #include "parallel/comm.h"
+#include "runtime/cores.h"
 
 enum { OPT_DRY_RUN = 512 };
 
@@ -54,35 +54,12 @@ static const struct argp own = {
 
 /* ---- this machine */
 
-/* Whether a hardware thread is the first of its core among those that we may use. Without /sys every one is a
- * core. */
-static bool leads_core(int cpu, const cpu_set_t *allowed)
-{
-    char path[96], text[64] = "";
-    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-    FILE *f = fopen(path, "re");
-    if (!f) return true;
-    if (!fgets(text, sizeof text, f)) *text = '\0';
-    fclose(f);
-    /* "0,64" or "0-1" */
-    for (const char *p = text; *p >= '0' && *p <= '9';) {
-        char *end;
-        const long first = strtol(p, &end, 10);
-        const long last = *end == '-' ? strtol(end + 1, &end, 10) : first;
-        for (long i = first; i <= last && i < cpu; i++)
-            if (CPU_ISSET((size_t)i, allowed)) return false;
-        p = *end == ',' ? end + 1 : "";
-    }
-    return true;
-}
-
+/* That this process may use; hardware threads of a core are one. */
 static int count_cores(void)
 {
-    cpu_set_t allowed;
-    int n = 0;
-    if (sched_getaffinity(0, sizeof allowed, &allowed)) return 1;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        n += CPU_ISSET((size_t)cpu, &allowed) && leads_core(cpu, &allowed);
+    int cpus[CPU_SETSIZE];
+    const cpu_set_t allowed = hw_cores_allowed();
+    const int n = hw_cores_list(cpus, &allowed);
     return n ? n : 1;
 }
 

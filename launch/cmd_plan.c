@@ -1,4 +1,5 @@
-/* headway plan: what a model takes and sends on any number of ranks, from its config.json, before anything is loaded. */
+/* headway plan: what a model takes and sends on any number of ranks, from its config.json, before anything is
+ * loaded. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "launch/plan_report.h"
 #include "launch/session.h"
 #include "parallel/volume.h"
+#include "runtime/cores.h"
 #include "runtime/memory.h"
 
 enum { OPT_RANKS = 'r', OPT_SEQS = 512, OPT_MEMORY, OPT_BANDWIDTH, OPT_LATENCY, MAX_COUNTS = 64 };
@@ -88,7 +90,8 @@ static hw_status parse_ranks(const hw_args *a, const hw_model *m, int counts[MAX
     }
 }
 
-/* A folder as all subcommands take it, or a config.json of any name. Headers of weights that are there say what is stored. */
+/* A folder as all subcommands take it, or a config.json of any name. Headers of weights that are there say
+ * what is stored. */
 static hw_status open_model(const hw_args *a, hw_model *m, hw_dtype *stored, hw_error *err)
 {
     struct stat info;
@@ -113,12 +116,20 @@ static hw_status open_model(const hw_args *a, hw_model *m, hw_dtype *stored, hw_
     return st;
 }
 
+/* Buffers grow a little with threads: where they are not given, as many as one rank alone would have here. */
+static int count_threads(const hw_engine_options *o)
+{
+    int cpus[CPU_SETSIZE];
+    const cpu_set_t allowed = hw_cores_allowed();
+    return o->n_threads ? o->n_threads : hw_cores_list(cpus, &allowed);
+}
+
 /* As the engine makes it. */
 static hw_status make_device(hw_device **out, const hw_engine_options *o, hw_error *err)
 {
     if (!strcmp(o->device, "reference")) return hw_reference_device_create(out, err);
     if (!strcmp(o->device, "auto") || !strcmp(o->device, "cpu"))
-        return hw_cpu_device_create(out, o->n_threads, NULL, err);
+        return hw_cpu_device_create(out, count_threads(o), NULL, err);
     return hw_fail(err, HW_ERR_UNSUPPORTED,
                    "device \"%s\" is not in this build; it has auto, cpu and reference", o->device);
 }
@@ -145,7 +156,8 @@ static hw_status refuse(const hw_plan_report *r, hw_error *err)
                    hw_format_memory(text[4], (double)best->memory));
 }
 
-/* How many of n_ranks share memory: those of a host, which has them all unless the configuration lists hosts. */
+/* How many of n_ranks share memory: those of a host, which has them all unless the configuration lists hosts.
+ */
 static int count_sharing(const hw_args *a, const hw_config *c, int n_ranks)
 {
     const hw_cluster *cluster = c ? &c->cluster : NULL;

@@ -46,7 +46,9 @@ const hw_setting hw_settings[] = {
     {"model.matmul", HW_SETTING_CHOICE, NULL, "auto", false, 0, 0, products, ARG(engine.matmul), 0},
 
     {"parallelism.ranks", HW_SETTING_WHOLE, "ranks", "auto", true, 1, 65536, NULL, CLUSTER(ranks), 0},
-    {"parallelism.threads", HW_SETTING_WHOLE, "threads", "1", false, 1, 1024, NULL, ARG(engine.n_threads), 0},
+    {"parallelism.threads", HW_SETTING_WHOLE, "threads", "auto", true, 1, 1024, NULL, ARG(engine.n_threads),
+     0},
+    {"parallelism.pin", HW_SETTING_FLAG, NULL, "true", false, 0, 0, NULL, ARG(engine.pin), 0},
 
     {"cache.policy", HW_SETTING_CHOICE, NULL, "paged", false, 0, 0, policies, ARG(engine.kv_policy), 0},
     {"cache.memory", HW_SETTING_BYTES, "bytes", "auto", true, 1, 0, NULL, ARG(engine.kv_bytes), 0},

@@ -1,12 +1,12 @@
 #include "launch/processor.h"
 
-#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "launch/commit.h"
+#include "runtime/cores.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -75,8 +75,8 @@ static uint64_t last_cache(void)
 hw_processor hw_processor_describe(void)
 {
     hw_processor h = {.n_cores = (int)sysconf(_SC_NPROCESSORS_ONLN)};
-    cpu_set_t usable;
-    h.n_usable = sched_getaffinity(0, sizeof usable, &usable) ? h.n_cores : CPU_COUNT(&usable);
+    const cpu_set_t usable = hw_cores_allowed();
+    h.n_usable = CPU_COUNT(&usable) ? CPU_COUNT(&usable) : h.n_cores;
     h.memory_bytes = known(sysconf(_SC_PHYS_PAGES)) * known(sysconf(_SC_PAGESIZE));
     h.last_cache_bytes = last_cache();
     describe_cpu(&h);

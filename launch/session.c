@@ -205,6 +205,21 @@ hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err)
     return st ? st : share_prompt(s, err);
 }
 
+/* In the words of rank 0, which may have more than the rank that has too few. */
+static void warn_of_threads(const hw_engine_info *i)
+{
+    const int share = i->n_cores > 0 ? i->n_cores : 1;
+    fprintf(
+        stderr,
+        "headway: %d threads for each rank are more than its share of the cores (%d rank%s on %d core%s): "
+        "they take turns, which is slow; use --threads %d%s\n",
+        i->n_threads, i->n_ranks_on_them, i->n_ranks_on_them > 1 ? "s" : "", i->n_cores_of,
+        i->n_cores_of > 1 ? "s" : "", share < i->n_threads ? share : i->n_threads - 1,
+        i->n_ranks > 1
+            ? ", fewer ranks, or let them have more cores (mpirun --map-by slot:PE=N or --bind-to none)"
+            : "");
+}
+
 hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
 {
     hw_load_progress progress = hw_load_progress_start(s->rank, a->quiet);
@@ -214,8 +229,11 @@ hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
     hw_status st = hw_agreement_check(s->comm, a, err);
     if (!st) st = hw_engine_create(&s->engine, s->comm, a->model, &o, err);
     hw_load_progress_end(&progress);
-    if (st || s->rank || !a->verbose) return st;
-    hw_engine_info i = hw_engine_info_get(s->engine);
+    if (st || s->rank) return st;
+    const hw_engine_info i = hw_engine_info_get(s->engine);
+    if (i.few_cores && !s->warned) warn_of_threads(&i);
+    s->warned = true;
+    if (!a->verbose) return HW_OK;
     char params[16], weights[16], kv[16];
     fprintf(
         stderr,

@@ -13,6 +13,7 @@ typedef struct hw_session {
     hw_comm *started;  /* what MPI was begun with, where the file asks for another backend; else NULL */
     hw_comm *comm;
     int rank;
+    bool warned;             /* of more threads than cores */
     hw_tokenizer *tokenizer; /* NULL when the folder has none and ids were given */
     hw_engine *engine;
     hw_generation_config generation;
@@ -36,8 +37,8 @@ hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
 
 void hw_session_close(hw_session *s);
 
-/* Collective. What hw_session_close does, but for the texts of the configuration: arguments can still be looked at. MPI has ended
- * afterwards. hw_session_close in any case. */
+/* Collective. What hw_session_close does, but for the texts of the configuration: arguments can still be
+ * looked at. MPI has ended afterwards. hw_session_close in any case. */
 void hw_session_leave_ranks(hw_session *s);
 
 /* Local. hw_tokenizer_open for a folder that may not be there. The caller owns *out. */

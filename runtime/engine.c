@@ -76,8 +76,11 @@ static hw_status make_device(hw_engine *e, hw_error *err)
 {
     const char *name = e->options.device;
     if (!strcmp(name, "reference")) return hw_reference_device_create(&e->device, err);
-    if (!strcmp(name, "auto") || !strcmp(name, "cpu"))
-        return hw_cpu_device_create(&e->device, e->options.n_threads, NULL, err);
+    if (!strcmp(name, "auto") || !strcmp(name, "cpu")) {
+        hw_status st = hw_cpu_device_create(&e->device, e->threads.n, NULL, err);
+        if (!st && e->threads.n_cpus) hw_cpu_device_pin(e->device, e->threads.cpus, e->threads.n_cpus);
+        return st;
+    }
     const hw_device_place place = {hw_comm_local_rank(e->comm), hw_comm_n_local_ranks(e->comm)};
     if (!strcmp(name, "cuda") || strchr(name, '/'))
         return hw_plugin_device_create(&e->device, name, place, e->options.dtype, err);
@@ -203,7 +206,8 @@ static hw_status settle_matmul(hw_engine *e, hw_error *err)
 static hw_status create(hw_engine *e, const char *folder, hw_error *err)
 {
     hw_checkpoint *c = NULL;
-    hw_status st = hw_comm_agree(e->comm, read_config(e, &c, folder, err), err);
+    hw_status st = hw_threads_settle(&e->threads, e->comm, e->options.n_threads, e->options.pin, err);
+    if (!st) st = hw_comm_agree(e->comm, read_config(e, &c, folder, err), err);
     if (!st) st = settle_matmul(e, err);
     if (!st) st = settle_capacity(e, make_rope(e, err), err);
     if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
@@ -267,7 +271,11 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .comm = hw_comm_backend(e->comm),
                             .rank = e->part.rank,
                             .n_ranks = e->part.n_ranks,
-                            .n_threads = e->options.n_threads,
+                            .n_threads = e->device->n_threads,
+                            .n_cores = e->threads.n_cores,
+                            .n_cores_of = e->threads.n_allowed,
+                            .n_ranks_on_them = e->threads.n_sharing,
+                            .few_cores = e->threads.few,
                             .n_layers = m->n_layers,
                             .n_heads = m->n_heads,
                             .n_kv_heads = m->n_kv_heads,

@@ -63,7 +63,8 @@ typedef enum hw_weights_from {
 /* Plain; hw_engine_defaults fills it in. Equal on all ranks, but for the progress function. */
 typedef struct hw_engine_options {
     const char *device; /* "auto", "cpu", "reference" */
-    int n_threads;      /* per rank */
+    int n_threads;      /* of each rank on the CPU; 0: its share of the host's cores (runtime/threads.h) */
+    bool pin;           /* keep them on these cores; the thread that creates the engine is one of them */
     hw_dtype dtype;     /* of weights, and on devices in plug-ins of activations; HW_DTYPE_NONE: as stored */
     hw_matmul matmul;   /* by bfloat16 weights; HW_MATMUL_AUTO: what rank 0's device does best */
     hw_dtype kv_dtype;  /* of the cache; HW_DTYPE_NONE: as the weights */
@@ -85,11 +86,10 @@ typedef struct hw_engine_options {
 
 hw_engine_options hw_engine_defaults(void);
 
-/* Collective. Reads config.json and this rank's part of the weights, or gets them from rank 0. `comm` is borrowed and must outlive the
- * engine. On HW_OK the caller owns *out (hw_engine_destroy). On failure every rank gets the same status and
- * message.
- * Errors: HW_ERR_INVALID, HW_ERR_MODEL, HW_ERR_NO_MEMORY (also foreseen, with the numbers, before weights are
- * read), HW_ERR_DEVICE, HW_ERR_UNSUPPORTED. */
+/* Collective. Reads config.json and this rank's part of the weights, or gets them from rank 0. `comm` is
+ * borrowed and must outlive the engine. On HW_OK the caller owns *out (hw_engine_destroy). On failure every
+ * rank gets the same status and message. Errors: HW_ERR_INVALID, HW_ERR_MODEL, HW_ERR_NO_MEMORY (also
+ * foreseen, with the numbers, before weights are read), HW_ERR_DEVICE, HW_ERR_UNSUPPORTED. */
 hw_status hw_engine_create(hw_engine **out, hw_comm *comm, const char *model_folder,
                            const hw_engine_options *options, hw_error *err);
 void hw_engine_destroy(hw_engine *e); /* NULL is fine */
@@ -98,6 +98,10 @@ void hw_engine_destroy(hw_engine *e); /* NULL is fine */
 typedef struct hw_engine_info {
     const char *architecture, *device, *comm; /* borrowed */
     int rank, n_ranks, n_threads;
+    int n_cores;    /* of the host, that are this rank's share; 0: fewer than ranks, which take turns */
+    int n_cores_of; /* divided among so many ranks: */
+    int n_ranks_on_them;
+    bool few_cores; /* threads were asked for, and on some rank they are more than its share */
     int n_layers, n_heads, n_kv_heads, head_dim, dim, ffn_dim, vocab_size;
     int n_local_heads, n_local_kv_heads;
     int max_seq_len, block_tokens, n_kv_blocks, max_batch_rows, max_logit_rows;

@@ -6,6 +6,7 @@
 #include "runtime/engine.h"
 #include "runtime/kv_cache.h"
 #include "runtime/model.h"
+#include "runtime/threads.h"
 #include "runtime/weights.h"
 
 /* Memory of a step, on the device, made once for the largest one. R = max_batch_rows, L = max_logit_rows. */
@@ -23,8 +24,8 @@ typedef struct hw_buffers {
     int32_t *tokens, *positions, *seqs; /* [R] */
     int32_t *logit_rows;                /* [L] */
     int32_t *block_tables;              /* [max_seqs, shape.seq_blocks] */
-    void *
-        stage; /* [R, dim] host memory through which all-reduces go; NULL where the device's own is host memory */
+    void *stage;    /* [R, dim] host memory through which all-reduces go; NULL where the device's own is host
+                       memory */
     size_t n_bytes; /* on the device */
 } hw_buffers;
 
@@ -32,6 +33,7 @@ struct hw_engine {
     hw_comm *comm; /* borrowed */
     hw_device *device;
     hw_engine_options options;
+    hw_threads threads;
     hw_model model;
     hw_part part;
     hw_weights *weights;

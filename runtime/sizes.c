@@ -20,7 +20,7 @@ hw_status hw_options_settle(hw_engine_options *o, const hw_model *m, hw_error *e
         return hw_fail(err, HW_ERR_INVALID, "max_model_len is %d, but config.json allows %d positions",
                        o->max_seq_len, m->max_seq_len);
     if ((st = check_range("max_model_len", o->max_seq_len, 1, m->max_seq_len, err)) ||
-        (st = check_range("threads", o->n_threads, 1, 1024, err)) ||
+        (st = check_range("threads", o->n_threads, 0, 1024, err)) ||
         (st = check_range("block_tokens", o->block_tokens, 1, 1024, err)) ||
         (st = check_range("max_seqs", o->max_seqs, 1, 65536, err)) ||
         (st = check_range("max_batch_rows", o->max_batch_rows, 1, MAX_ROWS, err)) ||

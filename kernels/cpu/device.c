@@ -101,3 +101,12 @@ hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, 
     *out = &cpu->base.device;
     return HW_OK;
 }
+
+bool hw_cpu_device_pin(hw_device *d, const int *cpus, int n_cpus)
+{
+    hw_cpu_device *cpu = (hw_cpu_device *)(void *)d;
+    if (!hw_pool_pin(cpu->pool, cpus, n_cpus)) return false;
+    const size_t n = strlen(cpu->base.description);
+    snprintf(cpu->base.description + n, sizeof cpu->base.description - n, ", pinned");
+    return true;
+}

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/base/clock.h"
 
@@ -14,6 +15,9 @@ enum { SPINS_BEFORE_YIELD = 200, NS_BEFORE_SLEEP = 1000 * 1000, THREAD_STACK_BYT
 struct hw_pool {
     int n_workers; /* started threads, the caller not counted */
     pthread_t *workers;
+    bool pinned;
+    pid_t caller;     /* where pinned: the thread that is 0 */
+    cpu_set_t before; /* where it might run before */
 
     /* The job: written by the caller before `epoch` moves, read by workers after. */
     hw_pool_fn *fn;
@@ -145,12 +149,33 @@ hw_status hw_pool_create(hw_pool **out, int n_threads, hw_error *err)
     return HW_OK;
 }
 
+static bool place_all(hw_pool *pool, const cpu_set_t *set)
+{
+    bool good = !sched_setaffinity(0, sizeof *set, set);
+    for (int i = 0; i < pool->n_workers; i++)
+        good = !pthread_setaffinity_np(pool->workers[i], sizeof *set, set) && good;
+    return good;
+}
+
+bool hw_pool_pin(hw_pool *pool, const int *cpus, int n_cpus)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (int i = 0; i < n_cpus; i++) CPU_SET(cpus[i], &set);
+    if (sched_getaffinity(0, sizeof pool->before, &pool->before)) return false;
+    pool->caller = gettid();
+    pool->pinned = place_all(pool, &set);
+    if (!pool->pinned) (void)place_all(pool, &pool->before);
+    return pool->pinned;
+}
+
 void hw_pool_destroy(hw_pool *pool)
 {
     if (!pool) return;
     pool->stop = true;
     announce(pool);
     for (int i = 0; i < pool->n_workers; i++) pthread_join(pool->workers[i], NULL);
+    if (pool->pinned) (void)sched_setaffinity(pool->caller, sizeof pool->before, &pool->before);
     free(pool->workers);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->mutex);

@@ -1,6 +1,7 @@
 #include "launch/study/machine.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/anchors.h"
 #include "launch/statistics.h"
@@ -90,17 +91,21 @@ static hw_status product_rate(hw_comm *comm, hw_device *d, hw_dtype dtype, doubl
     return st;
 }
 
-hw_status hw_machine_measure(hw_machine *out, hw_comm *comm, int n_threads, hw_dtype dtype,
+hw_status hw_machine_measure(hw_machine *out, hw_comm *comm, hw_device *d, hw_dtype dtype,
                              uint64_t weight_bytes, hw_error *err)
 {
-    hw_device *d = NULL;
+    hw_device *own = NULL;
     *out = (hw_machine){.memory_bytes = MEMORY_BYTES,
                         .weight_bytes = weight_bytes > LEAST_BYTES ? weight_bytes : LEAST_BYTES};
     if (out->weight_bytes > MEMORY_BYTES) out->weight_bytes = MEMORY_BYTES;
-    hw_status st = hw_comm_agree(comm, hw_cpu_device_create(&d, n_threads, NULL, err), err);
+    hw_status st = HW_OK;
+    if (strcmp(d->k->name, "cpu")) {
+        st = hw_comm_agree(comm, hw_cpu_device_create(&own, d->n_threads, NULL, err), err);
+        d = own;
+    }
     if (!st) st = read_rate(comm, d, out->memory_bytes, &out->memory_read, err);
     if (!st) st = read_rate(comm, d, out->weight_bytes, &out->weight_read, err);
     if (!st) st = product_rate(comm, d, dtype, &out->product_rate, err);
-    hw_device_destroy(d);
+    hw_device_destroy(own);
     return st;
 }

@@ -15,9 +15,9 @@ typedef struct hw_machine {
     double product_rate; /* FLOP per second of a product of a large matrix with many rows */
 } hw_machine;
 
-/* Collective. `weight_bytes`: of this rank; `dtype`: of the weights. Errors: HW_ERR_NO_MEMORY,
- * HW_ERR_DEVICE. */
-hw_status hw_machine_measure(hw_machine *out, hw_comm *comm, int n_threads, hw_dtype dtype,
+/* Collective. On the threads of `d` where it is the CPU's, else on as many of the host. `weight_bytes`: of
+ * this rank; `dtype`: of the weights. Errors: HW_ERR_NO_MEMORY, HW_ERR_DEVICE. */
+hw_status hw_machine_measure(hw_machine *out, hw_comm *comm, hw_device *d, hw_dtype dtype,
                              uint64_t weight_bytes, hw_error *err);
 
 #endif

@@ -101,8 +101,8 @@ static hw_status run(hw_study *s, void **data, hw_error *err)
         hw_engine_info info = hw_engine_info_get(on);
         s->dtype = info.dtype;
         snprintf(s->device, sizeof s->device, "%s", info.device);
-        st =
-            hw_machine_measure(&s->machine, s->comm, info.n_threads, info.dtype, info.step_weight_bytes, err);
+        st = hw_machine_measure(&s->machine, s->comm, hw_engine_device(on), info.dtype,
+                                info.step_weight_bytes, err);
     }
     if (!st) st = repeat(s, on, off, &all, err);
     for (int i = 0; i < s->n_new && !st; i++) {

@@ -43,6 +43,18 @@ Test(cluster, without_hosts_it_is_this_machine)
              "--mca oob_tcp_if_include lo " TAIL);
 }
 
+Test(cluster, ranks_divide_cores_themselves_where_threads_are_not_counted)
+{
+    composes((hw_cluster){AUTO, .ranks = 2}, user, 0,
+             "mpirun -np 2 --host localhost:2 --map-by slot --bind-to none --mca btl self,vader "
+             "--mca oob_tcp_if_include lo " TAIL);
+    composes((hw_cluster){AUTO, .launcher = HW_SRUN, .ranks = 4}, user, 0,
+             "srun --mpi=pmix --kill-on-bad-exit=1 --quit-on-interrupt --input=0 --ntasks=4 "
+             "--cpu-bind=none " TAIL);
+    refuses((hw_cluster){.oversubscribe = HW_NO, .ranks = 4}, root_on_two_cores, 0,
+            "want 4 cores and there are 2");
+}
+
 Test(cluster, too_few_cores_are_shared)
 {
     composes(
