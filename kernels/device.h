@@ -12,6 +12,7 @@ extern "C" {
 typedef struct hw_device_base {
     hw_device device;
     void (*destroy)(struct hw_device_base *base);
+    void *library; /* of the plug-in that it is from; NULL: none */
     char description[64];
 } hw_device_base;
 

@@ -147,6 +147,10 @@ typedef struct hw_kernels {
      * in host memory. */
     uint64_t (*available)(const hw_device *d);
 
+    /* The stream in which ops work when they are given NULL, for what works in the same order beside them.
+     * NULL on devices without streams. */
+    hw_stream *(*own_stream)(hw_device *d);
+
     /* ---- weights. `create` makes a matrix of zeros; `put` fills a rectangle of it and may be called in
      * any order, from one thread.
      * n_bytes: what the weight takes on the device, padding included. n_out or n_in may be 0. */
@@ -285,8 +289,10 @@ struct hw_device {
     const hw_kernels *k;
     hw_dtype act;  /* type of activations: HW_F32, HW_F16 or HW_BF16; what crosses between ranks has it too */
     int n_threads; /* CPU: threads of this rank */
-    bool host_memory; /* D is host memory: the communicator and callers can read it */
-    hw_matmul matmul; /* never AUTO on a device that leaves the choice: hw_device_choose_matmul */
+    bool host_memory;  /* D is host memory: the communicator and callers can read it */
+    hw_matmul matmul;  /* never AUTO on a device that leaves the choice: hw_device_choose_matmul */
+    int n_alike;       /* devices of this kind that this host shows, this one included; 0: the host itself */
+    uint64_t hardware; /* equal for devices that are one and the same piece of hardware; 0: the host itself */
 };
 
 /* ---- keys */

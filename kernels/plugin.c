@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "kernels/device.h"
+
 enum { MAX_PATH = 4096 };
 
 #define PLUGIN_FILE "libheadway_%s.so"
@@ -104,6 +106,7 @@ hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_p
         st = hw_fail(err, HW_ERR_UNSUPPORTED, "device \"%s\": %s is no plug-in of Headway: it has no %s",
                      name, s.path, HW_PLUGIN_SYMBOL);
     if (st) dlclose(s.library);
+    else ((hw_device_base *)(void *)*out)->library = s.library;
     return st;
 }
 
@@ -112,4 +115,18 @@ const void *hw_plugin_symbol(const char *name, const char *symbol)
     search s = {.name = name};
     hw_error unused;
     return find(&s, &unused) ? NULL : dlsym(s.library, symbol);
+}
+
+bool hw_plugin_may_find_gpu(void)
+{
+    if (getenv("HW_PLUGIN_PATH")) return true;
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver) dlclose(driver);
+    return driver != NULL;
+}
+
+void *hw_device_symbol(const hw_device *d, const char *name)
+{
+    void *library = ((const hw_device_base *)(const void *)d)->library;
+    return library ? dlsym(library, name) : NULL;
 }

@@ -27,13 +27,22 @@ hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_p
  * there, cannot be loaded or has no such symbol. For what a process can do without. It stays mapped. */
 const void *hw_plugin_symbol(const char *name, const char *symbol);
 
+/* Local. Whether it is worth looking for a GPU that nobody asked for: there is an NVIDIA driver
+ * (libcuda.so.1), or HW_PLUGIN_PATH says where plug-ins are. Spares a process without either the mapping of
+ * foreign libraries. */
+bool hw_plugin_may_find_gpu(void);
+
+/* Local. What else the plug-in of a device exports as `name`; NULL when nothing, and for devices that come
+ * from no plug-in. */
+void *hw_device_symbol(const hw_device *d, const char *name);
+
 /* ---- what a plug-in exports, under this name */
 
 #define HW_PLUGIN_SYMBOL "hw_plugin_create"
 
 /* Grows with every change of kernels.h that a plug-in could notice; the size of the op table catches what
  * this misses. */
-enum { HW_PLUGIN_VERSION = 2 };
+enum { HW_PLUGIN_VERSION = 3 };
 
 typedef struct hw_plugin_request {
     uint64_t version, table_bytes;

@@ -274,9 +274,13 @@ static const struct argp_option engine_options[] = {
     {"max-num-batched-tokens", OPT_ROWS, "N", 0, "Rows of one step: longer prompts are run in chunks (512)",
      0},
     {"device", OPT_DEVICE, "D", 0,
-     "auto, cpu, cuda, or reference: plain loops to compare with (auto, which is cpu)", 0},
+     "auto: cuda where every rank has a GPU of its own, else cpu; cpu, cuda, or reference: plain loops to "
+     "compare with (auto)",
+     0},
     {"comm", OPT_COMM, "C", 0,
-     "Collectives: auto, self (one rank), shm (memory shared by the ranks of a host) or mpi (auto)", 0},
+     "Collectives: auto, self (one rank), shm (memory shared by the ranks of a host), mpi, or nccl: by NCCL "
+     "between GPUs, which auto takes where it can (auto)",
+     0},
     {"load-format", OPT_LOAD_FORMAT, "F", 0,
      "auto, safetensors, or dummy: random weights from config.json alone", 0},
     {"dummy-seed", OPT_DUMMY_SEED, "N", 0, "Which random weights (0)", 0},

@@ -13,6 +13,7 @@
 #include "launch/session.h"
 #include "parallel/volume.h"
 #include "runtime/cores.h"
+#include "runtime/devices.h"
 #include "runtime/memory.h"
 
 enum { OPT_RANKS = 'r', OPT_SEQS = 512, OPT_MEMORY, OPT_BANDWIDTH, OPT_LATENCY, MAX_COUNTS = 64 };
@@ -47,8 +48,9 @@ static const struct argp_option own_options[] = {
     {"max-num-seqs", OPT_SEQS, "N", 0, "Sequences at once (1)", 0},
     {"batch", OPT_SEQS, 0, OPTION_ALIAS, 0, 0},
     {"memory", OPT_MEMORY, "BYTES", 0,
-     "What each rank has: bytes, also as 512M or 80G, or auto: what this host has free, divided by the ranks "
-     "(auto)",
+     "What each rank has: bytes, also as 512M or 80G, or auto: what this host or its GPUs have free, divided "
+     "by the "
+     "ranks (auto)",
      0},
     {"bandwidth", OPT_BANDWIDTH, "GB/S", 0, "10^9 bytes per second at which a rank reads weights (20)", 0},
     {"latency", OPT_LATENCY, "US", 0, "Microseconds of one all-reduce of a decode step (5)", 0},
@@ -124,27 +126,36 @@ static int count_threads(const hw_engine_options *o)
     return o->n_threads ? o->n_threads : hw_cores_list(cpus, &allowed);
 }
 
-/* As the engine makes it. */
+/* What each of `n_ranks` on this host has: of its GPU, or of the host. */
+static uint64_t memory_of_rank(const hw_device *d, int n_ranks)
+{
+    if (d->host_memory) return hw_memory_available() / (uint64_t)n_ranks;
+    return d->k->available(d) / (uint64_t)((n_ranks + d->n_alike - 1) / d->n_alike);
+}
+
+/* The device that this process alone would have; on a machine without the one that the ranks get, there is
+ * nothing to say of it. */
 static hw_status make_device(hw_device **out, const hw_engine_options *o, hw_error *err)
 {
-    if (!strcmp(o->device, "reference")) return hw_reference_device_create(out, err);
-    if (!strcmp(o->device, "auto") || !strcmp(o->device, "cpu"))
-        return hw_cpu_device_create(out, count_threads(o), NULL, err);
-    return hw_fail(err, HW_ERR_UNSUPPORTED,
-                   "device \"%s\" is not in this build; it has auto, cpu and reference", o->device);
+    hw_comm *alone;
+    hw_status st = hw_comm_create_alone(&alone, err);
+    if (st) return st;
+    st = hw_device_choose(out, alone, o->device, count_threads(o), o->dtype, err);
+    hw_comm_destroy(alone);
+    return st;
 }
 
 static hw_status refuse(const hw_plan_report *r, hw_error *err)
 {
     const hw_plan *best = &r->plans[0];
-    char text[5][16];
+    char text[6][16];
     for (int i = 0; i < r->n; i++) {
         if (r->plans[i].fits) return HW_OK;
         if (r->plans[i].most.total < best->most.total) best = &r->plans[i];
     }
     return hw_fail(err, HW_ERR_NO_MEMORY,
                    "not enough memory: with %d rank%s the largest needs %s (weights %s, KV cache %s, buffers "
-                   "%s) and has %s; "
+                   "%s%s%s) and has %s; "
                    "use more ranks on more hosts, lower --max-model-len or --max-num-seqs, or say with "
                    "--memory what each rank "
                    "has",
@@ -153,6 +164,8 @@ static hw_status refuse(const hw_plan_report *r, hw_error *err)
                    hw_format_memory(text[1], (double)best->most.weights),
                    hw_format_memory(text[2], (double)best->most.kv),
                    hw_format_memory(text[3], (double)best->most.buffers),
+                   best->most.reserve ? ", set aside for graphs and collectives " : "",
+                   best->most.reserve ? hw_format_memory(text[5], (double)best->most.reserve) : "",
                    hw_format_memory(text[4], (double)best->memory));
 }
 
@@ -174,7 +187,6 @@ static hw_status run(const hw_args *a, const hw_config *config, hw_device **devi
     hw_engine_options o = a->engine;
     hw_plan plans[MAX_COUNTS];
     int counts[MAX_COUNTS], n;
-    const uint64_t available = hw_memory_available();
     hw_status st = open_model(a, &m, &o.dtype, err);
     if (!st) st = hw_options_settle(&o, &m, err);
     if (!st) st = parse_ranks(a, &m, counts, &n, err);
@@ -184,7 +196,7 @@ static hw_status run(const hw_args *a, const hw_config *config, hw_device **devi
     for (int i = 0; i < n && !st; i++) {
         hw_plan_limits limits = a->limits;
         limits.n_sharing = count_sharing(a, config, counts[i]);
-        if (!limits.memory) limits.memory = available / (uint64_t)counts[i];
+        if (!limits.memory) limits.memory = memory_of_rank(*device, counts[i]);
         st = hw_plan_create(&plans[i], &m, &o, *device, counts[i], limits, err);
     }
     if (st) return st;

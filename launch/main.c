@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "launch/commands.h"
@@ -63,9 +64,11 @@ static void check_output(int status, void *unused)
 
 /* Ranks that fail together hold the same message, and one of them prints it. That one has the exit code as well: mpirun kills all ranks
  * once one has failed, and would now and then kill the one that is about to speak. A failure that the others need not have heard of is
- * any rank's to report. */
+ * any rank's to report, after a moment in which the one that speaks can, if it has heard. */
 static int exit_code(hw_status st, int prints)
 {
+    const struct timespec moment = {.tv_nsec = 300000000};
+    if (!prints && st >= HW_ERR_DEVICE) nanosleep(&moment, NULL);
     return prints || st >= HW_ERR_DEVICE ? hw_exit_code(st) : 0;
 }
 

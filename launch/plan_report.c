@@ -52,11 +52,13 @@ static hw_status print_head(const hw_plan_report *r, hw_error *err)
     hw_status st = hw_print(
         err,
         "%s, %s parameters as %s: %d layers, width %d, %d heads, %d KV heads of %d, MLP %d, vocabulary %d\n"
-        "KV cache: %d sequence%s of %d tokens as %s, %llu B per token (%s in all)\n",
+        "KV cache: %d sequence%s of %d tokens as %s, %llu B per token (%s in all)\n"
+        "Device: %s\n",
         m->architecture, hw_format_count(text[0], (double)hw_model_n_params(m)), hw_dtype_name(o->dtype),
         m->n_layers, m->dim, m->n_heads, m->n_kv_heads, m->head_dim, m->ffn_dim, m->vocab_size, o->max_seqs,
         o->max_seqs > 1 ? "s" : "", o->max_seq_len, hw_dtype_name(o->kv_dtype), (unsigned long long)token,
-        hw_format_memory(text[1], (double)token * o->max_seqs * o->max_seq_len));
+        hw_format_memory(text[1], (double)token * o->max_seqs * o->max_seq_len),
+        hw_device_description(r->device));
     return st;
 }
 
@@ -83,6 +85,9 @@ static hw_status print_memory(const hw_plan_report *r, hw_error *err)
                       format_bytes_range(cells[5], p->least.total, p->most.total), p->imbalance,
                       hw_format_memory(memory, (double)p->memory), tokens);
     }
+    if (!st && r->plans[0].most.reserve)
+        st = hw_print(err, "together: with %s set aside for graphs and collectives\n",
+                      hw_format_memory((char[16]){0}, (double)r->plans[0].most.reserve));
     return st;
 }
 
@@ -181,9 +186,9 @@ hw_status hw_plan_print(const hw_plan_report *r, hw_error *err)
 
 static json_t *memory_json(hw_rank_memory m)
 {
-    return json_pack("{s:I, s:I, s:I, s:I}", "weight_bytes", (json_int_t)m.weights, "kv_bytes",
-                     (json_int_t)m.kv, "buffer_bytes", (json_int_t)m.buffers, "total_bytes",
-                     (json_int_t)m.total);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "weight_bytes", (json_int_t)m.weights, "kv_bytes",
+                     (json_int_t)m.kv, "buffer_bytes", (json_int_t)m.buffers, "reserve_bytes",
+                     (json_int_t)m.reserve, "total_bytes", (json_int_t)m.total);
 }
 
 static json_t *traffic_json(int n_rows, const hw_step_traffic *t, uint64_t sent_by_all)
@@ -243,11 +248,12 @@ json_t *hw_plan_json(const hw_plan_report *r)
     const hw_engine_options *o = r->options;
     json_t *plans = json_array();
     for (int i = 0; i < r->n; i++) json_array_append_new(plans, plan_json(r, &r->plans[i]));
-    return json_pack("{s:s, s:I, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:o}", "architecture",
-                     m->architecture, "parameters", (json_int_t)hw_model_n_params(m), "dtype",
-                     hw_dtype_name(o->dtype), "kv_dtype", hw_dtype_name(o->kv_dtype), "max_seqs", o->max_seqs,
-                     "max_model_len", o->max_seq_len, "block_tokens", o->block_tokens, "memory_bytes",
-                     (json_int_t)r->limits.memory, "layer_bytes",
-                     (json_int_t)hw_plan_layer_bytes(m, o->dtype), "bandwidth_bytes_per_second",
-                     r->limits.bandwidth, "latency_seconds", r->limits.latency, "plans", plans);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:o}", "device",
+                     hw_device_description(r->device), "architecture", m->architecture, "parameters",
+                     (json_int_t)hw_model_n_params(m), "dtype", hw_dtype_name(o->dtype), "kv_dtype",
+                     hw_dtype_name(o->kv_dtype), "max_seqs", o->max_seqs, "max_model_len", o->max_seq_len,
+                     "block_tokens", o->block_tokens, "memory_bytes", (json_int_t)r->limits.memory,
+                     "layer_bytes", (json_int_t)hw_plan_layer_bytes(m, o->dtype),
+                     "bandwidth_bytes_per_second", r->limits.bandwidth, "latency_seconds", r->limits.latency,
+                     "plans", plans);
 }

@@ -75,7 +75,9 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
                 "sampling %.0f B\n",
                 (double)payload / r->n_steps, info.n_ranks, (double)reduced / r->n_steps,
                 (unsigned long long)predicted, (double)sample.payload_bytes / r->n_steps);
-        fprintf(f, "sent by rank 0         %s in all decode steps\n", hw_format_bytes(text[0], (double)sent));
+        fprintf(f, "sent by rank 0         %s in all decode steps%s\n",
+                hw_format_bytes(text[0], (double)sent),
+                info.sent_is_estimate ? " (estimate: as a ring would)" : "");
     }
     /* The meter stands before every message; no site carries keys or values, so what it holds is all that
      * crossed. */
@@ -84,6 +86,7 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
     report_work(f, "prefill", hw_work_phase(hw_engine_work(e), HW_PREFILL), r->prefill_seconds);
     if (r->n_steps) report_work(f, "decode", hw_work_phase(hw_engine_work(e), HW_DECODE), r->decode_seconds);
     print_cache(f, r);
+    fprintf(f, "device                 %s; collectives %s\n", info.device, info.comm);
     fprintf(f, "rank 0                 weights %s, peak resident %s\n",
             hw_format_bytes(text[0], (double)info.weight_bytes),
             hw_format_bytes(text[1], (double)hw_memory_peak()));

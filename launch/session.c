@@ -156,7 +156,8 @@ static hw_status settle_backend(hw_args *a, hw_error *err)
 {
     if (!a->verify) return HW_OK;
     if (!strcmp(a->comm, "auto")) a->comm = "mpi";
-    if (!strcmp(a->comm, "mpi")) return HW_OK;
+    /* What NCCL sends nobody counts, but what is left to messages can be. */
+    if (!strcmp(a->comm, "mpi") || !strcmp(a->comm, "nccl")) return HW_OK;
     return hw_fail(
         err, HW_ERR_INVALID,
         "--verify compares with what Open MPI counts, and collectives \"%s\" go past it; use --comm mpi",
@@ -179,7 +180,7 @@ static hw_status start_with_file(hw_session *s, hw_args *a, hw_error *err)
     free(text);
     if (!st) st = settle_backend(a, err);
     st = hw_comm_agree(s->comm, st, err);
-    if (st || !strcmp(a->comm, "auto") || !strcmp(a->comm, hw_comm_backend(s->comm))) return st;
+    if (st || hw_comm_become(s->comm, a->comm)) return st;
     s->started = s->comm;
     return hw_comm_create(&s->comm, a->comm, err);
 }
@@ -188,8 +189,9 @@ hw_status hw_session_start(hw_session *s, hw_args *a, hw_error *err)
 {
     hw_status st = HW_OK;
     if (a->config) st = start_with_file(s, a, err);
-    else if (!(st = settle_backend(a, err))) st = hw_comm_create(&s->comm, a->comm, err);
+    else if (!(st = settle_backend(a, err))) st = hw_comm_create(&s->comm, a->verify ? "mpi" : a->comm, err);
     if (!st) s->rank = hw_comm_rank(s->comm);
+    if (!st && a->verify) (void)hw_comm_become(s->comm, a->comm);
     return st;
 }
 

@@ -104,8 +104,9 @@ uint64_t hw_traffic_rows(const hw_traffic_run *t, hw_phase phase)
 
 /* ---- against theory */
 
+/* What an estimate says of bytes and messages is not compared. */
 static hw_status check_site(hw_traffic counted, hw_traffic planned, hw_site site, hw_phase phase, bool bound,
-                            hw_error *err)
+                            bool estimate, hw_error *err)
 {
     const struct {
         const char *what;
@@ -114,7 +115,7 @@ static hw_status check_site(hw_traffic counted, hw_traffic planned, hw_site site
                  {"bytes of payload", counted.payload_bytes, planned.payload_bytes},
                  {"bytes sent", counted.sent_bytes, planned.sent_bytes},
                  {"messages", counted.messages, planned.messages}};
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+    for (size_t i = 0; i < (estimate ? 2 : sizeof pairs / sizeof *pairs); i++)
         if (bound ? pairs[i].counted > pairs[i].planned : pairs[i].counted != pairs[i].planned)
             return hw_fail(err, HW_ERR_FAILED,
                            "traffic differs from the plan: %s, %s: %llu %s, planned %s%llu",
@@ -140,7 +141,7 @@ hw_status hw_traffic_check(hw_engine *e, const hw_generate_result *r, const hw_s
         for (int phase = 0; phase < HW_N_PHASES && !st; phase++)
             st = check_site(hw_meter_site(meter, (hw_site)site, (hw_phase)phase), plan.site[site][phase],
                             (hw_site)site, (hw_phase)phase, site == HW_SITE_SAMPLE && plan.sample_is_bound,
-                            err);
+                            info.sent_is_estimate, err);
     return st;
 }
 
@@ -224,6 +225,11 @@ hw_status hw_traffic_print(const hw_traffic_run *t, bool layers, hw_error *err)
         st = hw_print(err, "calls and payload: of one rank, equal on all. messages, sent, ideal: of all "
                            "ranks. ms: the slowest rank, waiting "
                            "included.\n");
+    if (!st && i->sent_is_estimate)
+        st = hw_print(err,
+                      "sent of embed, attn and mlp: an estimate, that of a ring; %s chooses its own ways and "
+                      "messages, and runs beside the ranks (ms: until it was told).\n",
+                      i->comm);
     if (!st) st = print_phase(t, HW_PREFILL, layers, err);
     if (!st) st = print_phase(t, HW_DECODE, layers, err);
     if (!st)
@@ -245,8 +251,8 @@ hw_status hw_traffic_print(const hw_traffic_run *t, bool layers, hw_error *err)
                       "that made them\n",
                       kv_bytes_per_token(i));
     return st ? st
-              : hw_print(err, "theory                  calls, payload, sent bytes and messages of every site "
-                              "are as planned\n");
+              : hw_print(err, "theory                  calls%s of every site are as planned\n",
+                         i->sent_is_estimate ? " and payload" : ", payload, sent bytes and messages");
 }
 
 hw_status hw_traffic_print_pairs(const hw_pair *pairs, int n_ranks, hw_error *err)
@@ -322,13 +328,14 @@ json_t *hw_traffic_json(const hw_traffic_run *t)
                                       phase == HW_PREFILL ? t->prefill_seconds : t->decode_seconds, "sites",
                                       sites));
     }
-    return json_pack("{s:s, s:i, s:i, s:s, s:s, s:o, s:{s:I, s:I}, s:{s:I, s:I}, s:I, s:{s:i, s:f}}",
+    return json_pack("{s:s, s:i, s:i, s:s, s:b, s:s, s:o, s:{s:I, s:I}, s:{s:I, s:I}, s:I, s:{s:i, s:f}}",
                      "architecture", t->info.architecture, "ranks", t->info.n_ranks, "hosts", t->n_hosts,
-                     "backend", t->info.comm, "kv_cache", hw_kv_policy_name(t->info.kv_policy), "phases",
-                     phases, "within_hosts", "bytes", (json_int_t)bytes[0], "messages",
-                     (json_int_t)messages[0], "between_hosts", "bytes", (json_int_t)bytes[1], "messages",
-                     (json_int_t)messages[1], "scattered_weight_bytes", (json_int_t)t->info.scattered_bytes,
-                     "k_and_v", "bytes_crossed", 0, "new_bytes_per_token", kv_bytes_per_token(&t->info));
+                     "backend", t->info.comm, "sent_is_estimate", t->info.sent_is_estimate, "kv_cache",
+                     hw_kv_policy_name(t->info.kv_policy), "phases", phases, "within_hosts", "bytes",
+                     (json_int_t)bytes[0], "messages", (json_int_t)messages[0], "between_hosts", "bytes",
+                     (json_int_t)bytes[1], "messages", (json_int_t)messages[1], "scattered_weight_bytes",
+                     (json_int_t)t->info.scattered_bytes, "k_and_v", "bytes_crossed", 0,
+                     "new_bytes_per_token", kv_bytes_per_token(&t->info));
 }
 
 json_t *hw_traffic_pairs_json(const hw_pair *pairs, int n_ranks)

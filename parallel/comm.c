@@ -13,6 +13,8 @@ struct hw_comm {
     int rank, n_ranks, n_local_ranks, n_sharing;
     int *host_of; /* [n_ranks] the lowest rank on each rank's host */
     hw_meter *meter;
+    enum { DEVICE_NEVER, DEVICE_IF_POSSIBLE, DEVICE_REQUIRED } wants;
+    hw_comm_group *group; /* NULL: collectives are on host memory alone */
 };
 
 static const hw_comm_ops *const backends[] = {&hw_comm_self_ops, &hw_comm_shm_ops, &hw_comm_mpi_ops};
@@ -98,19 +100,30 @@ static hw_status create(hw_comm **out, const hw_comm_ops *ops, hw_error *err)
 hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err)
 {
     *out = NULL;
-    const bool automatic = !strcmp(backend, "auto");
-    if (automatic && hw_comm_launched_ranks() > 1) return create(out, NULL, err);
-    const hw_comm_ops *ops = automatic ? &hw_comm_self_ops : find_backend(backend);
-    if (!ops)
+    const bool automatic = !strcmp(backend, "auto") || !strcmp(backend, "nccl"),
+               several = hw_comm_launched_ranks() > 1;
+    const hw_comm_ops *ops = !automatic ? find_backend(backend) : several ? NULL : &hw_comm_self_ops;
+    if (!ops && !automatic)
         return hw_fail(err, HW_ERR_INVALID,
-                       "collectives \"%s\" are not known to this build; it has auto, self, shm and mpi",
+                       "collectives \"%s\" are not known to this build; it has auto, self, shm, mpi and nccl",
                        backend);
     if (ops == &hw_comm_self_ops && hw_comm_launched_ranks() > 1)
         return hw_fail(
             err, HW_ERR_INVALID,
             "collectives \"self\" is for one rank, but %d were started; use \"mpi\", or run without mpirun",
             hw_comm_launched_ranks());
-    return create(out, ops, err);
+    hw_status st = create(out, ops, err);
+    if (!st) (void)hw_comm_become(*out, backend);
+    return st;
+}
+
+bool hw_comm_become(hw_comm *c, const char *backend)
+{
+    if (!strcmp(backend, "auto")) c->wants = DEVICE_IF_POSSIBLE;
+    else if (!strcmp(backend, "nccl")) c->wants = DEVICE_REQUIRED;
+    else if (!strcmp(backend, c->ops->name)) c->wants = DEVICE_NEVER;
+    else return false;
+    return true;
 }
 
 hw_status hw_comm_create_alone(hw_comm **out, hw_error *err) { return create(out, &hw_comm_self_ops, err); }
@@ -118,6 +131,7 @@ hw_status hw_comm_create_alone(hw_comm **out, hw_error *err) { return create(out
 void hw_comm_destroy(hw_comm *c)
 {
     if (!c) return;
+    hw_comm_detach(c);
     c->ops->destroy(c->state);
     hw_meter_destroy(c->meter);
     free(c->host_of);
@@ -137,7 +151,12 @@ int hw_comm_local_rank(const hw_comm *c)
 
 int hw_comm_n_sharing(const hw_comm *c) { return c->n_sharing; }
 int hw_comm_host_of(const hw_comm *c, int rank) { return c->host_of[rank]; }
-const char *hw_comm_backend(const hw_comm *c) { return c->ops->name; }
+
+const char *hw_comm_backend(const hw_comm *c)
+{
+    return c->group ? hw_comm_group_name(c->group) : c->ops->name;
+}
+
 hw_meter *hw_comm_meter(hw_comm *c) { return c->meter; }
 
 /* What one collective adds to the meter: everything between the beginning and now. */
@@ -234,6 +253,63 @@ hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity,
     hw_status st = c->ops->receive(c->state, buffer, capacity, n_bytes, from, err);
     if (!st) end(c, tag, before, 0, 0);
     return st;
+}
+
+/* ---- on a device */
+
+hw_status hw_comm_attach(hw_comm *c, const hw_comm_attachment *a, hw_error *err)
+{
+    const bool required = c->wants == DEVICE_REQUIRED;
+    if (!required && (c->wants == DEVICE_NEVER || c->n_ranks == 1)) return HW_OK;
+    return hw_comm_group_create(&c->group, c, a, required, err);
+}
+
+void hw_comm_detach(hw_comm *c)
+{
+    hw_comm_group_destroy(c->group);
+    c->group = NULL;
+}
+
+bool hw_comm_on_device(const hw_comm *c) { return c->group != NULL; }
+
+/* A ring sends the ideal, in whole bytes. With one rank nothing crosses, and nothing is counted. */
+static void end_on_device(hw_comm *c, hw_tag tag, measure before, size_t payload, double share)
+{
+    const double ideal = share * (double)payload;
+    if (c->n_ranks == 1) return;
+    hw_meter_record(
+        c->meter, tag,
+        (hw_traffic){
+            .calls = 1, .payload_bytes = payload, .sent_bytes = (uint64_t)ideal, .ideal_bytes = ideal},
+        hw_clock_ticks() - before.ticks);
+}
+
+hw_status hw_comm_device_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type,
+                                    hw_reduce op, hw_error *err)
+{
+    measure before = begin(c);
+    hw_status st = count ? hw_comm_group_all_reduce(c->group, buffer, count, type, op, err) : HW_OK;
+    if (!st) end_on_device(c, tag, before, count * hw_dtype_size(type), 2 * one_way(c));
+    return st;
+}
+
+hw_status hw_comm_device_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_bytes, void *recv,
+                                    hw_error *err)
+{
+    measure before = begin(c);
+    hw_status st = n_bytes ? hw_comm_group_all_gather(c->group, send, n_bytes, recv, err) : HW_OK;
+    if (!st) end_on_device(c, tag, before, n_bytes * (size_t)c->n_ranks, one_way(c));
+    return st;
+}
+
+void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type)
+{
+    end_on_device(c, tag, begin(c), count * hw_dtype_size(type), 2 * one_way(c));
+}
+
+hw_status hw_comm_device_wait(hw_comm *c, hw_error *err)
+{
+    return c->group ? hw_comm_group_wait(c->group, err) : HW_OK;
 }
 
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err)

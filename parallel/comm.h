@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 
+#include "parallel/comm_device.h"
 #include "parallel/meter.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
@@ -18,16 +19,19 @@ extern "C" {
 
 typedef struct hw_comm hw_comm;
 
-typedef enum hw_reduce { HW_SUM, HW_MAX } hw_reduce;
-
 /* Collective. `backend`: "self" (one rank, no MPI), "shm" (ranks of one host add in memory that they share,
- * messages of MPI between hosts), "mpi" (messages everywhere), or "auto": self without mpirun or srun, or
- * with one rank; shm where several ranks share a host, lie there as comm_shm.c wants it and can share memory;
- * else mpi. The bits of results are the same with shm and mpi. Both initialise MPI if the program has not,
- * and then also finalise it. On HW_OK the caller owns *out (hw_comm_destroy). Errors: HW_ERR_INVALID (unknown
- * backend; self among several ranks), HW_ERR_UNSUPPORTED (shm where it cannot be), HW_ERR_DEVICE,
- * HW_ERR_NO_MEMORY. */
+ * messages of MPI between hosts), "mpi" (messages everywhere), "auto": self without mpirun or srun, or with
+ * one rank; shm where several ranks share a host, lie there as comm_shm.c wants it and can share memory; else
+ * mpi; or "nccl": as auto, and sums by NCCL once a device is attached. The bits of results are the same with
+ * shm and mpi. Both initialise MPI if the program has not, and then also finalise it. On HW_OK the caller
+ * owns *out (hw_comm_destroy). Errors: HW_ERR_INVALID (unknown backend; self among several ranks),
+ * HW_ERR_UNSUPPORTED (shm where it cannot be), HW_ERR_DEVICE, HW_ERR_NO_MEMORY. */
 hw_status hw_comm_create(hw_comm **out, const char *backend, hw_error *err);
+
+/* Local, before a device is attached. With "auto" and "nccl" only what becomes of a device changes, and
+ * messages go on as they do; the same with the name of the backend that it has. False, and it stays as it is,
+ * for any other. */
+bool hw_comm_become(hw_comm *c, const char *backend);
 
 /* Local. A communicator of this process alone, also where there are other ranks: for comparing with what
  * they compute together. */
@@ -81,6 +85,32 @@ hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity,
 /* Collective. Gives every rank the worst status of all, and the message of the lowest rank that has it.
  * Call it where a rank can fail alone (files, memory), before the others wait for it. */
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err);
+
+/* ---- on the memory of a device. What is sent is the library's business: the meter's `sent` is then an
+ * estimate, that of a ring. */
+
+/* Collective, before the first collective on a device: its device, on every rank. With "nccl" it has to work
+ * (HW_ERR_DEVICE says why it does not: no library, ranks that share a GPU); with "auto" and several ranks it
+ * may; with any other backend nothing happens. */
+hw_status hw_comm_attach(hw_comm *c, const hw_comm_attachment *a, hw_error *err);
+void hw_comm_detach(hw_comm *c); /* Collective, before the device is destroyed. Without a device: nothing */
+bool hw_comm_on_device(const hw_comm *c);
+
+/* Collective, on a communicator with a device. As hw_comm_all_reduce, on D, in the device's stream and in the
+ * library's order of additions: HW_F32, HW_F16 or HW_BF16 for HW_SUM, HW_U64 for HW_MAX. */
+hw_status hw_comm_device_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type,
+                                    hw_reduce op, hw_error *err);
+
+/* Collective. As hw_comm_all_gather, on D, in the device's stream. */
+hw_status hw_comm_device_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_bytes, void *recv,
+                                    hw_error *err);
+
+/* Local. Counts what hw_comm_device_all_reduce counts, for one that a graph makes. */
+void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type);
+
+/* Local. Waits for the stream of the device, but not for ever: HW_ERR_RANK names this rank, its host and the
+ * collective in which others are missing. Without a device: nothing to wait for. */
+hw_status hw_comm_device_wait(hw_comm *c, hw_error *err);
 
 /* Local. Ends all ranks with this exit code, for errors that were not agreed on. Does not return where
  * there are several ranks. */

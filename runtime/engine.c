@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/plugin.h"
 #include "runtime/base/clock.h"
+#include "runtime/devices.h"
 #include "runtime/engine_state.h"
 #include "runtime/kv_capacity.h"
 #include "runtime/memory.h"
@@ -57,7 +57,7 @@ static hw_status make_buffers(hw_engine *e, hw_error *err)
     hw_status st = HW_OK;
     for (int i = 0; i < HW_N_BUFFERS && !st; i++)
         st = e->device->k->alloc(e->device, list[i], sizes[i] ? sizes[i] : 1, err);
-    if (!st && !e->device->host_memory)
+    if (!st && !e->device->host_memory && e->part.n_ranks > 1 && !hw_comm_on_device(e->comm))
         st = e->device->k->host_alloc(e->device, &e->buffers.stage, sizes[HW_BUFFER_Y], err);
     return hw_context(err, st, "buffers of a step");
 }
@@ -72,20 +72,14 @@ static void free_buffers(hw_engine *e)
 
 /* ---- creation, in stages; all ranks agree after each that can fail on one rank alone */
 
+/* Collective. */
 static hw_status make_device(hw_engine *e, hw_error *err)
 {
-    const char *name = e->options.device;
-    if (!strcmp(name, "reference")) return hw_reference_device_create(&e->device, err);
-    if (!strcmp(name, "auto") || !strcmp(name, "cpu")) {
-        hw_status st = hw_cpu_device_create(&e->device, e->threads.n, NULL, err);
-        if (!st && e->threads.n_cpus) hw_cpu_device_pin(e->device, e->threads.cpus, e->threads.n_cpus);
-        return st;
-    }
-    const hw_device_place place = {hw_comm_local_rank(e->comm), hw_comm_n_local_ranks(e->comm)};
-    if (!strcmp(name, "cuda") || strchr(name, '/'))
-        return hw_plugin_device_create(&e->device, name, place, e->options.dtype, err);
-    return hw_fail(err, HW_ERR_UNSUPPORTED,
-                   "device \"%s\" is not known; use auto, cpu, cuda, reference, or a plug-in's path", name);
+    const hw_engine_options *o = &e->options;
+    hw_status st = hw_device_choose(&e->device, e->comm, o->device, e->threads.n, o->dtype, err);
+    if (!st && e->threads.n_cpus && !strcmp(e->device->k->name, "cpu"))
+        hw_cpu_device_pin(e->device, e->threads.cpus, e->threads.n_cpus);
+    return st ? st : hw_device_attach(e->device, e->comm, err);
 }
 
 /* The type and size of the weights in rank 0's files, for the others. */
@@ -125,7 +119,7 @@ static hw_status read_config(hw_engine *e, hw_checkpoint **c, const char *folder
     e->part.n_sharing = hw_comm_n_sharing(e->comm);
     if ((st = open_checkpoint(e, c, folder, st, err))) return st;
     if (e->options.kv_dtype == HW_DTYPE_NONE) e->options.kv_dtype = e->options.dtype;
-    return make_device(e, err);
+    return HW_OK;
 }
 
 /* What this rank may still take of the memory in which weights, cache and buffers live. */
@@ -147,6 +141,7 @@ static hw_status settle_capacity(hw_engine *e, hw_status st, hw_error *err)
                              .kv_bytes = o->kv_bytes,
                              .weight_bytes = need.weights,
                              .buffer_bytes = need.buffers,
+                             .reserve_bytes = need.reserve,
                              .available_bytes = available_bytes(e),
                              .on_device = e->device && !e->device->host_memory};
     return hw_kv_capacity(&e->shape.n_blocks, e->comm, st, &r, err);
@@ -208,6 +203,7 @@ static hw_status create(hw_engine *e, const char *folder, hw_error *err)
     hw_checkpoint *c = NULL;
     hw_status st = hw_threads_settle(&e->threads, e->comm, e->options.n_threads, e->options.pin, err);
     if (!st) st = hw_comm_agree(e->comm, read_config(e, &c, folder, err), err);
+    if (!st) st = make_device(e, err);
     if (!st) st = settle_matmul(e, err);
     if (!st) st = settle_capacity(e, make_rope(e, err), err);
     if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
@@ -247,6 +243,7 @@ void hw_engine_destroy(hw_engine *e)
         free_buffers(e);
         e->device->k->free(e->device, e->inv_freq);
     }
+    if (e->comm) hw_comm_detach(e->comm);
     hw_device_destroy(e->device);
     free(e);
 }
@@ -269,6 +266,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
     return (hw_engine_info){.architecture = m->architecture,
                             .device = hw_device_description(e->device),
                             .comm = hw_comm_backend(e->comm),
+                            .sent_is_estimate = hw_comm_on_device(e->comm),
                             .rank = e->part.rank,
                             .n_ranks = e->part.n_ranks,
                             .n_threads = e->device->n_threads,
@@ -330,9 +328,12 @@ hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_byte
     return hw_engine_wait(e, e->device->k->copy_out(e->device, NULL, dst, src, n_bytes), err);
 }
 
-/* The device tells once what went wrong, whichever call it came from. */
+/* The device tells once what went wrong, whichever call it came from. Where collectives are in its stream,
+ * other ranks may be why it does not come to an end. */
 hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
 {
+    hw_status lost = hw_comm_device_wait(e->comm, err);
+    if (lost) return lost;
     hw_status told = e->device->k->synchronize(e->device, NULL, err);
     if (told) return hw_context(err, told, "rank %d", hw_comm_rank(e->comm));
     return st;

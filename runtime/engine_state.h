@@ -24,8 +24,7 @@ typedef struct hw_buffers {
     int32_t *tokens, *positions, *seqs; /* [R] */
     int32_t *logit_rows;                /* [L] */
     int32_t *block_tables;              /* [max_seqs, shape.seq_blocks] */
-    void *stage;    /* [R, dim] host memory through which all-reduces go; NULL where the device's own is host
-                       memory */
+    void *stage;    /* [R, dim] host memory through which all-reduces go; NULL where they need not */
     size_t n_bytes; /* on the device */
 } hw_buffers;
 

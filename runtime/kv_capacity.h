@@ -10,7 +10,7 @@ typedef struct hw_kv_request {
     hw_kv_dims dims;   /* n_blocks: wanted */
     int min_blocks;    /* with fewer it is not worth starting */
     uint64_t kv_bytes; /* what the user gave, for messages; 0: nothing */
-    uint64_t weight_bytes, buffer_bytes, available_bytes;
+    uint64_t weight_bytes, buffer_bytes, reserve_bytes, available_bytes;
     bool on_device; /* the memory is the device's own, not the host's; for messages */
 } hw_kv_request;
 

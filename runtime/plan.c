@@ -8,10 +8,10 @@
 
 static void widen(hw_rank_memory *least, hw_rank_memory *most, hw_rank_memory r, bool first)
 {
-    uint64_t *lo[] = {&least->weights, &least->kv, &least->buffers, &least->total};
-    uint64_t *hi[] = {&most->weights, &most->kv, &most->buffers, &most->total};
-    const uint64_t n[] = {r.weights, r.kv, r.buffers, r.total};
-    for (int i = 0; i < 4; i++) {
+    uint64_t *lo[] = {&least->weights, &least->kv, &least->buffers, &least->reserve, &least->total};
+    uint64_t *hi[] = {&most->weights, &most->kv, &most->buffers, &most->reserve, &most->total};
+    const uint64_t n[] = {r.weights, r.kv, r.buffers, r.reserve, r.total};
+    for (size_t i = 0; i < sizeof n / sizeof *n; i++) {
         if (first || n[i] < *lo[i]) *lo[i] = n[i];
         if (first || n[i] > *hi[i]) *hi[i] = n[i];
     }
@@ -52,7 +52,7 @@ static void add_rank(hw_plan *plan, const hw_model *m, const hw_engine_options *
     keep_busiest(&plan->decode, &plan->decode_sent_by_all, decode);
 }
 
-/* What is left beside weights and buffers, in whole blocks of this rank's heads. */
+/* What is left beside weights, buffers and reserve, in whole blocks of this rank's heads. */
 static uint64_t tokens_that_fit(const hw_engine_options *o, const hw_model *m, const hw_part *p,
                                 hw_rank_memory r, uint64_t memory)
 {
@@ -60,7 +60,9 @@ static uint64_t tokens_that_fit(const hw_engine_options *o, const hw_model *m, c
     one.n_blocks = 1;
     const uint64_t block = hw_kv_bytes(one);
     uint64_t taken;
-    if (!hw_add_u64(r.weights, r.buffers, &taken) || taken > memory || !block) return 0;
+    if (!hw_add_u64(r.weights, r.buffers, &taken) || !hw_add_u64(taken, r.reserve, &taken) ||
+        taken > memory || !block)
+        return 0;
     return (memory - taken) / block * (uint64_t)one.block_tokens;
 }
 

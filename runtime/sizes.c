@@ -99,9 +99,10 @@ hw_rank_memory hw_rank_memory_of(const hw_engine_options *o, const hw_model *m, 
     size_t sizes[HW_N_BUFFERS];
     hw_rank_memory r = {.weights = hw_weights_estimate(m, p, o->dtype),
                         .kv = hw_kv_bytes(hw_options_kv_dims(o, m, p)),
-                        .buffers = hw_buffer_sizes(sizes, o, m, p, d)};
+                        .buffers = hw_buffer_sizes(sizes, o, m, p, d),
+                        .reserve = d->host_memory ? 0 : HW_DEVICE_RESERVE_BYTES};
     if (r.kv == SIZE_MAX || r.buffers == SIZE_MAX || !hw_add_u64(r.weights, r.kv, &r.total) ||
-        !hw_add_u64(r.total, r.buffers, &r.total))
+        !hw_add_u64(r.total, r.buffers, &r.total) || !hw_add_u64(r.total, r.reserve, &r.total))
         r.total = UINT64_MAX;
     return r;
 }

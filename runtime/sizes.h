@@ -46,11 +46,16 @@ enum {
 size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model *m, const hw_part *p,
                        const hw_device *d);
 
-/* Bytes of one rank: weights (without the device's padding), cache, buffers, and their sum; UINT64_MAX when
- * that does not fit. */
+/* Bytes of one rank: weights (without the device's padding), cache, buffers, and their sum with `reserve`;
+ * UINT64_MAX when that does not fit. reserve: on a device with memory of its own, what graphs and the
+ * communicator are going to take of it, which is not known beforehand; else 0. */
 typedef struct hw_rank_memory {
-    uint64_t weights, kv, buffers, total;
+    uint64_t weights, kv, buffers, reserve, total;
 } hw_rank_memory;
+
+/* An allowance and no measured figure: a graph has some kilobytes for each kernel, a communicator some
+ * megabytes for each channel and partner. */
+enum { HW_DEVICE_RESERVE_BYTES = 256 << 20 };
 
 hw_rank_memory hw_rank_memory_of(const hw_engine_options *o, const hw_model *m, const hw_part *p,
                                  const hw_device *d);

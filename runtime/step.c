@@ -193,15 +193,20 @@ hw_status hw_op_select_rows(hw_step *s, int n)
                 s->k->select_rows(s->d, NULL, s->buf->y, s->buf->x, s->buf->logit_rows, n, s->m->dim));
 }
 
-/* The communicator reads host memory; what lies elsewhere goes there and back. */
+/* By the communicator on the device where it can. Otherwise it reads host memory; what lies elsewhere goes
+ * there and back. */
 hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
 {
     const size_t count = (size_t)s->b->n_rows * (size_t)s->m->dim, n_bytes = act_bytes(s, count);
-    void *const host = s->d->host_memory ? partial : s->buf->stage;
     const hw_tag tag = hw_batch_tag(s->b, site, layer);
+    hw_comm *comm = s->e->comm;
+    if (hw_comm_on_device(comm))
+        return hw_comm_device_all_reduce(comm, tag, partial, count, s->d->act, HW_SUM, s->err);
+    if (hw_comm_n_ranks(comm) == 1) return HW_OK;
+    void *const host = s->d->host_memory ? partial : s->buf->stage;
     hw_status st = HW_OK;
     if (host != partial) st = hw_engine_read(s->e, host, partial, n_bytes, s->err);
-    if (!st) st = hw_comm_all_reduce(s->e->comm, tag, host, count, s->d->act, HW_SUM, s->err);
+    if (!st) st = hw_comm_all_reduce(comm, tag, host, count, s->d->act, HW_SUM, s->err);
     if (!st && host != partial) st = s->k->copy_in(s->d, NULL, partial, host, n_bytes);
     return st;
 }

@@ -9,6 +9,7 @@ namespace
 {
 
 uint64_t n_launches(const hw_device *d) { return ((const hw_cuda_device *)(const void *)d)->n_launches; }
+hw_stream *own_stream(hw_device *d) { return reinterpret_cast<hw_stream *>(hw_cuda_of(d)->stream); }
 
 hw_kernels make_table()
 {
@@ -23,6 +24,7 @@ hw_kernels make_table()
     t.host_alloc = hw_cuda_host_alloc;
     t.host_free = hw_cuda_host_free;
     t.available = hw_cuda_available;
+    t.own_stream = own_stream;
     t.weight_create = hw_cuda_weight_create;
     t.weight_put = hw_cuda_weight_put;
     t.weight_destroy = hw_cuda_weight_destroy;
@@ -120,6 +122,14 @@ void take_properties(hw_cuda_device *c, const cudaDeviceProp *p)
     c->overlaps = p->major >= 9 && !c->waits && !is_set("HW_CUDA_NO_OVERLAP");
 }
 
+/* FNV-1a. A GPU has one UUID wherever it is seen from. */
+uint64_t hash(const void *bytes, size_t n)
+{
+    uint64_t h = 14695981039346656037u;
+    for (size_t i = 0; i < n; i++) h = (h ^ static_cast<const unsigned char *>(bytes)[i]) * 1099511628211u;
+    return h;
+}
+
 hw_status choose_gpu(hw_cuda_device *c, hw_device_place place, hw_error *err)
 {
     int n = 0;
@@ -133,6 +143,8 @@ hw_status choose_gpu(hw_cuda_device *c, hw_device_place place, hw_error *err)
     if (st) return hw_context(err, st, "GPU %d of %d", index, n);
     c->index = index;
     take_properties(c, &properties);
+    c->base.device.n_alike = n;
+    c->base.device.hardware = hash(&properties.uuid, sizeof properties.uuid);
     snprintf(c->base.description, sizeof c->base.description, "cuda %d, %.40s", index, properties.name);
     return HW_OK;
 }

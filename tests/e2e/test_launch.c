@@ -246,8 +246,8 @@ Test(launch, mistakes_in_a_file_end_all_ranks_with_one_message)
         REFUSED(n_ranks, 2, WORDS("--dummy-seed"), "generate", "-c", file, "-m", TALES, "-p", "x",
                 "--dummy-seed", "3");
         unlink(file);
-        write_config("collectives: {backend: nccl}\n");
-        REFUSED(n_ranks, 2, WORDS("\"nccl\"", "not known to this build"), "generate", "-c", file, "-m", TALES,
+        write_config("collectives: {backend: nccl}\ndevice: {kind: cpu}\n");
+        REFUSED(n_ranks, 6, WORDS("\"nccl\"", "not part of device"), "generate", "-c", file, "-m", TALES,
                 "-p", "x");
         unlink(file);
     }

@@ -1,10 +1,9 @@
-/* The CUDA runtime of the SIMT layer: one device, one stream of work that is done when somebody waits for
- * it, and memory that only such work may touch. */
+/* The CUDA runtime of the SIMT layer: what the device is, how kernels start, and memory that only work in the
+ * stream may touch. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
-#include <deque>
 #include <map>
 #include <vector>
 
@@ -17,13 +16,6 @@
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
 
-struct hw_simt_stream {
-    int unused;
-};
-struct hw_simt_event {
-    int unused;
-};
-
 namespace
 {
 
@@ -35,29 +27,13 @@ const size_t DEVICE_BYTES = (size_t)2 << 30, FILLED_BYTES = 64 << 10;
  * pointer into the device ends here as it would with a GPU. */
 char *arena;
 size_t used_bytes;
-std::map<size_t, size_t> blocks;       /* offset, size in whole pages and one that stays empty */
-std::map<const char *, size_t> pinned; /* host memory that copies read and write when they run */
-std::deque<std::function<void()>> queue;
+std::map<size_t, size_t> blocks;               /* offset, size in whole pages and one that stays empty */
+std::map<const char *, size_t> pinned;         /* host memory that copies read and write when they run */
 std::map<const void *, size_t> allowed_shared; /* of kernels that asked for more */
-long n_launches, n_grids;
+long n_launches, n_grids, n_allocations;
 cudaError_t broken; /* what the device said last; it stays that way */
 
 size_t pages(size_t n) { return (n + PAGE - 1) / PAGE * PAGE; }
-
-void protect(int how)
-{
-    if (!arena || blocks.empty()) return;
-    const auto last = blocks.rbegin();
-    if (mprotect(arena, last->first + last->second, how)) abort();
-}
-
-void run_queue()
-{
-    if (queue.empty()) return;
-    protect(PROT_READ | PROT_WRITE);
-    for (; !queue.empty(); queue.pop_front()) queue.front()();
-    protect(PROT_NONE);
-}
 
 bool is_pinned(const void *p)
 {
@@ -78,9 +54,22 @@ bool find_gap(size_t n, size_t *at)
     return *at + n <= DEVICE_BYTES * 2;
 }
 
+int setting(const char *name, int standard)
+{
+    const char *text = getenv(name);
+    return text ? atoi(text) : standard;
+}
+
 } // namespace
 
-void hw_simt_enqueue(std::function<void()> work) { queue.push_back(std::move(work)); }
+cudaError_t hw_simt_broken() { return broken; }
+
+void hw_simt_open_memory(bool open)
+{
+    if (!arena || blocks.empty()) return;
+    const auto last = blocks.rbegin();
+    if (mprotect(arena, last->first + last->second, open ? PROT_READ | PROT_WRITE : PROT_NONE)) abort();
+}
 
 /* `variable` is "n" or "n@rank": whether this is the n-th, on that rank of the job or on all. */
 static bool is_to_fail(const char *variable, long *count)
@@ -128,7 +117,10 @@ const char *cudaGetErrorString(cudaError_t code)
     case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorECCUncorrectable: return "uncorrectable ECC error encountered";
+    case cudaErrorNotReady: return "device not ready";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
     }
     return "unrecognized error code";
 }
@@ -140,10 +132,25 @@ const char *cudaGetErrorName(cudaError_t code)
 }
 
 cudaError_t cudaGetLastError() { return cudaSuccess; }
-cudaError_t cudaDriverGetVersion(int *version) { return *version = 13000, cudaSuccess; }
+
+/* HW_SIMT_DRIVER: what the driver says it is for, 0 where there is none; HW_SIMT_DEVICES: how many there are. */
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    return *version = setting("HW_SIMT_DRIVER", 13000), cudaSuccess;
+}
 cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 13000, cudaSuccess; }
-cudaError_t cudaGetDeviceCount(int *n) { return *n = 1, cudaSuccess; }
-cudaError_t cudaSetDevice(int index) { return index ? cudaErrorInvalidValue : cudaSuccess; }
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    *n = setting("HW_SIMT_DEVICES", 1);
+    if (setting("HW_SIMT_DRIVER", 13000) < 13000) return cudaErrorInsufficientDriver;
+    return *n ? cudaSuccess : cudaErrorNoDevice;
+}
+
+cudaError_t cudaSetDevice(int index)
+{
+    return index < setting("HW_SIMT_DEVICES", 1) ? cudaSuccess : cudaErrorInvalidValue;
+}
 
 /* Few multiprocessors, so that tests of small sizes meet both sides of every decision that depends on them. */
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
@@ -153,15 +160,18 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
     out->multiProcessorCount = 2;
     out->major = 9;
     out->sharedMemPerBlockOptin = MOST_SHARED_BYTES;
-    return index ? cudaErrorInvalidValue : cudaSuccess;
+    out->uuid.bytes[0] = (char)(index + 1);
+    return cudaSetDevice(index);
 }
 
 /* ---- memory. What nothing was written to holds NaN, as it might hold anything; what is past the end is
- * for nobody. */
+ * for nobody. HW_SIMT_FAIL_MALLOC=n lets the n-th allocation fail. */
 
 cudaError_t cudaMalloc(void **out, size_t n_bytes)
 {
     size_t at;
+    if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
+    if (is_to_fail("HW_SIMT_FAIL_MALLOC", &n_allocations)) return cudaErrorMemoryAllocation;
     if (n_bytes > DEVICE_BYTES - used_bytes || !find_gap(pages(n_bytes) + PAGE, &at))
         return cudaErrorMemoryAllocation;
     if (!arena) {
@@ -170,14 +180,14 @@ cudaError_t cudaMalloc(void **out, size_t n_bytes)
         if (p == MAP_FAILED) return cudaErrorMemoryAllocation;
         arena = (char *)p;
     }
-    run_queue();
+    hw_simt_run_all();
     blocks[at] = pages(n_bytes) + PAGE;
     used_bytes += pages(n_bytes);
     char *p = arena + at;
-    protect(PROT_READ | PROT_WRITE);
+    hw_simt_open_memory(true);
     ASAN_UNPOISON_MEMORY_REGION(p, n_bytes);
     memset(p, 0xff, n_bytes < FILLED_BYTES ? n_bytes : FILLED_BYTES);
-    protect(PROT_NONE);
+    hw_simt_open_memory(false);
     ASAN_POISON_MEMORY_REGION(p + n_bytes, pages(n_bytes) + PAGE - n_bytes);
     *out = p;
     return cudaSuccess;
@@ -186,7 +196,8 @@ cudaError_t cudaMalloc(void **out, size_t n_bytes)
 cudaError_t cudaFree(void *p)
 {
     if (!p) return cudaSuccess;
-    run_queue();
+    if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
+    hw_simt_run_all();
     auto block = blocks.find((size_t)((char *)p - arena));
     if (block == blocks.end()) return cudaErrorInvalidValue;
     const size_t n = block->second - PAGE;
@@ -207,7 +218,7 @@ cudaError_t cudaMallocHost(void **out, size_t n_bytes)
 
 cudaError_t cudaFreeHost(void *p)
 {
-    run_queue();
+    hw_simt_run_all();
     if (!pinned.erase((const char *)p)) return cudaErrorInvalidValue;
     free(p);
     return cudaSuccess;
@@ -227,11 +238,15 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t n_bytes, cudaStream_t)
 }
 
 /* Rows [height, width]. Pinned host memory is read and written when the copy runs; other host memory as
- * CUDA promises: read before the call returns, and written before it returns. */
+ * CUDA promises: read before the call returns, and written before it returns; in a graph there is no such
+ * moment. */
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width,
                               size_t height, cudaMemcpyKind kind, cudaStream_t)
 {
     if (width > dst_pitch || width > src_pitch) return cudaErrorInvalidValue;
+    const bool is_pageable = (kind == cudaMemcpyHostToDevice && !is_pinned(src)) ||
+                             (kind == cudaMemcpyDeviceToHost && !is_pinned(dst));
+    if (is_pageable && hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
     const auto copy = [=](const char *from, size_t from_pitch) {
         for (size_t r = 0; r < height; r++) memcpy((char *)dst + r * dst_pitch, from + r * from_pitch, width);
     };
@@ -243,7 +258,7 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
         return cudaSuccess;
     }
     hw_simt_enqueue([=] { copy((const char *)src, src_pitch); });
-    if (kind == cudaMemcpyDeviceToHost && !is_pinned(dst)) run_queue();
+    if (kind == cudaMemcpyDeviceToHost && !is_pinned(dst)) hw_simt_run_all();
     return cudaSuccess;
 }
 
@@ -251,45 +266,4 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemc
                             cudaStream_t stream)
 {
     return cudaMemcpy2DAsync(dst, n_bytes, src, n_bytes, n_bytes, 1, kind, stream);
-}
-
-/* ---- streams and events: there is one order for all */
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
-{
-    *out = new hw_simt_stream();
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
-    run_queue();
-    return broken;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream)
-{
-    run_queue();
-    delete stream;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
-{
-    *out = new hw_simt_event();
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-
-cudaError_t cudaEventSynchronize(cudaEvent_t)
-{
-    run_queue();
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event)
-{
-    delete event;
-    return cudaSuccess;
 }

@@ -8,8 +8,24 @@
  * threads do not meet at a barrier. */
 void hw_simt_run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread);
 
-/* Puts work into the stream. It is done when somebody waits, and not before: what reads results too early
- * finds old ones. */
+/* Puts work into the stream, or into the graph that is being captured. It is done when somebody waits, and
+ * not before: what reads results too early finds old ones. */
 void hw_simt_enqueue(std::function<void()> work);
+
+/* The same for work that waits for others: it is asked again until it says that it is done. */
+__attribute__((visibility("default"))) void hw_simt_enqueue_poll(std::function<bool()> work);
+
+/* Runs what is in the stream until it is empty; false: until something waits for others. */
+bool hw_simt_run_some();
+void hw_simt_run_all();
+
+/* For calls that a capture does not allow: whether there is one, which is then lost. */
+bool hw_simt_spoils_capture();
+
+/* What the device said when it broke, or cudaSuccess. */
+cudaError_t hw_simt_broken();
+
+/* Lets work touch the device's memory, or nobody. */
+void hw_simt_open_memory(bool open);
 
 #endif

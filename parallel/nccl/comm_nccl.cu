@@ -1,0 +1,219 @@
+/* Collectives by NCCL. Communicators are non-blocking, so that a rank whose partners do not come gives up
+ * after a deadline (NCCL itself has none): it asks ncclCommGetAsyncError while it waits, and ends with
+ * ncclCommAbort, which also ends kernels that wait on the device. */
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "parallel/comm_device.h"
+#include "parallel/nccl/library.h"
+#include "runtime/base/clock.h"
+
+namespace
+{
+
+/* More collectives than a step has; an event behind each says whether it ended. */
+enum { N_EVENTS = 1024, POLLS_PER_LOOK = 256, OLDEST_SHARING = 23000 };
+
+struct group {
+    hw_nccl_library library;
+    ncclComm_t comm; /* NULL: none was made, or it was broken up */
+    cudaStream_t stream;
+    double deadline_s;
+    cudaEvent_t ended[N_EVENTS]; /* made when first used */
+    uint64_t numbers[N_EVENTS], n_noted;
+};
+
+group *of(void *state) { return static_cast<group *>(state); }
+
+void break_up(group *g)
+{
+    if (g->comm) (void)g->library.ncclCommAbort(g->comm);
+    g->comm = nullptr;
+}
+
+/* What a call on a non-blocking communicator came to in the end. */
+hw_status settle(group *g, ncclResult_t code, const char *what, hw_error *err)
+{
+    const uint64_t start = hw_clock_ns();
+    while (code == ncclInProgress) {
+        if (g->library.ncclCommGetAsyncError(g->comm, &code) != ncclSuccess) code = ncclSystemError;
+        if (code != ncclInProgress) break;
+        if (hw_seconds_since(start) > g->deadline_s) {
+            break_up(g);
+            return hw_fail(err, HW_ERR_RANK, "NCCL: %s: other ranks did not come within %g s", what,
+                           g->deadline_s);
+        }
+        sched_yield();
+    }
+    return hw_nccl_check(&g->library, err, code, what);
+}
+
+hw_status open_library(void **state, hw_error *err)
+{
+    group *g = static_cast<group *>(calloc(1, sizeof *g));
+    *state = nullptr;
+    if (!g) return hw_fail(err, HW_ERR_NO_MEMORY, "NCCL: no memory");
+    const hw_status st = hw_nccl_open(&g->library, err);
+    if (st) free(g);
+    else *state = g;
+    return st;
+}
+
+/* Since 2.30, and only when asked to. */
+bool may_share(void *state)
+{
+    const char *enabled = getenv("NCCL_MULTI_RANK_GPU_ENABLE");
+    return of(state)->library.version >= OLDEST_SHARING && enabled && atoi(enabled) == 1;
+}
+
+hw_status make_id(void *state, char id[HW_COMM_ID_BYTES], hw_error *err)
+{
+    ncclUniqueId made;
+    static_assert(sizeof made == HW_COMM_ID_BYTES);
+    const hw_status st =
+        hw_nccl_check(&of(state)->library, err, of(state)->library.ncclGetUniqueId(&made), "naming a group");
+    if (!st) memcpy(id, &made, sizeof made);
+    return st;
+}
+
+hw_status join(void *state, const hw_comm_member *m, hw_error *err)
+{
+    group *g = of(state);
+    ncclUniqueId id;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    memcpy(&id, m->id, sizeof id);
+    g->stream = static_cast<cudaStream_t>(m->stream);
+    g->deadline_s = m->deadline_s;
+    const hw_status st =
+        settle(g, g->library.ncclCommInitRankConfig(&g->comm, m->n_ranks, id, m->rank, &config),
+               "making the communicator", err);
+    if (st) break_up(g);
+    return hw_context(err, st, "rank %d of %d", m->rank, m->n_ranks);
+}
+
+void close_group(void *state)
+{
+    group *g = of(state);
+    if (!g) return;
+    if (g->comm && settle(g, g->library.ncclCommFinalize(g->comm), "ending", nullptr)) break_up(g);
+    if (g->comm) (void)g->library.ncclCommDestroy(g->comm);
+    for (cudaEvent_t e : g->ended)
+        if (e) (void)cudaEventDestroy(e);
+    free(g);
+}
+
+bool is_captured(const group *g)
+{
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    return cudaStreamIsCapturing(g->stream, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone;
+}
+
+/* An event of a graph would say nothing of the collectives inside. */
+hw_status note_end(group *g, uint64_t number, hw_error *err)
+{
+    cudaEvent_t *e = &g->ended[g->n_noted % N_EVENTS];
+    cudaError_t code = cudaSuccess;
+    if (is_captured(g)) return HW_OK;
+    if (!*e) code = cudaEventCreateWithFlags(e, cudaEventDisableTiming);
+    if (!code) code = cudaEventRecord(*e, g->stream);
+    if (code) {
+        (void)cudaGetLastError();
+        return hw_fail(err, HW_ERR_DEVICE, "NCCL: an event behind a collective: %s",
+                       cudaGetErrorString(code));
+    }
+    g->numbers[g->n_noted++ % N_EVENTS] = number;
+    return HW_OK;
+}
+
+bool type_of(hw_dtype type, ncclDataType_t *out)
+{
+    switch (type) {
+    case HW_F32: return *out = ncclFloat32, true;
+    case HW_F16: return *out = ncclFloat16, true;
+    case HW_BF16: return *out = ncclBfloat16, true;
+    case HW_U64: return *out = ncclUint64, true;
+    default: return false;
+    }
+}
+
+hw_status all_reduce(void *state, uint64_t number, void *buffer, size_t count, hw_dtype type, hw_reduce op,
+                     hw_error *err)
+{
+    group *g = of(state);
+    ncclDataType_t t;
+    if (!type_of(type, &t))
+        return hw_fail(err, HW_ERR_INVALID, "NCCL: an all-reduce of %s", hw_dtype_name(type));
+    const hw_status st =
+        settle(g,
+               g->library.ncclAllReduce(buffer, buffer, count, t, op == HW_SUM ? ncclSum : ncclMax, g->comm,
+                                        g->stream),
+               "all-reduce", err);
+    return st ? st : note_end(g, number, err);
+}
+
+hw_status all_gather(void *state, uint64_t number, const void *send, size_t n_bytes, void *recv,
+                     hw_error *err)
+{
+    group *g = of(state);
+    const hw_status st = settle(
+        g, g->library.ncclAllGather(send, recv, n_bytes, ncclUint8, g->comm, g->stream), "all-gather", err);
+    return st ? st : note_end(g, number, err);
+}
+
+/* The oldest event that has not happened. */
+uint64_t first_missing(const group *g)
+{
+    const uint64_t oldest = g->n_noted > N_EVENTS ? g->n_noted - N_EVENTS : 0;
+    for (uint64_t i = oldest; i < g->n_noted; i++)
+        if (cudaEventQuery(g->ended[i % N_EVENTS]) == cudaErrorNotReady) {
+            (void)cudaGetLastError();
+            return g->numbers[i % N_EVENTS];
+        }
+    return UINT64_MAX;
+}
+
+hw_status give_up(group *g, hw_status st, uint64_t *number)
+{
+    *number = first_missing(g);
+    break_up(g);
+    return st;
+}
+
+hw_status wait(void *state, uint64_t *number, char *why, size_t capacity)
+{
+    group *g = of(state);
+    const uint64_t start = hw_clock_ns();
+    for (uint64_t polls = 1; cudaStreamQuery(g->stream) == cudaErrorNotReady; polls++) {
+        (void)cudaGetLastError(); /* "not ready" is no error */
+        sched_yield();
+        if (polls % POLLS_PER_LOOK) continue;
+        ncclResult_t code = ncclSuccess;
+        if (g->comm && g->library.ncclCommGetAsyncError(g->comm, &code) == ncclSuccess && code &&
+            code != ncclInProgress) {
+            snprintf(why, capacity, "%s", g->library.ncclGetErrorString(code));
+            return give_up(g, code == ncclRemoteError ? HW_ERR_RANK : HW_ERR_DEVICE, number);
+        }
+        if (hw_seconds_since(start) > g->deadline_s) {
+            snprintf(why, capacity, "no progress");
+            return give_up(g, HW_ERR_RANK, number);
+        }
+    }
+    return HW_OK;
+}
+
+} // namespace
+
+extern "C" __attribute__((visibility("default")))
+const hw_comm_device_ops hw_plugin_collectives = {HW_COMM_DEVICE_VERSION,
+                                                  "nccl",
+                                                  open_library,
+                                                  may_share,
+                                                  make_id,
+                                                  join,
+                                                  close_group,
+                                                  all_reduce,
+                                                  all_gather,
+                                                  wait};

@@ -1,0 +1,242 @@
+/* Collectives by NCCL between the ranks of the CUDA device, as the SIMT layer runs both, and which device and
+ * collectives are taken when nobody says. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/json.h"
+#include "tests/e2e/headway.h"
+#include "tests/support/mpi_test.h"
+
+#define GENERATE "generate", "-m", TALES, "-p", "Once", "-n", "3"
+#define ON_SIMT  "--device", HW_SIMT_PLUGIN
+#define BY_NCCL  ON_SIMT, "--comm", "nccl"
+
+#ifdef HW_SANITIZE
+enum { SANITIZED = 1 }; /* several times slower */
+#else
+enum { SANITIZED = 0 };
+#endif
+enum { TIMEOUT_S = 600 };
+
+/* A GPU for every rank. */
+static void set_up(void)
+{
+    setenv("HW_NCCL", HW_SIMT_NCCL, 1);
+    setenv("HW_SIMT_DEVICES", "4", 1);
+    setenv("HW_COLLECTIVE_TIMEOUT", "300", 1); /* there are fewer cores than ranks */
+}
+
+static void passes(int n_ranks, const char *const argv[])
+{
+    hw_run_result r =
+        n_ranks == 1 ? hw_run(argv, NULL, TIMEOUT_S) : hw_mpirun(n_ranks, argv, NULL, TIMEOUT_S);
+    cr_expect_eq(r.exit_code, 0, "%d ranks: exit code %d\n%s\n%s", n_ranks, r.exit_code, r.out, r.err);
+    hw_run_free(&r);
+}
+
+/* golden_worker.c says what is compared and how closely. */
+static void match_transformers(int n_ranks)
+{
+    const char *const argv[] = {HW_BINARY_DIR "/tests/e2e/golden_worker",
+                                "--device",
+                                HW_SIMT_PLUGIN,
+                                "--comm",
+                                "nccl",
+                                VECTORS "/llama-gqa-uneven",
+                                NULL};
+    passes(n_ranks, argv);
+}
+
+/* The sanitizers have seen the rest in test_device.c. */
+Test(nccl, logits_match_transformers_on_2_ranks, .init = set_up) { match_transformers(2); }
+#ifndef HW_SANITIZE
+Test(nccl, logits_match_transformers_on_1_rank, .init = set_up) { match_transformers(1); }
+Test(nccl, logits_match_transformers_on_4_ranks, .init = set_up) { match_transformers(4); }
+#endif
+
+Test(nccl, adds_and_gathers_alike_on_all_ranks, .init = set_up)
+{
+    const char *const argv[] = {HW_BINARY_DIR "/tests/runtime/comm_device_worker", HW_SIMT_PLUGIN, NULL};
+    for (int n_ranks = 1; n_ranks <= 4; n_ranks += 1 + SANITIZED) passes(n_ranks, argv);
+}
+
+/* The payload of every site and phase, in the order of the report. How far loading is may be said beside. */
+static bool read_payload(json_int_t payload[2][4], const char *const argv[])
+{
+    static const char *const phases[] = {"prefill", "decode"}, *const sites[] = {"embed", "attn", "mlp",
+                                                                                 "sample"};
+    hw_run_result r = run_headway(2, NULL, argv);
+    json_t *j = json_loads(r.out, 0, NULL);
+    const json_t *run = json_array_get(json_object_get(j, "runs"), 0);
+    cr_assert(r.exit_code == 0 && run, "exit code %d\n%s\n%s", r.exit_code, r.out, r.err);
+    for (int p = 0; p < 2; p++)
+        for (int s = 0; s < 4; s++) {
+            const json_t *phase = json_object_get(json_object_get(run, "phases"), phases[p]);
+            const json_t *site = json_object_get(json_object_get(phase, "sites"), sites[s]);
+            payload[p][s] = json_integer_value(json_object_get(site, "payload_bytes"));
+        }
+    const bool is_estimate = json_is_true(json_object_get(run, "sent_is_estimate"));
+    json_decref(j);
+    hw_run_free(&r);
+    return is_estimate;
+}
+
+/* The report compares itself with the plan; here device is compared with CPU, as far as types are the same. */
+Test(nccl, payload_is_that_of_the_cpu, .init = set_up)
+{
+#define COUNT(...)                                                                                           \
+    (const char *const[]){HEADWAY, "traffic", "-m",      TALES,     "--tokens",  "1,2,3,4,5", "-n",          \
+                          "4",     "--json",  "--dtype", "float32", __VA_ARGS__, NULL}
+    json_int_t want[2][4], got[2][4];
+    cr_expect_not(read_payload(want, COUNT("--device", "cpu")));
+    cr_expect(read_payload(got, COUNT(BY_NCCL)));
+    for (int p = 0; p < 2; p++)
+        for (int s = 0; s < 4; s++) {
+            cr_expect_eq(got[p][s], want[p][s], "phase %d, site %d: %lld and %lld B", p, s,
+                         (long long)got[p][s], (long long)want[p][s]);
+            cr_expect(got[p][s] > 0);
+        }
+}
+
+/* Only messages of the control plane are left for Open MPI to count, and it counts as many as the meter. */
+Test(nccl, traffic_verifies_what_is_left_to_mpi, .init = set_up)
+{
+    hw_run_result r =
+        RUN(2, NULL, "traffic", "-m", TALES, "--tokens", "1,2,3", "-n", "3", "--verify", BY_NCCL);
+    cr_expect_eq(r.exit_code, 0, "exit code %d\n%s", r.exit_code, r.err);
+    cr_expect(strstr(r.out, "difference 0 B"), "%s", r.out);
+    cr_expect(strstr(r.out, "an estimate"), "%s", r.out);
+    cr_expect(strstr(r.out, "calls and payload of every site are as planned"), "%s", r.out);
+    hw_run_free(&r);
+}
+
+/* ---- what goes wrong */
+
+/* Rank 1 never comes to the sixth all-reduce: the embedding's, two of each layer, and the first of layer 2.
+ * Both ranks wait in vain, and the one that is heard names it. */
+Test(nccl, a_collective_that_one_rank_misses_is_named, .init = set_up)
+{
+    setenv("HW_SIMT_NCCL_STOP", "1:5", 1);
+    setenv("HW_COLLECTIVE_TIMEOUT", "3", 1);
+    hw_run_result r = RUN(2, NULL, GENERATE, BY_NCCL);
+    cr_expect_eq(r.exit_code, 5, "exit code %d\n%s", r.exit_code, r.err);
+    cr_expect(strstr(r.err, "site attn, layer 2 (nccl)"), "%s", r.err);
+    cr_expect(strstr(r.err, "rank 0 on ") || strstr(r.err, "rank 1 on "), "%s", r.err);
+    hw_run_free(&r);
+}
+
+Test(nccl, that_is_not_there, .init = set_up)
+{
+    setenv("HW_NCCL", "/nowhere/libnccl.so.2", 1);
+    for (int n_ranks = 1; n_ranks <= 2; n_ranks++)
+        REFUSED(n_ranks, 6, WORDS("NCCL was not found", "/nowhere/libnccl.so.2", "--comm mpi"), GENERATE,
+                BY_NCCL);
+    setenv("HW_NCCL", HW_SIMT_PLUGIN, 1); /* a library, but another */
+    REFUSED(1, 6, WORDS("lacks nccl", "--comm mpi"), GENERATE, BY_NCCL);
+}
+
+Test(nccl, with_more_ranks_than_gpus_says_who_shares, .init = set_up)
+{
+    setenv("HW_SIMT_DEVICES", "2", 1);
+    REFUSED(3, 6, WORDS("ranks 0 and 2 share cuda 0", "--comm mpi", "CUDA_VISIBLE_DEVICES"), GENERATE,
+            BY_NCCL);
+    setenv("HW_SIMT_DEVICES", "1", 1);
+    REFUSED(4, 6, WORDS("ranks 0, 1, 2 and 3 share"), GENERATE, BY_NCCL);
+}
+
+Test(nccl, wants_a_device_that_has_it, .init = set_up)
+{
+    for (int n_ranks = 1; n_ranks <= 2; n_ranks++)
+        REFUSED(n_ranks, 6, WORDS("\"nccl\" are not part of device", "cpu"), GENERATE, "--device", "cpu",
+                "--comm", "nccl");
+}
+
+/* ---- what is taken when nobody says. HW_SIMT_AS_CUDA is a folder with the plug-in under CUDA's name. */
+
+static void expect_taken(int n_ranks, const char *device, const char *comm, const char *const argv[])
+{
+    hw_run_result r = run_headway(n_ranks, NULL, argv);
+    cr_expect_eq(r.exit_code, 0, "%d ranks: exit code %d\n%s", n_ranks, r.exit_code, r.err);
+    cr_expect(strstr(r.err, device) && strstr(r.err, comm), "%d ranks: wanted %s, %s\n%s", n_ranks, device,
+              comm, r.err);
+    hw_run_free(&r);
+}
+#define TAKES(n_ranks, device, comm, ...)                                                                    \
+    expect_taken(n_ranks, device, comm,                                                                      \
+                 (const char *const[]){HEADWAY, GENERATE, "--stats", __VA_ARGS__, NULL})
+
+Test(automatic, takes_gpus_where_every_rank_has_one, .init = set_up)
+{
+    setenv("HW_PLUGIN_PATH", HW_SIMT_AS_CUDA, 1);
+    TAKES(1, "cuda 0", "collectives self", "--device", "auto");
+    TAKES(2, "cuda 0", "collectives nccl", "--device", "auto");
+    TAKES(2, "cuda 0", "collectives mpi", "--comm", "mpi");
+    setenv("HW_SIMT_DEVICES", "1", 1);
+    TAKES(2, " cpu ", "collectives shm", "--device", "auto");
+    TAKES(2, "cuda 0", "collectives shm", "--device", "cuda");
+    setenv("HW_SIMT_DEVICES", "0", 1);
+    TAKES(1, " cpu ", "collectives self", "--device", "auto");
+}
+
+Test(automatic, does_without_an_nccl_that_is_not_there, .init = set_up)
+{
+    setenv("HW_NCCL", "/nowhere/libnccl.so.2", 1);
+    TAKES(2, "cuda 0", "collectives shm", ON_SIMT);
+}
+
+Test(device, says_what_is_wrong_with_the_driver, .init = set_up)
+{
+    setenv("HW_SIMT_DRIVER", "0", 1);
+    REFUSED(1, 6, WORDS("no NVIDIA driver", "--device cpu"), GENERATE, ON_SIMT);
+    setenv("HW_SIMT_DRIVER", "12080", 1);
+    REFUSED(2, 6, WORDS("driver is for CUDA 12.8", "wants 13.0 or later", "update"), GENERATE, ON_SIMT);
+    setenv("HW_SIMT_DRIVER", "13000", 1);
+    setenv("HW_SIMT_DEVICES", "0", 1);
+    REFUSED(2, 6, WORDS("no GPU is visible", "--device cpu"), GENERATE, ON_SIMT);
+}
+
+/* The layer's device has 2048 MiB, of which its own work space takes some. 256 MiB are set aside. */
+Test(device, is_planned_for_with_its_own_memory, .init = set_up)
+{
+    char *out = OUTPUT(1, "plan", "-m", TALES, "--ranks", "1,2", "--json", ON_SIMT);
+    json_t *j = json_loads(out, 0, NULL), *plans = json_object_get(j, "plans");
+    cr_assert(plans, "%s", out);
+    cr_expect(strstr(json_string_value(json_object_get(j, "device")), "cuda 0"), "%s", out);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *most = json_object_get(json_array_get(plans, i), "most");
+        json_int_t sum = 256 << 20;
+        static const char *const parts[] = {"weight_bytes", "kv_bytes", "buffer_bytes"};
+        for (int k = 0; k < 3; k++) sum += json_integer_value(json_object_get(most, parts[k]));
+        cr_expect_eq(json_integer_value(json_object_get(most, "total_bytes")), sum, "%s", out);
+    }
+    json_decref(j);
+    free(out);
+    setenv("HW_SIMT_DRIVER", "0", 1);
+    REFUSED(1, 6, WORDS("no NVIDIA driver"), "plan", "-m", TALES, ON_SIMT);
+}
+
+/* Before anything is loaded, with the numbers; a second GPU takes half of the ranks, not half of the bytes. */
+Test(device, that_is_too_small_is_said_by_the_plan, .init = set_up)
+{
+#define LLAMA_1B "plan", "-m", HW_SOURCE_DIR "/models/shapes/llama-1b", "--dtype", "float32", ON_SIMT
+    hw_run_result r = RUN(1, NULL, LLAMA_1B, "--ranks", "1,2");
+    cr_expect_eq(r.exit_code, 4, "exit code %d\n%s", r.exit_code, r.err);
+    cr_expect(strstr(r.err, "set aside for graphs and collectives 256 MiB") && strstr(r.err, "weights"), "%s",
+              r.err);
+    hw_run_free(&r);
+    free(OUTPUT(1, LLAMA_1B, "--ranks", "4", "--max-model-len", "512"));
+}
+
+/* Whichever allocation it is that fails: at the start, of weights, of the cache, of a step. */
+Test(device, out_of_memory_after_all_ends_cleanly, .init = set_up)
+{
+    for (int n = 1; n <= 41; n += 8) {
+        char number[8];
+        snprintf(number, sizeof number, "%d", n);
+        setenv("HW_SIMT_FAIL_MALLOC", number, 1);
+        REFUSED(1, 4, WORDS("device cuda: no memory for", "MiB are free"), GENERATE, ON_SIMT);
+    }
+    REFUSED(2, 4, WORDS("device cuda: no memory for"), GENERATE, BY_NCCL);
+}

@@ -1,0 +1,194 @@
+/* Streams, events and graphs of the SIMT layer: there is one order for all work, and it is done when somebody
+ * waits. Between the beginning and the end of a capture work goes into a graph instead, whose launches put it
+ * into the stream. */
+#include <sched.h>
+#include <stdlib.h>
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "tests/simt/simt.h"
+
+typedef std::function<bool()> work; /* says whether it is done */
+
+struct hw_simt_stream {
+    int unused;
+};
+struct hw_simt_event {
+    std::shared_ptr<bool> happened; /* the last time it was recorded */
+};
+struct hw_simt_graph {
+    std::vector<work> nodes;
+};
+
+namespace
+{
+
+std::deque<work> queue;
+hw_simt_graph *captured;
+bool is_spoilt;
+long n_graph_launches;
+
+} // namespace
+
+void hw_simt_enqueue_poll(std::function<bool()> w)
+{
+    if (captured) captured->nodes.push_back(std::move(w));
+    else queue.push_back(std::move(w));
+}
+
+void hw_simt_enqueue(std::function<void()> w)
+{
+    hw_simt_enqueue_poll([w = std::move(w)] {
+        w();
+        return true;
+    });
+}
+
+bool hw_simt_run_some()
+{
+    if (queue.empty()) return true;
+    hw_simt_open_memory(true);
+    while (!queue.empty() && queue.front()()) queue.pop_front();
+    hw_simt_open_memory(false);
+    return queue.empty();
+}
+
+void hw_simt_run_all()
+{
+    while (!hw_simt_run_some()) sched_yield();
+}
+
+bool hw_simt_spoils_capture()
+{
+    is_spoilt = is_spoilt || captured;
+    return captured;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
+{
+    *out = new hw_simt_stream();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t)
+{
+    if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
+    hw_simt_run_all();
+    return hw_simt_broken();
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t)
+{
+    if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
+    return hw_simt_run_some() ? hw_simt_broken() : cudaErrorNotReady;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    hw_simt_run_all();
+    delete stream;
+    return cudaSuccess;
+}
+
+/* ---- events */
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
+{
+    *out = new hw_simt_event{std::make_shared<bool>(true)};
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
+{
+    auto happened = std::make_shared<bool>(false);
+    event->happened = happened;
+    hw_simt_enqueue([happened] { *happened = true; });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
+    (void)hw_simt_run_some();
+    return *event->happened ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+    if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
+    hw_simt_run_all();
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return cudaSuccess;
+}
+
+/* ---- graphs */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode)
+{
+    if (captured) return cudaErrorStreamCaptureUnsupported;
+    captured = new hw_simt_graph();
+    is_spoilt = false;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus *status)
+{
+    *status = captured ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out)
+{
+    hw_simt_graph *g = captured;
+    *out = nullptr;
+    captured = nullptr;
+    if (!g) return cudaErrorInvalidValue;
+    if (is_spoilt) {
+        delete g;
+        return cudaErrorStreamCaptureInvalidated;
+    }
+    *out = g;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *, size_t *n)
+{
+    *n = graph->nodes.size();
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long)
+{
+    *out = new hw_simt_graph(*graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    delete exec;
+    return cudaSuccess;
+}
+
+/* HW_SIMT_FAIL_GRAPH=n lets the n-th launch of a graph fail as a fault of the device would. */
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
+{
+    const char *fail = getenv("HW_SIMT_FAIL_GRAPH");
+    if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
+    if (hw_simt_broken()) return hw_simt_broken();
+    if (fail && ++n_graph_launches == atol(fail)) return cudaErrorLaunchFailure;
+    for (const work &w : exec->nodes) queue.push_back(w);
+    return cudaSuccess;
+}
