@@ -8,7 +8,7 @@
 /* ---- a list of words */
 
 /* The words hold on to what was added; a NULL among them is memory that there was none of. */
-static bool add(hw_command_line *line, const char *word)
+bool hw_command_line_add(hw_command_line *line, const char *word)
 {
     if (line->n + 1 >= line->capacity) {
         const int capacity = 2 * line->capacity + 64;
@@ -24,7 +24,7 @@ static bool add(hw_command_line *line, const char *word)
 
 static bool add_all(hw_command_line *line, const char *const *words)
 {
-    while (*words && add(line, *words)) words++;
+    while (*words && hw_command_line_add(line, *words)) words++;
     return !*words;
 }
 #define ADD(line, ...) add_all(line, (const char *const[]){__VA_ARGS__, NULL})
@@ -38,7 +38,7 @@ static bool add_format(hw_command_line *line, const char *format, ...)
     bool ok = vasprintf(&word, format, args) >= 0;
     va_end(args);
     if (!ok) return false;
-    ok = add(line, word);
+    ok = hw_command_line_add(line, word);
     free(word);
     return ok;
 }
@@ -63,7 +63,7 @@ typedef struct plan {
     bool oversubscribe;
 } plan;
 
-static bool is_here(const char *host, const hw_here *here)
+bool hw_host_is_here(const char *host, const hw_here *here)
 {
     return !strcmp(host, "localhost") || !strcmp(host, "127.0.0.1") || !strcmp(host, here->host_name);
 }
@@ -77,7 +77,8 @@ static hw_status make_plan(plan *p, hw_error *err)
     for (int i = 0; i < c->n_hosts; i++) slots += c->hosts[i].slots;
     p->ranks = c->ranks ? c->ranks : slots ? slots : 1;
     p->all_here = c->launcher == HW_MPIRUN;
-    for (int i = 0; i < c->n_hosts; i++) p->all_here = p->all_here && is_here(c->hosts[i].name, p->here);
+    for (int i = 0; i < c->n_hosts; i++)
+        p->all_here = p->all_here && hw_host_is_here(c->hosts[i].name, p->here);
     p->crowded = p->all_here && (long)p->ranks * at_least_one(p->threads) > p->here->n_cores;
     p->oversubscribe = c->oversubscribe == HW_YES || (c->oversubscribe == HW_AUTO && p->crowded);
     if (slots && p->ranks > slots && !p->oversubscribe)
@@ -113,7 +114,7 @@ static bool add_hosts(const plan *p, bool with_slots)
         if (with_slots) fprintf(f, ":%d", p->c->hosts[i].slots);
     }
     if (!p->c->n_hosts) fprintf(f, "localhost:%d", p->ranks);
-    bool ok = !fclose(f) && add(p->line, list);
+    bool ok = !fclose(f) && hw_command_line_add(p->line, list);
     free(list);
     return ok;
 }
@@ -144,14 +145,16 @@ static bool add_network(const plan *p)
 
 static bool add_mpirun(const plan *p)
 {
-    bool ok = add(p->line, "mpirun") && (!p->here->root || add(p->line, "--allow-run-as-root"));
-    ok = ok && add(p->line, "-np") && add_format(p->line, "%d", p->ranks) && add(p->line, "--host") &&
-         add_hosts(p, true) && add(p->line, "--map-by");
+    bool ok = hw_command_line_add(p->line, "mpirun") &&
+              (!p->here->root || hw_command_line_add(p->line, "--allow-run-as-root"));
+    ok = ok && hw_command_line_add(p->line, "-np") && add_format(p->line, "%d", p->ranks) &&
+         hw_command_line_add(p->line, "--host") && add_hosts(p, true) &&
+         hw_command_line_add(p->line, "--map-by");
     if (binds(p))
         ok = ok && add_format(p->line, "slot:PE=%d", at_least_one(p->threads)) &&
              ADD(p->line, "--bind-to", "core");
     else ok = ok && ADD(p->line, "slot", "--bind-to", "none");
-    if (p->oversubscribe) ok = ok && add(p->line, "--oversubscribe");
+    if (p->oversubscribe) ok = ok && hw_command_line_add(p->line, "--oversubscribe");
     /* Open MPI counts slots and not cores, and would let ranks that wait keep the core from the one that they
      * wait for. */
     if (p->oversubscribe) ok = ok && add_mca(p, "mpi_yield_when_idle", "1");
@@ -183,10 +186,10 @@ static bool add_srun_environment(const plan *p)
 {
     bool any = p->c->interface != NULL, ok = true;
     for (int i = 0; i < p->c->n_environment; i++) any = any || strchr(p->c->environment[i], '=');
-    if (any) ok = add(p->line, "env");
+    if (any) ok = hw_command_line_add(p->line, "env");
     if (p->c->interface) ok = ok && add_format(p->line, "OMPI_MCA_btl_tcp_if_include=%s", p->c->interface);
     for (int i = 0; i < p->c->n_environment; i++)
-        if (strchr(p->c->environment[i], '=')) ok = ok && add(p->line, p->c->environment[i]);
+        if (strchr(p->c->environment[i], '=')) ok = ok && hw_command_line_add(p->line, p->c->environment[i]);
     return ok;
 }
 
@@ -202,11 +205,11 @@ static bool add_srun(const plan *p)
     if (nodes)
         ok = ok && add_format(p->line, "--nodes=%d", nodes) &&
              add_format(p->line, "--ntasks-per-node=%d", p->ranks / nodes);
-    if (c->n_hosts) ok = ok && add(p->line, "--nodelist") && add_hosts(p, false);
+    if (c->n_hosts) ok = ok && hw_command_line_add(p->line, "--nodelist") && add_hosts(p, false);
     if (p->threads) ok = ok && add_format(p->line, "--cpus-per-task=%d", p->threads);
-    ok = ok && add(p->line, binds(p) ? "--cpu-bind=cores" : "--cpu-bind=none");
+    ok = ok && hw_command_line_add(p->line, binds(p) ? "--cpu-bind=cores" : "--cpu-bind=none");
     if (c->devices_per_slot) ok = ok && add_format(p->line, "--gpus-per-task=%d", c->devices_per_slot);
-    if (p->oversubscribe) ok = ok && add(p->line, "--overcommit");
+    if (p->oversubscribe) ok = ok && hw_command_line_add(p->line, "--overcommit");
     return ok && (!c->work_folder || add_format(p->line, "--chdir=%s", c->work_folder));
 }
 
@@ -220,7 +223,7 @@ hw_status hw_cluster_command(hw_command_line *out, const hw_cluster *c, const hw
     if (st) return st;
     bool ok = (c->launcher == HW_SRUN ? add_srun(&p) : add_mpirun(&p)) &&
               ADD(out, c->program ? c->program : here->program, args[0], "-c", here->config);
-    for (int i = 1; i < n_args; i++) ok = ok && add(out, args[i]);
+    for (int i = 1; i < n_args; i++) ok = ok && hw_command_line_add(out, args[i]);
     if (ok) return HW_OK;
     hw_command_line_free(out);
     return hw_fail(err, HW_ERR_NO_MEMORY, "launch: no memory for the command");

@@ -58,4 +58,10 @@ hw_status hw_cluster_command(hw_command_line *out, const hw_cluster *c, const hw
                              char *const *args, int n_args, hw_error *err);
 void hw_command_line_free(hw_command_line *line);
 
+/* Local. Adds a copy of a word; false when there is no memory, also for a NULL. */
+bool hw_command_line_add(hw_command_line *line, const char *word);
+
+/* Local. Whether a host of the file is this machine. */
+bool hw_host_is_here(const char *host, const hw_here *here);
+
 #endif

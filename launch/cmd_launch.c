@@ -7,17 +7,18 @@
 #include <unistd.h>
 
 #include "launch/child.h"
+#include "launch/cluster_check.h"
 #include "launch/commands.h"
 #include "launch/config.h"
+#include "launch/cores.h"
 #include "launch/output.h"
 #include "parallel/comm.h"
-#include "runtime/cores.h"
 
-enum { OPT_DRY_RUN = 512 };
+enum { OPT_DRY_RUN = 512, OPT_CHECK };
 
 typedef struct request {
     const char *config;
-    bool dry_run;
+    bool dry_run, check;
     int first; /* where in argv the subcommand is; 0: not given */
 } request;
 
@@ -26,13 +27,14 @@ static error_t parse_own(int key, char *arg, struct argp_state *state)
     request *r = state->input;
     switch (key) {
     case OPT_DRY_RUN: r->dry_run = true; break;
+    case OPT_CHECK: r->check = true; break;
     case ARGP_KEY_ARG:
         if (!r->config) r->config = arg;
         else if (!r->first) r->first = state->next - 1, state->next = state->argc; /* the rest is not ours */
         break;
     case ARGP_KEY_END:
         if (!r->config) argp_error(state, "which configuration? Name a YAML file");
-        if (!r->first)
+        if (!r->first && !r->check)
             argp_error(state, "what to run there? Name a subcommand after --, as in -- generate -p TEXT");
         break;
     default: return ARGP_ERR_UNKNOWN;
@@ -41,27 +43,23 @@ static error_t parse_own(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option own_options[] = {
-    {"dry-run", OPT_DRY_RUN, 0, 0, "Print the command instead of running it", 0}, {0}};
+    {"dry-run", OPT_DRY_RUN, 0, 0, "Print the command instead of running it", 0},
+    {"check", OPT_CHECK, 0, 0,
+     "Visit every host first, and start nothing: is it reached, and has it the same program, the model, the "
+     "memory, cores and GPUs? "
+     "How long does a message take between each two?",
+     0},
+    {0}};
 static const struct argp own = {
     .options = own_options,
     .parser = parse_own,
-    .args_doc = "CONFIG -- SUBCOMMAND [OPTION...]",
+    .args_doc = "CONFIG -- SUBCOMMAND [OPTION...]\nCONFIG --check",
     .doc = "Starts a subcommand on the machines that a YAML file describes, by mpirun or srun. Options of "
            "the subcommand override the "
            "file. The exit status is the subcommand's own.\v"
            "  headway launch configs/demo.yaml -- generate -p \"Once upon a time\" -n 60\n"
+           "  headway launch configs/two-nodes.yaml --check\n"
            "  headway launch configs/two-nodes.yaml --dry-run -- generate -p \"Once upon a time\""};
-
-/* ---- this machine */
-
-/* That this process may use; hardware threads of a core are one. */
-static int count_cores(void)
-{
-    int cpus[CPU_SETSIZE];
-    const cpu_set_t allowed = hw_cores_allowed();
-    const int n = hw_cores_list(cpus, &allowed);
-    return n ? n : 1;
-}
 
 /* ---- the command */
 
@@ -98,33 +96,62 @@ static hw_status print_command(const hw_command_line *line, hw_error *err)
     return st ? st : hw_print(err, "\n");
 }
 
-static hw_status compose(hw_command_line *line, const request *r, char *const *args, int n_args,
-                         hw_error *err)
+/* The file, and what of this machine decides about the command. */
+typedef struct surroundings {
+    hw_config config;
+    char host[256], program[PATH_MAX], path[PATH_MAX];
+    hw_here here;
+} surroundings;
+
+static hw_status look_around(surroundings *s, const char *config, hw_error *err)
 {
-    char *text = NULL, host[256] = "", program[PATH_MAX] = "", path[PATH_MAX];
+    char *text = NULL;
     size_t n = 0;
-    hw_config c = hw_config_defaults();
-    hw_status st = hw_config_read(&text, &n, r->config, err);
-    if (!st) st = hw_config_parse(&c, text, n, r->config, err);
-    if (!st && !realpath(r->config, path))
-        st = hw_fail(err, HW_ERR_INVALID, "configuration %s: %s", r->config, strerror(errno));
-    if (!st && readlink("/proc/self/exe", program, sizeof program - 1) < 0)
+    *s = (surroundings){.config = hw_config_defaults()};
+    hw_status st = hw_config_read(&text, &n, config, err);
+    if (!st) st = hw_config_parse(&s->config, text, n, config, err);
+    if (!st && !realpath(config, s->path))
+        st = hw_fail(err, HW_ERR_INVALID, "configuration %s: %s", config, strerror(errno));
+    if (!st && readlink("/proc/self/exe", s->program, sizeof s->program - 1) < 0)
         st = hw_fail(err, HW_ERR_FAILED,
                      "cannot find out what program this is: %s; name it as cluster.program", strerror(errno));
-    gethostname(host, sizeof host - 1);
-    const hw_here here = {host, program, path, count_cores(), geteuid() == 0};
-    if (!st)
-        st = hw_cluster_command(line, &c.cluster, &here, count_threads(c.args.engine.n_threads, args, n_args),
-                                args, n_args, err);
-    hw_config_free(&c);
+    gethostname(s->host, sizeof s->host - 1);
+    s->here = (hw_here){s->host, s->program, s->path, hw_count_cores(), geteuid() == 0};
     free(text);
+    return st;
+}
+
+static hw_status run(const surroundings *s, const request *r, char *const *args, int n_args, int *code,
+                     hw_error *err)
+{
+    hw_command_line line;
+    hw_status st =
+        hw_cluster_command(&line, &s->config.cluster, &s->here,
+                           count_threads(s->config.args.engine.n_threads, args, n_args), args, n_args, err);
+    if (st) return st;
+    st = r->dry_run ? print_command(&line, err) : hw_child_run(line.words, code, err);
+    hw_command_line_free(&line);
+    return st;
+}
+
+static hw_status check(const surroundings *s, const request *r, char *const *args, int n_args, hw_error *err)
+{
+    hw_cluster_check c;
+    const hw_args *a = &s->config.args;
+    const int threads = count_threads(a->engine.n_threads, args, n_args);
+    hw_status st = hw_cluster_check_compose(&c, &s->config.cluster, &s->here, a, threads, err);
+    if (st) return st;
+    for (int i = 0; i < c.n_hosts && r->dry_run && !st; i++) st = print_command(&c.hosts[i], err);
+    if (r->dry_run) st = st ? st : print_command(&c.pairs, err);
+    else st = hw_cluster_check_run(&c, &s->config.cluster, a, threads, err);
+    hw_cluster_check_free(&c);
     return st;
 }
 
 hw_status hw_cmd_launch(int argc, char **argv, hw_error *err)
 {
     request r = {0};
-    hw_command_line line = {0};
+    surroundings s;
     char name[] = "headway launch";
     int code = 0;
     if (hw_comm_launched_ranks() > 1)
@@ -132,13 +159,15 @@ hw_status hw_cmd_launch(int argc, char **argv, hw_error *err)
     argv[0] = name;
     argp_err_exit_status = 2;
     argp_parse(&own, argc, argv, ARGP_IN_ORDER, NULL, &r);
-    if (!hw_is_command(argv[r.first]) || !strcmp(argv[r.first], "launch"))
+    if (r.first && (!hw_is_command(argv[r.first]) || !strcmp(argv[r.first], "launch")))
         return hw_fail(err, HW_ERR_INVALID,
                        "launch: there is no subcommand '%s' to run; 'headway --help' lists them",
                        argv[r.first]);
-    hw_status st = compose(&line, &r, argv + r.first, argc - r.first, err);
-    if (!st) st = r.dry_run ? print_command(&line, err) : hw_child_run(line.words, &code, err);
-    hw_command_line_free(&line);
+    hw_status st = look_around(&s, r.config, err);
+    char *const *args = argv + r.first;
+    const int n_args = r.first ? argc - r.first : 0;
+    if (!st) st = r.check ? check(&s, &r, args, n_args, err) : run(&s, &r, args, n_args, &code, err);
+    hw_config_free(&s.config);
     if (!st && code) exit(code); /* whose message has been printed by whoever failed */
     return st;
 }

@@ -27,6 +27,7 @@ static const struct {
     {"check", hw_cmd_check, "the same prompt on one rank and on all: same bits, close, or wrong"},
     {"study", hw_cmd_study, "the KV cache and communication explained by measured numbers: a report"},
     {"bench", hw_cmd_bench, "speed of prefill and decode, beside what the machine allows"},
+    {"probe", hw_cmd_probe, NULL}, /* for launch --check */
     {"launch", hw_cmd_launch, "start any of these on the machines that a YAML file describes"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
@@ -44,7 +45,8 @@ static void print_usage(FILE *f)
                "       mpirun -np N headway SUBCOMMAND [OPTION...]\n"
                "       headway launch CONFIG -- SUBCOMMAND [OPTION...]\n\n"
                "Runs decoder-only language models split over MPI ranks.\n\n");
-    for (int i = 0; i < N_COMMANDS; i++) fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].what);
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (commands[i].what) fprintf(f, "  %-12s %s\n", commands[i].name, commands[i].what);
     fprintf(f, "\n'headway SUBCOMMAND --help' explains its options.\n"
                "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 model files, 4 not enough memory, "
                "5 a rank died,\n"
