@@ -1,5 +1,7 @@
 #include "runtime/dummy.h"
 
+enum { CHUNK = 1024 }; /* numbers at a time; a multiple of four */
+
 /* splitmix64's finaliser (Steele, Lea, Flood 2014): every bit of the input reaches every bit of the
  * output. */
 static uint64_t mix(uint64_t z)
@@ -14,21 +16,47 @@ static int is_norm(hw_role role)
     return role == HW_ROLE_FINAL_NORM || role == HW_ROLE_ATTN_NORM || role == HW_ROLE_MLP_NORM;
 }
 
+/* One hash gives four numbers of 16 bits, the lowest first. `bits` [4 * n_hashes] */
+static void draw(uint16_t *bits, uint64_t row, uint64_t first_hash, size_t n_hashes)
+{
+    for (size_t i = 0; i < n_hashes; i++) {
+        const uint64_t h = mix(row + (first_hash + i) * 0x9e3779b97f4a7c15u);
+        for (int j = 0; j < 4; j++) bits[4 * i + (size_t)j] = (uint16_t)(h >> (16 * j));
+    }
+}
+
+/* Loops without branches, for the compiler to turn into vectors: a large model takes seconds of them. */
+static void store(char *dst, hw_dtype type, const float *x, size_t n)
+{
+    uint16_t half[CHUNK];
+    if (type == HW_F32) {
+        memcpy(dst, x, n * sizeof *x);
+        return;
+    }
+    for (size_t i = 0; i < n && type == HW_BF16; i++) { /* hw_f32_to_bf16 of what is no NaN */
+        uint32_t u;
+        memcpy(&u, &x[i], sizeof u);
+        half[i] = (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    }
+    for (size_t i = 0; i < n && type == HW_F16; i++) half[i] = hw_f32_to_f16(x[i]);
+    memcpy(dst, half, n * sizeof *half);
+}
+
 void hw_dummy_row(void *dst, hw_dtype type, uint64_t seed, hw_role role, int layer, size_t out,
                   size_t first_in, size_t n_in)
 {
-    const float half_width = 0.02f * 1.7320508f; /* of a uniform distribution with that standard deviation */
+    const float step = 0.02f * 1.7320508f / 32767.5f; /* uniform, with a standard deviation of 0.02 */
     const uint64_t tensor = mix(seed + 0x9e3779b97f4a7c15u * ((uint64_t)role * 65536 + (uint64_t)layer + 1));
     const uint64_t row = mix(tensor + out);
-    for (size_t i = 0; i < n_in; i++) {
-        uint64_t place = first_in + i; /* one hash gives four numbers of 16 bits */
-        uint64_t bits = mix(row + (place / 4) * 0x9e3779b97f4a7c15u) >> (16 * (place % 4)) & 0xffff;
-        float x = is_norm(role) ? 1.0f : ((float)bits - 32767.5f) * (half_width / 32767.5f);
-        uint16_t h;
-        switch (type) {
-        case HW_BF16: h = hw_f32_to_bf16(x), memcpy((char *)dst + 2 * i, &h, 2); break;
-        case HW_F16: h = hw_f32_to_f16(x), memcpy((char *)dst + 2 * i, &h, 2); break;
-        default: memcpy((char *)dst + 4 * i, &x, 4); break;
-        }
+    uint16_t bits[CHUNK + 4];
+    float x[CHUNK];
+    for (size_t done = 0, n; done < n_in; done += n) {
+        const size_t place = first_in + done, skip = place % 4;
+        n = n_in - done < CHUNK ? n_in - done : CHUNK;
+        draw(bits, row, place / 4, (skip + n + 3) / 4);
+        for (size_t i = 0; i < n; i++) x[i] = ((float)bits[skip + i] - 32767.5f) * step;
+        if (is_norm(role))
+            for (size_t i = 0; i < n; i++) x[i] = 1;
+        store((char *)dst + done * hw_dtype_size(type), type, x, n);
     }
 }
