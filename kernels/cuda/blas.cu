@@ -86,7 +86,8 @@ cublasStatus_t choose(hw_cuda_device *c, product *p, hw_cuda_plan *plan)
 bool same_shape(const hw_cuda_plan *a, const hw_cuda_plan *b)
 {
     return a->n_out == b->n_out && a->n_rows == b->n_rows && a->n_in == b->n_in && a->stride == b->stride &&
-           a->has_bias == b->has_bias && a->wide == b->wide && a->alignment == b->alignment;
+           a->type == b->type && a->has_bias == b->has_bias && a->wide == b->wide &&
+           a->alignment == b->alignment;
 }
 
 /* Choosing takes longer than many a product, so the choices for the last shapes are kept. */
@@ -115,7 +116,7 @@ hw_status hw_cuda_blas_product(hw_cuda_device *c, const hw_cuda_product *q, bool
     hw_cuda_plan plan = {};
     const float one = 1, zero = 0;
     plan.n_out = w->dims.n_out, plan.n_rows = q->n_rows, plan.n_in = w->dims.n_in, plan.stride = w->stride;
-    plan.has_bias = q->bias != nullptr, plan.wide = q->wide;
+    plan.type = w->dims.dtype, plan.has_bias = q->bias != nullptr, plan.wide = q->wide;
     plan.alignment = alignment_of(q->out, q->x, w->data);
     cublasStatus_t st = describe(&p, q);
     if (!st) st = find_plan(c, &p, &plan);

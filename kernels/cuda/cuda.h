@@ -29,6 +29,7 @@ enum { HW_CUDA_BLAS_BYTES = 32 << 20 };
 /* An algorithm that cuBLASLt chose for one shape. */
 typedef struct hw_cuda_plan {
     uint64_t n_out, n_rows, n_in, stride;
+    hw_dtype type; /* of both matrices */
     bool has_bias, wide;
     uint32_t alignment;
     bool usable; /* cuBLASLt has one */
@@ -175,6 +176,8 @@ typedef struct hw_cuda_product {
     size_t n_rows;
     bool wide; /* out is float32 */
 } hw_cuda_product;
+
+extern const struct hw_anchor_ops hw_cuda_anchors; /* anchors.h */
 
 /* *done false with HW_OK: cuBLASLt has no way to do this one. */
 hw_status hw_cuda_blas_product(hw_cuda_device *c, const hw_cuda_product *p, bool *done);

@@ -40,6 +40,7 @@ hw_kernels make_table()
     t.norm_matmul_activate = hw_cuda_norm_matmul_activate;
     t.matmul_add = hw_cuda_matmul_add;
     t.n_launches = n_launches;
+    t.anchors = &hw_cuda_anchors;
     t.rope_angles = hw_cuda_rope_angles;
     t.rope_append = hw_cuda_rope_append;
     t.attention = hw_cuda_attention;

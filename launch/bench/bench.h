@@ -49,6 +49,7 @@ typedef struct hw_bench_run {
     double site[HW_BENCH_N_SITES]; /* seconds */
     double flops;                  /* of all ranks */
     double bytes;                  /* weights and cache that all ranks read and write */
+    double launches;               /* kernels started per step; 0: not a device that starts any */
     double busy;                   /* cpu time over wall time, of the rank that had least */
 } hw_bench_run;
 
@@ -140,6 +141,7 @@ typedef struct hw_bench_result {
     double step_mean, step_p50, step_p99; /* decode: seconds per step */
     double first_token;                   /* prefill, seconds */
     double bytes_rate, flop_rate;         /* per second */
+    double launches;                      /* kernels per step; 0: none */
     double limit[HW_N_ANCHORS];           /* 0: not measured */
     double share[HW_N_ANCHORS];           /* of the limit; 0: not measured */
     double all_reduce, mpi, of_mpi;       /* seconds, seconds, ratio; 0: not measured */

@@ -55,6 +55,8 @@ static json_t *test_json(const hw_bench *b, int test)
     put_positive(out, "step_ms_p50", 1e3 * r.step_p50);
     put_positive(out, "step_ms_p99", 1e3 * r.step_p99);
     put_positive(out, "first_token_ms", 1e3 * r.first_token);
+    put_positive(out, "kernels_per_step", r.launches);
+    put_positive(out, "kernels_per_layer", r.launches / hw_engine_info_get(b->s->engine).n_layers);
     put_positive(out, "all_reduce_us", 1e6 * r.all_reduce);
     put_positive(out, "mpi_all_reduce_us", 1e6 * r.mpi);
     put_positive(out, "all_reduce_over_mpi", r.of_mpi);

@@ -6,14 +6,16 @@
 #include "runtime/model.h"
 #include "runtime/weights.h"
 
-/* Read memory many times the last cache of most machines. Rows above a few hundred change no product's rate. */
+/* Memory to read many times the last cache of most machines, and of a GPU's. On the host rows above a few
+ * hundred change no product's rate; a GPU also gets a square of a size that suits it. */
 enum {
     READ_BYTES = 256 << 20,
+    GPU_READ_BYTES = 1 << 30,
     MOST_ROWS = 512,
-    SHORT_BYTES = 64 << 10,
-    SHORT_REPEATS = 50,
-    LONG_REPEATS = 4
+    GPU_MOST_ROWS = 8192,
+    GPU_SQUARE = 8192
 };
+enum { SHORT_BYTES = 64 << 10, SHORT_REPEATS = 50, LONG_REPEATS = 4 };
 
 struct hw_limits {
     hw_device *device; /* the model's: the same threads */
@@ -41,15 +43,18 @@ static void list_shapes(hw_anchor_sizes *sizes, const hw_bench *b, size_t n_rows
 
 static hw_status create(hw_limits *l, const hw_bench *b)
 {
-    hw_anchor_sizes sizes = {.read_bytes = READ_BYTES};
-    int most_rows = 0, product_rows = 0;
+    l->device = hw_engine_device(b->s->engine);
+    const bool host = l->device->host_memory;
+    hw_anchor_sizes sizes = {.read_bytes = host ? READ_BYTES : GPU_READ_BYTES};
+    int most_rows = 0, product_rows = 0, limit = host ? MOST_ROWS : GPU_MOST_ROWS;
     for (int i = 0; i < b->n_tests; i++) {
         const int n = hw_bench_step_rows(b, &b->tests[i]);
         if (n > most_rows) most_rows = n;
         if (!b->tests[i].decode && n > product_rows) product_rows = n;
     }
-    list_shapes(&sizes, b, (size_t)(product_rows < MOST_ROWS ? product_rows : MOST_ROWS));
-    l->device = hw_engine_device(b->s->engine);
+    list_shapes(&sizes, b, (size_t)(product_rows < limit ? product_rows : limit));
+    if (!host && product_rows)
+        sizes.shapes[sizes.n_shapes++] = (hw_anchor_shape){GPU_SQUARE, GPU_SQUARE, GPU_SQUARE};
     l->n_numbers = (size_t)most_rows * (size_t)hw_engine_info_get(b->s->engine).dim;
     if (!(l->buffer = calloc(l->n_numbers, sizeof *l->buffer)))
         return hw_fail(b->err, HW_ERR_NO_MEMORY, "anchors: no memory for %zu numbers", l->n_numbers);

@@ -54,6 +54,11 @@ static double flops_of(const hw_bench_test *t, const hw_bench_window *w, int whi
     (void)t, (void)which;
     return w->run.flops / w->run.seconds;
 }
+static double launches_of(const hw_bench_test *t, const hw_bench_window *w, int which)
+{
+    (void)t, (void)which;
+    return w->run.launches;
+}
 static double limit_of(const hw_bench_test *t, const hw_bench_window *w, int which)
 {
     (void)t;
@@ -101,6 +106,7 @@ hw_bench_result hw_bench_conclude(const hw_bench *b, int test)
     r.rate = over(&c, rate_of, 0);
     r.bytes_rate = over(&c, bytes_of, 0).median;
     r.flop_rate = over(&c, flops_of, 0).median;
+    r.launches = over(&c, launches_of, 0).median;
     if (b->tests[test].decode) conclude_steps(&r, b, test, c.at, c.n);
     else r.first_token = over(&c, first_token_of, 0).median;
     for (int a = 0; a < HW_N_ANCHORS; a++) {

@@ -82,7 +82,7 @@ typedef struct rows {
     int32_t *tokens;     /* [max_batch_rows] */
     hw_sampling *greedy; /* [n_seqs] */
     int32_t *next;       /* [n_seqs] */
-    uint64_t sample_ns;
+    uint64_t sample_ns, n_steps;
 } rows;
 
 static void end_rows(rows *r)
@@ -124,6 +124,7 @@ static hw_status run_rows(rows *r)
 {
     hw_engine *e = r->b->s->engine;
     hw_status st = hw_engine_step(e, r->batch, r->b->err);
+    r->n_steps++;
     if (st || !hw_batch_n_logits(r->batch)) return st;
     const uint64_t start = hw_clock_ns();
     st = hw_engine_sample(e, r->greedy, 0, r->next, r->b->err);
@@ -227,6 +228,12 @@ static void read_sites(const hw_bench *b, const rows *r, uint64_t ticks, hw_benc
     out->site[HW_BENCH_REST] = rest > 0 ? rest : 0;
 }
 
+static uint64_t n_launches(const hw_bench *b)
+{
+    const hw_device *d = hw_engine_device(b->s->engine);
+    return d->k->n_launches ? d->k->n_launches(d) : 0;
+}
+
 static hw_status read_work(const hw_bench *b, hw_bench_run *out)
 {
     hw_work w = {0};
@@ -261,13 +268,15 @@ hw_status hw_bench_run_once(hw_bench *b, const hw_bench_test *t, const hw_bench_
     if (!st) st = hw_comm_agree(b->s->comm, st, b->err); /* all ranks start together */
     hw_engine_work_reset(b->s->engine);
     hw_meter_reset(hw_comm_meter(b->s->comm));
-    r.sample_ns = 0;
+    r.sample_ns = r.n_steps = 0;
+    const uint64_t launched = n_launches(b);
     const hw_busy busy = hw_busy_now();
     const uint64_t ticks = hw_clock_ticks();
     if (!st) st = timed(&r, t, out, steps);
     out->seconds = hw_seconds_since(busy.wall_ns);
     if (b->judged) out->busy = hw_busy_since(busy, hw_engine_info_get(b->s->engine).n_threads);
     read_sites(b, &r, hw_clock_ticks() - ticks, out);
+    if (r.n_steps) out->launches = (double)(n_launches(b) - launched) / (double)r.n_steps;
     end_rows(&r);
     return st ? st : read_work(b, out);
 }

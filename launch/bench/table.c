@@ -31,11 +31,7 @@ const char *hw_anchor_key(hw_anchor a)
 
 /* ---- for people */
 
-enum {
-    FIRST_SHARE = 10,
-    MORE = FIRST_SHARE + HW_N_ANCHORS,
-    N_MAIN = MORE + 4,
-};
+enum { FIRST_SHARE = 12 }; /* column */
 
 static void put_percent(hw_table *t, double share)
 {
@@ -62,6 +58,8 @@ static void fill_row(hw_table *t, const hw_bench *b, int test)
     put_positive(t, 1e3 * r.first_token, "%.2f");
     put_positive(t, what->decode ? 1e-9 * r.bytes_rate : 0, "%.1f");
     put_positive(t, what->decode ? 0 : 1e-9 * r.flop_rate, "%.1f");
+    put_positive(t, r.launches, "%.0f");
+    put_positive(t, r.launches / hw_engine_info_get(b->s->engine).n_layers, "%.1f");
     put_positive(t, 1e6 * r.all_reduce, "%.2f");
     put_positive(t, r.of_mpi, "%.2f");
     for (int a = 0; a < HW_N_ANCHORS; a++) put_percent(t, r.share[a]);
@@ -71,12 +69,25 @@ static void fill_row(hw_table *t, const hw_bench *b, int test)
 static void print_main(FILE *f, const hw_bench *b, bool markdown)
 {
     char labels[HW_N_ANCHORS][48];
-    hw_column columns[] = {{"", "test"},       {"", "tokens/s"},    {"", "ms/step mean"},
-                           {"", "p50"},        {"", "p99"},         {"", "first token ms"},
-                           {"", "GB/s"},       {"", "GFLOP/s"},     {"", "all-reduce us"},
-                           {"", "over MPI's"}, {"", NULL},          {"", NULL},
-                           {"", NULL},         {"", NULL},          {"", NULL},
-                           {"", NULL},         {"", "windows kept"}};
+    hw_column columns[] = {{"", "test"},
+                           {"", "tokens/s"},
+                           {"", "ms/step mean"},
+                           {"", "p50"},
+                           {"", "p99"},
+                           {"", "first token ms"},
+                           {"", "GB/s"},
+                           {"", "GFLOP/s"},
+                           {"", "kernels/step"},
+                           {"", "per layer"},
+                           {"", "all-reduce us"},
+                           {"", "over MPI's"},
+                           {"", NULL},
+                           {"", NULL},
+                           {"", NULL},
+                           {"", NULL},
+                           {"", NULL},
+                           {"", NULL},
+                           {"", "windows kept"}};
     for (int a = 0; a < HW_N_ANCHORS; a++) {
         snprintf(labels[a], sizeof labels[a], "of %s", hw_anchor_name((hw_anchor)a, b));
         columns[FIRST_SHARE + a].label = labels[a];
@@ -232,6 +243,7 @@ static const hw_column csv_columns[] = {
     {"first_token_ms", NULL},
     {"bytes_per_s", NULL},
     {"flop_per_s", NULL},
+    {"kernels_per_step", NULL},
     {"all_reduce_us", NULL},
     {"mpi_all_reduce_us", NULL},
     {"plain_read", NULL},
@@ -294,6 +306,7 @@ static void csv_result(hw_table *t, const hw_bench *b, int test)
     csv_number(t, 1e3 * r.first_token);
     hw_table_real(t, r.bytes_rate);
     hw_table_real(t, r.flop_rate);
+    csv_number(t, r.launches);
     csv_number(t, 1e6 * r.all_reduce);
     csv_number(t, 1e6 * r.mpi);
     for (int a = 0; a < HW_N_ANCHORS; a++) csv_number(t, r.limit[a]);

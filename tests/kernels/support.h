@@ -12,6 +12,7 @@
 #ifdef HW_TEST_PLUGIN /* the tests are built a second time, for the device of this plug-in */
 #include "kernels/plugin.h"
 #include "tests/kernels/mirror.h"
+#include "tests/kernels/plugin_under_test.h"
 enum { EXACT = false };
 #else
 enum { EXACT = true }; /* the devices keep kernels.h's promises about bits */
@@ -34,7 +35,7 @@ static inline hw_device *open_device(void)
 {
     hw_device *d;
     hw_error err = {""};
-    hw_status st = hw_plugin_device_create(&d, HW_TEST_PLUGIN, (hw_device_place){0, 1}, HW_F32, &err);
+    hw_status st = hw_plugin_device_create(&d, plugin_under_test(), (hw_device_place){0, 1}, HW_F32, &err);
     if (!st) st = hw_mirror_device_create(&d, d, &err);
     cr_assert_eq(st, HW_OK, "%s", err.message);
     return d;

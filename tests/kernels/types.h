@@ -11,6 +11,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/plugin.h"
+#include "tests/kernels/plugin_under_test.h"
 
 static const hw_dtype types[] = {HW_F32, HW_F16, HW_BF16};
 enum { N_TYPES = 3 };
@@ -66,8 +67,8 @@ static inline hw_device *open_device(hw_dtype act)
 {
     hw_device *d;
     hw_error err = {""};
-    cr_assert_eq(hw_plugin_device_create(&d, HW_TEST_PLUGIN, (hw_device_place){0, 1}, act, &err), HW_OK, "%s",
-                 err.message);
+    cr_assert_eq(hw_plugin_device_create(&d, plugin_under_test(), (hw_device_place){0, 1}, act, &err), HW_OK,
+                 "%s", err.message);
     return d;
 }
 
