@@ -228,7 +228,8 @@ template <typename T, int D, int KEY_WARPS> struct attend {
             add_values(s);
             __syncthreads();
         }
-        hw_wait_copies<0>();
+        hw_wait_copies<0>(); /* the last keys are zeros that nobody wants, but they arrive */
+        __syncthreads();
     }
 
     /* Rows of the step from..end - 1 have one sequence. Rows of others see nothing of it. */
