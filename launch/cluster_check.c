@@ -76,14 +76,18 @@ static bool compose_host(hw_command_line *line, const hw_cluster *c, const hw_he
 /* A task on each node of the allocation. */
 static bool compose_srun(hw_command_line *line, const hw_cluster *c, const char *what)
 {
-    char nodes[32];
-    bool ok = add_words(line, "srun --mpi=none --input=none --ntasks-per-node=1");
-    const int n = c->n_hosts ? c->n_hosts : c->nodes;
-    snprintf(nodes, sizeof nodes, "--nodes=%d", n);
-    if (n) ok = ok && hw_command_line_add(line, nodes);
-    for (int i = 0; i < c->n_hosts; i++)
-        ok = ok && hw_command_line_add(line, "--nodelist") && hw_command_line_add(line, c->hosts[i].name);
-    return ok && add_words(line, "sh -c") && hw_command_line_add(line, what);
+    char *options = NULL;
+    size_t n;
+    FILE *f = open_memstream(&options, &n);
+    if (!f) return false;
+    const int nodes = c->n_hosts ? c->n_hosts : c->nodes;
+    fprintf(f, "srun --mpi=none --input=none --ntasks-per-node=1");
+    if (nodes) fprintf(f, " --nodes=%d", nodes);
+    for (int i = 0; i < c->n_hosts; i++) fprintf(f, "%s%s", i ? "," : " --nodelist=", c->hosts[i].name);
+    const bool ok =
+        !fclose(f) && add_words(line, options) && add_words(line, "sh -c") && hw_command_line_add(line, what);
+    free(options);
+    return ok;
 }
 
 static const hw_host *host_at(const hw_cluster *c, int i)

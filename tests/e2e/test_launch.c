@@ -79,6 +79,22 @@ Test(launch, dry_run_prints_what_is_run)
     hw_run_free(&by_hand);
 }
 
+Test(launch, check_prints_how_it_would_look)
+{
+    char *out = OUTPUT(1, "launch", CONFIGS "/two-nodes.yaml", "--check", "--dry-run");
+    cr_expect(strstr(out, "ssh -o BatchMode=yes -o ConnectTimeout=5 node2 'cd "), "%s", out);
+    cr_expect(strstr(out, " -x HWLOC_COMPONENTS=-gl "), "%s", out);
+    cr_expect(strstr(out, " probe -c " CONFIGS "/two-nodes.yaml --pairs\n"), "%s", out);
+    free(out);
+    write_config("model: {path: /m}\ncluster: {launcher: srun, hosts: [{name: a}, {name: b}]}\n");
+    out = OUTPUT(1, "launch", file, "--dry-run", "--check", "--", "generate", "-t", "3");
+    cr_expect_eq(
+        strstr(out, "srun --mpi=none --input=none --ntasks-per-node=1 --nodes=2 --nodelist=a,b sh -c 'cd "),
+        out, "%s", out);
+    cr_expect(strstr(out, "--cpus-per-task=3"), "%s", out);
+    free(out);
+}
+
 /* ---- running */
 
 Test(launch, demo_says_what_a_direct_run_says)
