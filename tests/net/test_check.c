@@ -76,6 +76,25 @@ Test(check, GPUs_that_are_not_there_are_missed)
     finds(where, 2, WORDS("node2: nvidia-smi is not there or lists no GPU", "device.kind: cpu"));
 }
 
+/* A driver's tool that says what the real one says: GPUs by name, total and free MiB. */
+#define GPUS(lines)                                                                                          \
+    "printf '#!/bin/sh\\necho \"" lines "\"\\n' >nvidia-smi; chmod +x nvidia-smi; "                          \
+    "$HW_NET_AGENT node2 \"cat >$HW_NET/here/nvidia-smi; chmod +x $HW_NET/here/nvidia-smi\" <nvidia-smi; "   \
+    "sed -i \"s|environment: .|&\\\"PATH=$HW_NET/here:$PATH\\\", |\" config.yaml"
+
+Test(check, too_few_GPUs_and_too_little_memory_of_theirs_are_named)
+{
+    hosts where = two;
+    where.other = "device: {kind: cuda}\n";
+    where.before = GPUS("NVIDIA H200, 143771, 143000");
+    finds(where, 2,
+          WORDS("1 x NVIDIA H200", "node1: 2 ranks, and 1 GPUs; lower its slots",
+                "node2: 2 ranks, and 1 GPUs"));
+    where.slots = 1;
+    where.before = GPUS("NVIDIA H200, 143771, 5");
+    finds(where, 4, WORDS("node2: each of 1 ranks can have 5.0 MiB and needs up to"));
+}
+
 /* Each host has a loopback interface, and no two have one in common. */
 Test(check, hosts_whose_messages_do_not_arrive_are_told_so)
 {
