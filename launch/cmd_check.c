@@ -1,13 +1,16 @@
-/* headway check: the same prompt on one rank and on all, and in the other ways in which the same numbers must come out. */
+/* headway check: the same prompt on one rank and on all, and in the other ways in which the same numbers must
+ * come out. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "launch/commands.h"
+#include "launch/crowd.h"
 #include "launch/output.h"
 #include "launch/rows.h"
+#include "parallel/shard.h"
 
-enum { OPT_ALL = 512, DEFAULT_PROMPT = 48, DEFAULT_TOKENS = 32 };
+enum { OPT_ALL = 512, DEFAULT_PROMPT = 72, DEFAULT_TOKENS = 32 };
 
 static error_t parse_own(int key, char *arg, struct argp_state *state)
 {
@@ -20,7 +23,10 @@ static error_t parse_own(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option own_options[] = {
     {"all", OPT_ALL, 0, 0,
-     "Also: prompt in chunks of 1, 7 and 64, cache off, other threads; each loads the model again", 0},
+     "Also: prompt in chunks of 1, 7 and 64, in a batch of eight, every cache policy, other threads, and the "
+     "first 2, 4 "
+     "and 8 ranks with shm and with mpi; each loads the model again",
+     0},
     {"max-tokens", 'n', "N", 0, "Greedy tokens to compare (32)", 0},
     {0}};
 static const struct argp own = {
@@ -36,13 +42,16 @@ static const struct argp own = {
 
 /* One way to compute the prompt. */
 typedef struct way {
-    const char *name;
-    bool alone; /* on rank 0 by itself */
+    char name[48];
+    int n_ranks; /* the first of them, with this backend; 0: all, with the session's */
+    const char *backend;
     int chunk, threads;
+    bool crowded; /* in a batch of eight */
     hw_kv_policy policy;
 } way;
 
-/* What came out: logits [n_prompt, vocab_size], greedy tokens and how far ahead each was, relative to the largest logit. */
+/* What came out: logits [n_prompt, vocab_size], greedy tokens and how far ahead each was, relative to the
+ * largest logit. */
 typedef struct outcome {
     float *logits;
     int vocab_size, n;
@@ -74,14 +83,17 @@ static hw_status compute(hw_session *s, const hw_args *a, const way *w, outcome 
     args.engine.kv_policy = w->policy;
     if (w->threads) args.engine.n_threads = w->threads;
     if (!args.engine.max_seq_len) args.engine.max_seq_len = hw_session_length(s, &o);
+    if (w->crowded) args.engine.max_seqs = HW_CROWD;
     o.prefill_chunk = w->chunk;
     *out = (outcome){.n = n};
     hw_status st = hw_session_open_engine(s, &args, err);
     if (!st) {
         out->kv_dtype = hw_engine_info_get(s->engine).kv_dtype;
         out->act_dtype = hw_engine_info_get(s->engine).act_dtype;
-        st = hw_each_row(s, s->prompt.ids, n, w->chunk, keep_row, out, err);
-        if (!st) st = hw_generate(s->engine, NULL, s->prompt.ids, n, &o, &result, err);
+        if (w->crowded)
+            st = hw_in_crowd(s, s->prompt.ids, n, o.max_new_tokens, keep_row, out, &result.tokens, err);
+        else st = hw_each_row(s, s->prompt.ids, n, w->chunk, keep_row, out, err);
+        if (!st && !w->crowded) st = hw_generate(s->engine, NULL, s->prompt.ids, n, &o, &result, err);
         hw_session_end_if_alone(s, st, err);
     }
     out->greedy = result.tokens;
@@ -129,7 +141,8 @@ static const char *word(const verdict *v, double tolerance)
 }
 
 /* How far results may be apart that differ in the order of additions. A 16-bit cache can round a number the
- * other way; 16-bit activations lose about 2e-2 in bfloat16 (tests/vectors/halves.json), either of the two. */
+ * other way; 16-bit activations lose about 2e-2 in bfloat16 (tests/vectors/halves.json), either of the two.
+ */
 static double tolerance_of(const outcome *o)
 {
     if (o->act_dtype != HW_F32) return 5e-2;
@@ -146,22 +159,52 @@ static hw_status print_verdict(const char *name, const verdict *v, double tolera
 
 /* ---- the command */
 
-enum { N_WAYS = 6 };
+enum { MAX_WAYS = 24 };
 
-static int list_ways(way ways[N_WAYS], const hw_args *a)
+static way *add(way *ways, int *n, const char *name, way w)
 {
-    const way all[N_WAYS] = {
-        {.name = "all ranks"},
-        {.name = "all ranks, chunks of 1", .chunk = 1},
-        {.name = "all ranks, chunks of 7", .chunk = 7},
-        {.name = "all ranks, chunks of 64", .chunk = 64},
-        {.name = "all ranks, cache off", .policy = HW_KV_OFF},
-        {.name = "all ranks, other threads", .threads = a->engine.n_threads == 1 ? 2 : 1}};
-    for (int i = 0; i < N_WAYS; i++) {
-        ways[i] = all[i];
-        if (all[i].policy != HW_KV_OFF) ways[i].policy = a->engine.kv_policy;
+    ways[*n] = w;
+    snprintf(ways[*n].name, sizeof ways[*n].name, "%s", name);
+    return &ways[(*n)++];
+}
+
+/* Numbers of ranks whose cuts nest, and all ranks, each with what carries messages there. */
+static void add_ranks(way *ways, int *n, int n_ranks, way base)
+{
+    static const char *const backends[] = {"shm", "mpi"};
+    for (int k = 2; k <= HW_SHARD_CUTS && k <= n_ranks; k *= 2)
+        for (int b = 0; b < 2; b++) {
+            char name[48];
+            snprintf(name, sizeof name, "%d ranks, %s", k, backends[b]);
+            way *w = add(ways, n, name, base);
+            w->n_ranks = k;
+            w->backend = backends[b];
+        }
+}
+
+static int list_ways(way ways[MAX_WAYS], const hw_args *a, int n_ranks)
+{
+    const way base = {.policy = a->engine.kv_policy};
+    static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_CONTIGUOUS, HW_KV_GROWING, HW_KV_OFF};
+    static const int chunks[] = {1, 7, 64};
+    char name[48];
+    int n = 0;
+    add(ways, &n, "all ranks", base);
+    if (!a->all) return n;
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "all ranks, chunks of %d", chunks[i]);
+        add(ways, &n, name, base)->chunk = chunks[i];
     }
-    return a->all ? N_WAYS : 1;
+    add(ways, &n, "all ranks, batch of eight", base)->crowded = true;
+    for (int i = 0; i < 4; i++) {
+        if (policies[i] == base.policy) continue;
+        snprintf(name, sizeof name, "all ranks, cache %s", hw_kv_policy_name(policies[i]));
+        add(ways, &n, name, base)->policy = policies[i];
+    }
+    add(ways, &n, "all ranks, other threads", base)->threads =
+        a->engine.n_threads == 3 ? 2 : 3; /* auto is seldom three */
+    add_ranks(ways, &n, n_ranks, base);
+    return n;
 }
 
 /* Rank 0 by itself; the others wait in the agreement that follows. */
@@ -172,6 +215,19 @@ static hw_status compute_alone(hw_session *s, const hw_args *a, outcome *out, hw
     hw_status st = hw_comm_create_alone(&alone.comm, err);
     if (!st) st = compute(&alone, a, &w, out, err);
     hw_comm_destroy(alone.comm);
+    return st;
+}
+
+/* Collective over all ranks. Those that take no part wait in the agreement. */
+static hw_status compute_way(hw_session *s, const hw_args *a, const way *w, outcome *out, hw_error *err)
+{
+    *out = (outcome){.n = 0};
+    if (!w->n_ranks) return compute(s, a, w, out, err);
+    hw_session first = {.prompt = s->prompt, .rank = s->rank, .warned = true};
+    hw_status st = hw_comm_create_first(&first.comm, w->n_ranks, w->backend, err);
+    if (!st && first.comm) st = compute(&first, a, w, out, err);
+    st = hw_comm_agree(s->comm, st, err);
+    hw_comm_destroy(first.comm);
     return st;
 }
 
@@ -187,20 +243,22 @@ static void choose_prompt(hw_args *a, char list[DEFAULT_PROMPT * 8])
 
 static hw_status run(hw_session *s, hw_args *a, hw_error *err)
 {
-    way ways[N_WAYS];
+    way ways[MAX_WAYS];
     outcome one = {.n = 0}, other;
-    int n = list_ways(ways, a), wrong = 0;
+    int n = list_ways(ways, a, hw_comm_n_ranks(s->comm)), wrong = 0;
     hw_status st = s->rank == 0 ? compute_alone(s, a, &one, err) : HW_OK;
     st = hw_comm_agree(s->comm, st, err);
     if (!st && s->rank == 0)
         st = hw_print(err,
-                      "%zu prompt tokens and %zu greedy ones on one rank, compared with %d rank%s\n\n%-28s "
+                      "%zu prompt tokens and %zu greedy ones on one rank, cache %s, compared with %d rank%s, "
+                      "%s\n\n%-28s "
                       "%-10s %14s   greedy tokens\n",
-                      s->prompt.n, one.greedy.n, hw_comm_n_ranks(s->comm),
-                      hw_comm_n_ranks(s->comm) > 1 ? "s" : "", "", "verdict", "largest diff.");
+                      s->prompt.n, one.greedy.n, hw_kv_policy_name(a->engine.kv_policy),
+                      hw_comm_n_ranks(s->comm), hw_comm_n_ranks(s->comm) > 1 ? "s" : "",
+                      hw_comm_backend(s->comm), "", "verdict", "largest diff.");
     st = hw_comm_agree(s->comm, st, err);
     for (int i = 0; i < n && !st; i++) {
-        st = compute(s, a, &ways[i], &other, err);
+        st = compute_way(s, a, &ways[i], &other, err);
         if (!st && s->rank == 0) {
             double tolerance = tolerance_of(&one);
             verdict v = compare(&one, &other);
@@ -220,7 +278,7 @@ hw_status hw_cmd_check(int argc, char **argv, hw_error *err)
 {
     static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_engine, NULL};
     hw_args a = hw_args_defaults();
-    hw_session s = {0};
+    hw_session s = {.warned = true}; /* other threads are meant */
     hw_args_parse(&a, &own, groups, argc, argv);
     hw_status st = hw_session_start(&s, &a, err);
     char list[DEFAULT_PROMPT * 8];

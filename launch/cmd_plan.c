@@ -8,11 +8,11 @@
 
 #include "launch/args.h"
 #include "launch/commands.h"
+#include "launch/cores.h"
 #include "launch/output.h"
 #include "launch/plan_report.h"
 #include "launch/session.h"
 #include "parallel/volume.h"
-#include "runtime/cores.h"
 #include "runtime/devices.h"
 #include "runtime/memory.h"
 
@@ -121,9 +121,7 @@ static hw_status open_model(const hw_args *a, hw_model *m, hw_dtype *stored, hw_
 /* Buffers grow a little with threads: where they are not given, as many as one rank alone would have here. */
 static int count_threads(const hw_engine_options *o)
 {
-    int cpus[CPU_SETSIZE];
-    const cpu_set_t allowed = hw_cores_allowed();
-    return o->n_threads ? o->n_threads : hw_cores_list(cpus, &allowed);
+    return o->n_threads ? o->n_threads : hw_count_cores();
 }
 
 /* What each of `n_ranks` on this host has: of its GPU, or of the host. */

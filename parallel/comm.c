@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/comm_mpi.h"
 #include "parallel/comm_ops.h"
 #include "runtime/base/clock.h"
 
@@ -124,6 +125,41 @@ bool hw_comm_become(hw_comm *c, const char *backend)
     else if (!strcmp(backend, c->ops->name)) c->wants = DEVICE_NEVER;
     else return false;
     return true;
+}
+
+/* Of the first n ranks, from what all have in `all`. */
+static hw_status create_first(hw_comm **out, void *all, hw_ranks *r, int n, const hw_comm_ops *ops,
+                              hw_error *err)
+{
+    void *mpi, *state;
+    hw_status st = hw_mpi_first(&mpi, all, n, err);
+    if (st || !mpi) return st;
+    r->n_ranks = n; /* the lowest rank of a host is among them if any other is */
+    state = mpi;
+    if (ops == &hw_comm_shm_ops && (st = hw_comm_shm_adopt(&state, mpi, r, err))) {
+        hw_comm_mpi_ops.destroy(mpi);
+        return st;
+    }
+    st = hw_comm_wrap(out, ops, state, *r, err);
+    r->host_of = NULL; /* the communicator's now */
+    return st;
+}
+
+hw_status hw_comm_create_first(hw_comm **out, int n, const char *backend, hw_error *err)
+{
+    const hw_comm_ops *ops = find_backend(backend);
+    void *all;
+    hw_ranks ranks = {0};
+    *out = NULL;
+    if (ops != &hw_comm_shm_ops && ops != &hw_comm_mpi_ops)
+        return hw_fail(err, HW_ERR_INVALID, "collectives \"%s\" of the first %d ranks; use shm or mpi",
+                       backend, n);
+    hw_status st = hw_comm_mpi_ops.create(&all, &ranks, err);
+    if (st) return st;
+    st = create_first(out, all, &ranks, n, ops, err);
+    hw_comm_mpi_ops.destroy(all);
+    free(ranks.host_of);
+    return st;
 }
 
 hw_status hw_comm_create_alone(hw_comm **out, hw_error *err) { return create(out, &hw_comm_self_ops, err); }

@@ -37,6 +37,11 @@ bool hw_comm_become(hw_comm *c, const char *backend);
  * they compute together. */
 hw_status hw_comm_create_alone(hw_comm **out, hw_error *err);
 
+/* Collective over all ranks of the job, which have a communicator by then. One of the first n of them (2 or
+ * more), by "shm" or "mpi": for comparing numbers of ranks with each other. NULL on the others, who do not
+ * hear of errors of the first: agree. Errors: as hw_comm_create. */
+hw_status hw_comm_create_first(hw_comm **out, int n, const char *backend, hw_error *err);
+
 /* Collective. NULL is fine. */
 void hw_comm_destroy(hw_comm *c);
 
@@ -56,9 +61,9 @@ hw_meter *hw_comm_meter(hw_comm *c); /* borrowed */
 
 /* Collective. In place over `count` elements of host memory: HW_F32, HW_F16, HW_BF16 or HW_U64 for
  * HW_SUM, HW_U64 for HW_MAX. Two 16-bit floats are added as float32 and rounded to the nearest, ties to even,
- * once per addition. The sum is a fixed tree over the rank index, the same for short and long messages: the first 2 *
- * (n - p) ranks are added in pairs, p being the largest power of two <= n, then the p partial sums as a
- * balanced tree. So the result has the same bits on all ranks, and does not depend on timing. */
+ * once per addition. The sum is a fixed tree over the rank index, the same for short and long messages: the
+ * first 2 * (n - p) ranks are added in pairs, p being the largest power of two <= n, then the p partial sums
+ * as a balanced tree. So the result has the same bits on all ranks, and does not depend on timing. */
 hw_status hw_comm_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type, hw_reduce op,
                              hw_error *err);
 
@@ -70,14 +75,14 @@ hw_status hw_comm_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_
 /* Collective. Everybody gets root's `buffer` [n_bytes]. */
 hw_status hw_comm_broadcast(hw_comm *c, hw_tag tag, void *buffer, size_t n_bytes, int root, hw_error *err);
 
-/* Collective. Gives everybody a copy of rank 0's *bytes [*n_bytes], whose number the others need not know: they
- * get one from malloc with a zero byte behind it, which the caller frees. After an error *bytes of the others is
- * NULL, and all have the same status. Errors: HW_ERR_NO_MEMORY, HW_ERR_DEVICE. */
+/* Collective. Gives everybody a copy of rank 0's *bytes [*n_bytes], whose number the others need not know:
+ * they get one from malloc with a zero byte behind it, which the caller frees. After an error *bytes of the
+ * others is NULL, and all have the same status. Errors: HW_ERR_NO_MEMORY, HW_ERR_DEVICE. */
 hw_status hw_comm_share(hw_comm *c, hw_tag tag, char **bytes, size_t *n_bytes, hw_error *err);
 
-/* One message from one rank to another: both make their call, in the same order as for others between the two; no
- * third rank takes part. At most 2^31 - 1 bytes; there may be none. The receiver learns how many there are, at
- * most `capacity`. */
+/* One message from one rank to another: both make their call, in the same order as for others between the
+ * two; no third rank takes part. At most 2^31 - 1 bytes; there may be none. The receiver learns how many
+ * there are, at most `capacity`. */
 hw_status hw_comm_send(hw_comm *c, hw_tag tag, const void *buffer, size_t n_bytes, int to, hw_error *err);
 hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity, size_t *n_bytes, int from,
                           hw_error *err);

@@ -286,25 +286,37 @@ hw_status hw_mpi_tell(void *state, const void *mine, size_t n_bytes, void *all, 
                  "ranks introduce themselves", err);
 }
 
-hw_status hw_mpi_every(void **out, void *state, int stride, hw_error *err)
+/* A state for the ranks of `all` with this colour, in their order; NULL on those that have none. */
+static hw_status split(void **out, const mpi_state *all, int colour, int first, int stride, hw_error *err)
 {
-    const mpi_state *all = state;
     *out = NULL;
     mpi_state *m = calloc(1, sizeof *m);
     if (!m) return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory");
     m->comm = MPI_COMM_NULL;
-    m->first = all->first + all->rank % stride * all->stride;
-    m->stride = all->stride * stride;
-    hw_status st =
-        check(MPI_Comm_split(all->comm, all->rank % stride, all->rank, &m->comm), "MPI_Comm_split", err);
-    if (!st) {
+    m->first = first;
+    m->stride = stride;
+    hw_status st = check(MPI_Comm_split(all->comm, colour, all->rank, &m->comm), "MPI_Comm_split", err);
+    if (!st && m->comm != MPI_COMM_NULL) {
         MPI_Comm_rank(m->comm, &m->rank);
         MPI_Comm_size(m->comm, &m->n_ranks);
         st = make_requests(m, err);
     }
-    if (st) destroy(m);
+    if (st || m->comm == MPI_COMM_NULL) destroy(m);
     else *out = m;
     return st;
+}
+
+hw_status hw_mpi_every(void **out, void *state, int stride, hw_error *err)
+{
+    const mpi_state *all = state;
+    const int place = all->rank % stride;
+    return split(out, all, place, all->first + place * all->stride, all->stride * stride, err);
+}
+
+hw_status hw_mpi_first(void **out, void *state, int n, hw_error *err)
+{
+    const mpi_state *all = state;
+    return split(out, all, all->rank < n ? 0 : MPI_UNDEFINED, all->first, all->stride, err);
 }
 
 void hw_mpi_progress(void *state)

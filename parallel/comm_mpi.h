@@ -13,6 +13,9 @@ hw_status hw_mpi_tell(void *state, const void *mine, size_t n_bytes, void *all, 
  * (hw_comm_mpi_ops.destroy), and destroys it before `state`. */
 hw_status hw_mpi_every(void **out, void *state, int stride, hw_error *err);
 
+/* Collective. The same for the first n ranks; NULL on the others. */
+hw_status hw_mpi_first(void **out, void *state, int n, hw_error *err);
+
 /* Local. Lets MPI go on with messages that it has taken but not yet sent off. */
 void hw_mpi_progress(void *state);
 
