@@ -14,8 +14,7 @@ enum { CHUNK = 1 << 20, LINE = 64, AHEAD = 1024 };
 /* Sixteen words at a time, as wide as the compiler knows how to load for the target it is cloned for. */
 typedef uint32_t words __attribute__((vector_size(LINE)));
 
-/* Arithmetic is measured in parts, so that no thread waits long for the slowest. A part takes about a tenth of
- * a millisecond. */
+/* Arithmetic is measured in parts, so that no thread waits long for the slowest. */
 enum { PARTS_PER_THREAD = 16, FMA_ROUNDS = 16384, MATRIX_ROUNDS = 4096 };
 
 struct hw_anchors {
@@ -100,12 +99,15 @@ static void matrix_parts(void *arg, size_t begin, size_t end)
     for (size_t i = begin; i < end; i++) atomic_fetch_add(&a->n_flops, hw_cpu_matrix_rounds(MATRIX_ROUNDS));
 }
 
+/* Long enough that waking the threads does not count. */
 static double measure_arithmetic(hw_anchors *a, hw_pool_fn *parts)
 {
+    const double least_seconds = 5e-3;
+    double seconds = 0;
     atomic_store(&a->n_flops, 0);
-    uint64_t start = hw_clock_ns();
-    hw_pool_for(hw_cpu_pool(a->device), (size_t)a->device->n_threads * PARTS_PER_THREAD, 1, parts, a);
-    return (double)atomic_load(&a->n_flops) / hw_seconds_since(start);
+    for (uint64_t start = hw_clock_ns(); seconds < least_seconds; seconds = hw_seconds_since(start))
+        hw_pool_for(hw_cpu_pool(a->device), (size_t)a->device->n_threads * PARTS_PER_THREAD, 1, parts, a);
+    return (double)atomic_load(&a->n_flops) / seconds;
 }
 
 /* A library that is not there, or not of this version, is no error: there is nothing to compare with. */
