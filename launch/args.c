@@ -63,7 +63,7 @@ long hw_args_int(const char *name, const char *text, long min, long max, struct 
     return n;
 }
 
-static float to_float(const char *name, const char *text, double min, double max, struct argp_state *state)
+float hw_args_number(const char *name, const char *text, double min, double max, struct argp_state *state)
 {
     char *end;
     double x = strtod(text, &end);
@@ -207,15 +207,15 @@ static error_t parse_sampling(int key, char *arg, struct argp_state *state)
     switch (key) {
     case 'n': a->max_tokens = (int)hw_args_int("--max-tokens", arg, 1, INT_MAX, state); break;
     case OPT_TEMPERATURE:
-        s->temperature = to_float("--temperature", arg, 0, 1e6, state), a->has_temperature = true;
+        s->temperature = hw_args_number("--temperature", arg, 0, 1e6, state), a->has_temperature = true;
         break;
     case OPT_TOP_K:
         s->top_k = (int)hw_args_int("--top-k", arg, 0, INT_MAX, state), a->has_top_k = true;
         break;
-    case OPT_TOP_P: s->top_p = to_float("--top-p", arg, 1e-6, 1, state), a->has_top_p = true; break;
-    case OPT_MIN_P: s->min_p = to_float("--min-p", arg, 0, 1, state), a->has_min_p = true; break;
+    case OPT_TOP_P: s->top_p = hw_args_number("--top-p", arg, 1e-6, 1, state), a->has_top_p = true; break;
+    case OPT_MIN_P: s->min_p = hw_args_number("--min-p", arg, 0, 1, state), a->has_min_p = true; break;
     case OPT_PENALTY:
-        s->repetition_penalty = to_float("--repetition-penalty", arg, 1e-3, 1e3, state),
+        s->repetition_penalty = hw_args_number("--repetition-penalty", arg, 1e-3, 1e3, state),
         a->has_penalty = true;
         break;
     case OPT_SEED: s->seed = (uint64_t)hw_args_int("--seed", arg, LONG_MIN, LONG_MAX, state); break;

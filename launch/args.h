@@ -81,6 +81,9 @@ hw_status hw_args_override(hw_args *a, const hw_args *given, hw_error *err);
 /* For parsers: reads an integer of [min, max] or ends with a usage message. */
 long hw_args_int(const char *name, const char *text, long min, long max, struct argp_state *state);
 
+/* For parsers: the same for a number. */
+float hw_args_number(const char *name, const char *text, double min, double max, struct argp_state *state);
+
 /* For parsers: "auto" is 0; else bytes, or K, M, G or T of them, in powers of 1024 as memory is counted. */
 uint64_t hw_args_memory(const char *name, const char *text, struct argp_state *state);
 

@@ -32,44 +32,18 @@ static int wait_for_exec(int fd)
     return n == sizeof code ? code : 0;
 }
 
-/* Signals of the terminal (si_code SI_KERNEL) reach the child without us, and twice would mean "at once" to
- * mpirun. */
-static void serve(pid_t child, const sigset_t *mine, int *status)
+hw_status hw_child_start(pid_t *pid, char *const *argv, const sigset_t *mask, hw_error *err)
 {
-    siginfo_t info;
-    while (waitpid(child, status, WNOHANG) == 0) {
-        const int signal_number = sigwaitinfo(mine, &info);
-        if (signal_number > 0 && signal_number != SIGCHLD && info.si_code != SI_KERNEL)
-            kill(child, signal_number);
-    }
-}
-
-hw_status hw_child_run(char *const *argv, int *exit_code, hw_error *err)
-{
-    sigset_t mine, before;
-    int told[2], status = 0;
-    *exit_code = 1;
-    sigemptyset(&mine);
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGCHLD};
-    for (int i = 0; i < 4; i++) sigaddset(&mine, signals[i]);
+    int told[2];
     if (pipe2(told, O_CLOEXEC)) return hw_fail(err, HW_ERR_FAILED, "launch: no pipe: %s", strerror(errno));
-    /* A SIGCHLD that is ignored, as some parents leave it, would take the exit code with it. */
-    void (*old_handler)(int) = signal(SIGCHLD, SIG_DFL);
-    sigprocmask(SIG_BLOCK, &mine, &before);
-    const pid_t parent = getpid(), child = fork();
-    if (child == 0) become(argv, &before, parent, told[1]);
-    int code = child < 0 ? errno : 0;
+    const pid_t parent = getpid();
+    *pid = fork();
+    if (*pid == 0) become(argv, mask, parent, told[1]);
+    int code = *pid < 0 ? errno : 0;
     close(told[1]);
-    if (child < 0) close(told[0]);
-    else {
-        code = wait_for_exec(told[0]);
-        serve(child, &mine, &status);
-    }
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    signal(SIGCHLD, old_handler);
-    if (code)
-        return hw_fail(err, HW_ERR_FAILED, "cannot start %s: %s%s", argv[0], strerror(code),
-                       code == ENOENT ? "; is it installed, and in PATH?" : "");
-    *exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-    return HW_OK;
+    if (*pid < 0) close(told[0]);
+    else if ((code = wait_for_exec(told[0]))) waitpid(*pid, NULL, 0);
+    if (!code) return HW_OK;
+    return hw_fail(err, HW_ERR_FAILED, "cannot start %s: %s%s", argv[0], strerror(code),
+                   code == ENOENT ? "; is it installed, and in PATH?" : "");
 }

@@ -147,9 +147,10 @@ static bool add_mpirun(const plan *p)
 {
     bool ok = hw_command_line_add(p->line, "mpirun") &&
               (!p->here->root || hw_command_line_add(p->line, "--allow-run-as-root"));
-    ok = ok && hw_command_line_add(p->line, "-np") && add_format(p->line, "%d", p->ranks) &&
-         hw_command_line_add(p->line, "--host") && add_hosts(p, true) &&
-         hw_command_line_add(p->line, "--map-by");
+    /* Ranks have nothing to do when they are told to end; by default they get a second each time. */
+    ok = ok && add_mca(p, "odls_base_sigkill_timeout", "0") && hw_command_line_add(p->line, "-np") &&
+         add_format(p->line, "%d", p->ranks) && hw_command_line_add(p->line, "--host") &&
+         add_hosts(p, true) && hw_command_line_add(p->line, "--map-by");
     if (binds(p))
         ok = ok && add_format(p->line, "slot:PE=%d", at_least_one(p->threads)) &&
              ADD(p->line, "--bind-to", "core");
@@ -211,6 +212,13 @@ static bool add_srun(const plan *p)
     if (c->devices_per_slot) ok = ok && add_format(p->line, "--gpus-per-task=%d", c->devices_per_slot);
     if (p->oversubscribe) ok = ok && hw_command_line_add(p->line, "--overcommit");
     return ok && (!c->work_folder || add_format(p->line, "--chdir=%s", c->work_folder));
+}
+
+const char *hw_cluster_other_host(const hw_cluster *c, const hw_here *here)
+{
+    for (int i = 0; i < c->n_hosts; i++)
+        if (!hw_host_is_here(c->hosts[i].name, here)) return c->hosts[i].name;
+    return c->launcher == HW_SRUN && !c->n_hosts ? "" : NULL;
 }
 
 hw_status hw_cluster_command(hw_command_line *out, const hw_cluster *c, const hw_here *here, int threads,

@@ -30,9 +30,11 @@ typedef struct hw_cluster {
     hw_choice oversubscribe;
     const char *environment[HW_MAX_ENVIRONMENT]; /* [n_environment] NAME, or NAME=VALUE */
     int n_environment;
-    const char *remote_shell; /* NULL: ssh; else what mpirun starts on other hosts with, and its options */
-    const char *work_folder;  /* NULL: the folder that launch is started in */
-    const char *program;      /* NULL: the program that launch itself is */
+    const char *remote_shell;  /* NULL: ssh; else what mpirun starts on other hosts with, and its options */
+    const char *work_folder;   /* NULL: the folder that launch is started in */
+    const char *program;       /* NULL: the program that launch itself is */
+    float stuck_after;         /* limits.stuck_after, seconds */
+    const char *report_folder; /* limits.report_folder; NULL: $TMPDIR */
 } hw_cluster;
 
 /* A command line under construction, and what the program that is to run is given. Plain;
@@ -63,5 +65,9 @@ bool hw_command_line_add(hw_command_line *line, const char *word);
 
 /* Local. Whether a host of the file is this machine. */
 bool hw_host_is_here(const char *host, const hw_here *here);
+
+/* Local. The first host that is another machine than this one, NULL when there is none. With srun it is
+ * not known, and "" when there may be one. */
+const char *hw_cluster_other_host(const hw_cluster *c, const hw_here *here);
 
 #endif

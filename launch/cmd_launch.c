@@ -6,20 +6,21 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "launch/child.h"
 #include "launch/cluster_check.h"
 #include "launch/commands.h"
 #include "launch/config.h"
 #include "launch/cores.h"
 #include "launch/output.h"
+#include "launch/supervisor.h"
 #include "parallel/comm.h"
 
-enum { OPT_DRY_RUN = 512, OPT_CHECK };
+enum { OPT_DRY_RUN = 512, OPT_CHECK, OPT_STUCK_AFTER };
 
 typedef struct request {
     const char *config;
     bool dry_run, check;
-    int first; /* where in argv the subcommand is; 0: not given */
+    float stuck_after; /* 0: not given */
+    int first;         /* where in argv the subcommand is; 0: not given */
 } request;
 
 static error_t parse_own(int key, char *arg, struct argp_state *state)
@@ -28,6 +29,7 @@ static error_t parse_own(int key, char *arg, struct argp_state *state)
     switch (key) {
     case OPT_DRY_RUN: r->dry_run = true; break;
     case OPT_CHECK: r->check = true; break;
+    case OPT_STUCK_AFTER: r->stuck_after = hw_args_number("--stuck-after", arg, 1, 86400, state); break;
     case ARGP_KEY_ARG:
         if (!r->config) r->config = arg;
         else if (!r->first) r->first = state->next - 1, state->next = state->argc; /* the rest is not ours */
@@ -49,6 +51,8 @@ static const struct argp_option own_options[] = {
      "memory, cores and GPUs? "
      "How long does a message take between each two?",
      0},
+    {"stuck-after", OPT_STUCK_AFTER, "SECONDS", 0,
+     "A rank without a sign of life or progress for so long ends the run (limits.stuck_after, 3.5)", 0},
     {0}};
 static const struct argp own = {
     .options = own_options,
@@ -129,7 +133,12 @@ static hw_status run(const surroundings *s, const request *r, char *const *args,
         hw_cluster_command(&line, &s->config.cluster, &s->here,
                            count_threads(s->config.args.engine.n_threads, args, n_args), args, n_args, err);
     if (st) return st;
-    st = r->dry_run ? print_command(&line, err) : hw_child_run(line.words, code, err);
+    const hw_cluster *c = &s->config.cluster;
+    const hw_supervision how = {.stuck_after = r->stuck_after > 0 ? r->stuck_after : c->stuck_after,
+                                .report_folder = c->report_folder,
+                                .interface = c->interface,
+                                .other_host = hw_cluster_other_host(c, &s->here)};
+    st = r->dry_run ? print_command(&line, err) : hw_supervise(line.words, &how, code, err);
     hw_command_line_free(&line);
     return st;
 }

@@ -9,6 +9,7 @@
 
 #include "launch/agreement.h"
 #include "launch/output.h"
+#include "parallel/watch.h"
 #include "runtime/checkpoint.h"
 #include "runtime/source.h"
 
@@ -182,17 +183,38 @@ static hw_status start_with_file(hw_session *s, hw_args *a, hw_error *err)
     st = hw_comm_agree(s->comm, st, err);
     if (st || hw_comm_become(s->comm, a->comm)) return st;
     s->started = s->comm;
-    return hw_comm_create(&s->comm, a->comm, err);
+    return hw_comm_agree(s->started, hw_comm_create(&s->comm, a->comm, err), err);
+}
+
+/* Before the ranks have found each other, or after they have parted. In between it is MPI that ends the process,
+ * when it has lost another one or mpirun: that is no farewell. */
+static void say_farewell(int exit_code, void *watch)
+{
+    const hw_watch_phase before = hw_watch_enter(watch, HW_WATCH_ENDING);
+    if (before == HW_WATCH_STARTING || before == HW_WATCH_ENDING) hw_watch_stop(watch, exit_code);
+}
+
+/* A rank that cannot tell the launcher how it is can still work. */
+static void start_watch(hw_session *s)
+{
+    hw_error why;
+    if (hw_watch_start(&s->watch, &why))
+        fprintf(stderr, "headway: rank %d is not watched: %s\n", hw_comm_launched_rank(), why.message);
+    if (s->watch) on_exit(say_farewell, s->watch);
 }
 
 hw_status hw_session_start(hw_session *s, hw_args *a, hw_error *err)
 {
     hw_status st = HW_OK;
+    start_watch(s);
     if (a->config) st = start_with_file(s, a, err);
     else if (!(st = settle_backend(a, err))) st = hw_comm_create(&s->comm, a->verify ? "mpi" : a->comm, err);
-    if (!st) s->rank = hw_comm_rank(s->comm);
-    if (!st && a->verify) (void)hw_comm_become(s->comm, a->comm);
-    return st;
+    if (st) return st;
+    s->rank = hw_comm_rank(s->comm);
+    hw_comm_set_watch(s->comm, s->watch);
+    hw_watch_enter(s->watch, HW_WATCH_IDLE);
+    if (a->verify) (void)hw_comm_become(s->comm, a->comm);
+    return HW_OK;
 }
 
 /* ---- prompt and engine */
@@ -293,5 +315,6 @@ void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err)
     const bool says_rank = !strncmp(err->message, "rank ", 5); /* what comes from a device does */
     if (says_rank) fprintf(stderr, "headway: %s\n", err->message);
     else fprintf(stderr, "headway: rank %d: %s\n", s->rank, err->message);
+    hw_watch_leave(s->watch, hw_exit_code(st));
     hw_comm_abort(s->comm, hw_exit_code(st));
 }

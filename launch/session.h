@@ -12,6 +12,7 @@ typedef struct hw_session {
     hw_config *config; /* -c: owns texts in the arguments; NULL without */
     hw_comm *started;  /* what MPI was begun with, where the file asks for another backend; else NULL */
     hw_comm *comm;
+    hw_watch *watch; /* NULL without headway launch; ends with the process */
     int rank;
     bool warned;             /* of more threads than cores */
     hw_tokenizer *tokenizer; /* NULL when the folder has none and ids were given */

@@ -6,6 +6,7 @@
 
 #include "parallel/comm_mpi.h"
 #include "parallel/comm_ops.h"
+#include "parallel/watch.h"
 #include "runtime/base/clock.h"
 
 struct hw_comm {
@@ -16,6 +17,7 @@ struct hw_comm {
     hw_meter *meter;
     enum { DEVICE_NEVER, DEVICE_IF_POSSIBLE, DEVICE_REQUIRED } wants;
     hw_comm_group *group; /* NULL: collectives are on host memory alone */
+    hw_watch *watch;      /* borrowed */
 };
 
 static const hw_comm_ops *const backends[] = {&hw_comm_self_ops, &hw_comm_shm_ops, &hw_comm_mpi_ops};
@@ -167,8 +169,10 @@ hw_status hw_comm_create_alone(hw_comm **out, hw_error *err) { return create(out
 void hw_comm_destroy(hw_comm *c)
 {
     if (!c) return;
+    hw_watch_enter(c->watch, HW_WATCH_ENDING);
     hw_comm_detach(c);
     c->ops->destroy(c->state);
+    hw_watch_set_meter(c->watch, NULL);
     hw_meter_destroy(c->meter);
     free(c->host_of);
     free(c);
@@ -194,23 +198,37 @@ const char *hw_comm_backend(const hw_comm *c)
 }
 
 hw_meter *hw_comm_meter(hw_comm *c) { return c->meter; }
+hw_watch *hw_comm_watch(const hw_comm *c) { return c->watch; }
+
+void hw_comm_set_watch(hw_comm *c, hw_watch *w)
+{
+    c->watch = w;
+    hw_watch_set_meter(w, c->meter);
+}
 
 /* What one collective adds to the meter: everything between the beginning and now. */
 typedef struct measure {
     uint64_t ticks, bytes, messages;
 } measure;
 
-static measure begin(const hw_comm *c)
+static measure look(const hw_comm *c)
 {
     return (measure){.ticks = hw_clock_ticks(),
                      .bytes = hw_meter_sent_bytes(c->meter, HW_ALL_RANKS),
                      .messages = hw_meter_sent_messages(c->meter, HW_ALL_RANKS)};
 }
 
+static measure begin(hw_comm *c, hw_watch_call call, hw_tag tag, size_t payload)
+{
+    hw_watch_call_begin(c->watch, call, tag, payload);
+    return look(c);
+}
+
 /* `share`: the ideal, as a part of the payload. */
 static void end(hw_comm *c, hw_tag tag, measure before, size_t payload, double share)
 {
-    measure now = begin(c);
+    measure now = look(c);
+    hw_watch_call_end(c->watch);
     hw_meter_record(c->meter, tag,
                     (hw_traffic){.calls = 1,
                                  .messages = now.messages - before.messages,
@@ -226,7 +244,7 @@ hw_status hw_comm_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count,
                              hw_error *err)
 {
     if (c->n_ranks == 1) return HW_OK;
-    measure before = begin(c);
+    measure before = begin(c, HW_CALL_ALL_REDUCE, tag, count * hw_dtype_size(type));
     hw_status st = count ? c->ops->all_reduce(c->state, c->meter, buffer, count, type, op, err) : HW_OK;
     if (!st) end(c, tag, before, count * hw_dtype_size(type), 2 * one_way(c));
     return st;
@@ -239,7 +257,7 @@ hw_status hw_comm_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_
         if (n_bytes) memcpy(recv, send, n_bytes);
         return HW_OK;
     }
-    measure before = begin(c);
+    measure before = begin(c, HW_CALL_ALL_GATHER, tag, n_bytes * (size_t)c->n_ranks);
     hw_status st = n_bytes ? c->ops->all_gather(c->state, c->meter, send, n_bytes, recv, err) : HW_OK;
     if (!st) end(c, tag, before, n_bytes * (size_t)c->n_ranks, one_way(c));
     return st;
@@ -248,7 +266,7 @@ hw_status hw_comm_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_
 hw_status hw_comm_broadcast(hw_comm *c, hw_tag tag, void *buffer, size_t n_bytes, int root, hw_error *err)
 {
     if (c->n_ranks == 1) return HW_OK;
-    measure before = begin(c);
+    measure before = begin(c, HW_CALL_BROADCAST, tag, n_bytes);
     hw_status st = n_bytes ? c->ops->broadcast(c->state, c->meter, buffer, n_bytes, root, err) : HW_OK;
     if (!st) end(c, tag, before, n_bytes, one_way(c));
     return st;
@@ -275,7 +293,7 @@ hw_status hw_comm_share(hw_comm *c, hw_tag tag, char **bytes, size_t *n_bytes, h
 
 hw_status hw_comm_send(hw_comm *c, hw_tag tag, const void *buffer, size_t n_bytes, int to, hw_error *err)
 {
-    measure before = begin(c);
+    measure before = begin(c, HW_CALL_SEND, tag, n_bytes);
     hw_status st = c->ops->send(c->state, c->meter, buffer, n_bytes, to, err);
     if (!st) end(c, tag, before, n_bytes, 1);
     return st;
@@ -285,7 +303,7 @@ hw_status hw_comm_send(hw_comm *c, hw_tag tag, const void *buffer, size_t n_byte
 hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity, size_t *n_bytes, int from,
                           hw_error *err)
 {
-    measure before = begin(c);
+    measure before = begin(c, HW_CALL_RECEIVE, tag, capacity);
     hw_status st = c->ops->receive(c->state, buffer, capacity, n_bytes, from, err);
     if (!st) end(c, tag, before, 0, 0);
     return st;
@@ -323,7 +341,7 @@ static void end_on_device(hw_comm *c, hw_tag tag, measure before, size_t payload
 hw_status hw_comm_device_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type,
                                     hw_reduce op, hw_error *err)
 {
-    measure before = begin(c);
+    measure before = look(c);
     hw_status st = count ? hw_comm_group_all_reduce(c->group, buffer, count, type, op, err) : HW_OK;
     if (!st) end_on_device(c, tag, before, count * hw_dtype_size(type), 2 * one_way(c));
     return st;
@@ -332,7 +350,7 @@ hw_status hw_comm_device_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t
 hw_status hw_comm_device_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_bytes, void *recv,
                                     hw_error *err)
 {
-    measure before = begin(c);
+    measure before = look(c);
     hw_status st = n_bytes ? hw_comm_group_all_gather(c->group, send, n_bytes, recv, err) : HW_OK;
     if (!st) end_on_device(c, tag, before, n_bytes * (size_t)c->n_ranks, one_way(c));
     return st;
@@ -340,7 +358,7 @@ hw_status hw_comm_device_all_gather(hw_comm *c, hw_tag tag, const void *send, si
 
 void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type)
 {
-    end_on_device(c, tag, begin(c), count * hw_dtype_size(type), 2 * one_way(c));
+    end_on_device(c, tag, look(c), count * hw_dtype_size(type), 2 * one_way(c));
 }
 
 hw_status hw_comm_device_wait(hw_comm *c, hw_error *err)

@@ -18,6 +18,7 @@ extern "C" {
 #endif
 
 typedef struct hw_comm hw_comm;
+typedef struct hw_watch hw_watch; /* parallel/watch.h */
 
 /* Collective. `backend`: "self" (one rank, no MPI), "shm" (ranks of one host add in memory that they share,
  * messages of MPI between hosts), "mpi" (messages everywhere), "auto": self without mpirun or srun, or with
@@ -58,6 +59,10 @@ int hw_comm_host_of(const hw_comm *c, int rank); /* equal for ranks on one host:
 int hw_comm_n_sharing(const hw_comm *c);         /* with shm: ranks that share memory on a host; else 1 */
 const char *hw_comm_backend(const hw_comm *c);
 hw_meter *hw_comm_meter(hw_comm *c); /* borrowed */
+
+/* Local. Who is told of this rank's collectives, borrowed; NULL, as at first: nobody. */
+void hw_comm_set_watch(hw_comm *c, hw_watch *w);
+hw_watch *hw_comm_watch(const hw_comm *c);
 
 /* Collective. In place over `count` elements of host memory: HW_F32, HW_F16, HW_BF16 or HW_U64 for
  * HW_SUM, HW_U64 for HW_MAX. Two 16-bit floats are added as float32 and rounded to the nearest, ties to even,

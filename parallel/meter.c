@@ -1,5 +1,6 @@
 #include "parallel/meter.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@ struct hw_meter {
     layer_traffic *layers;                        /* [n_layers] */
     uint64_t *sent_bytes, *sent_messages;         /* [n_ranks + 1], the last for all together */
     uint64_t *bytes_at_reset, *messages_at_reset; /* [n_ranks + 1] the same, then */
-    uint64_t n_calls;
+    atomic_ullong
+        n_calls; /* a watch reads the ring while the rank goes on: entries are whole before they count */
     hw_ring_entry ring[HW_METER_RING];
 };
 
@@ -86,9 +88,10 @@ void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what, uint64_t ticks)
     int layer = tag.layer < m->n_layers ? tag.layer : m->n_layers - 1;
     hw_traffic *t = m->layers[layer][tag.site];
     hw_phase phase = tag.decode_rows && !tag.prefill_rows ? HW_DECODE : HW_PREFILL;
-    hw_ring_entry *entry = &m->ring[m->n_calls % HW_METER_RING];
-    *entry =
-        (hw_ring_entry){m->n_calls++, what.payload_bytes, (uint16_t)tag.site, (uint16_t)phase, tag.layer};
+    const uint64_t number = atomic_load_explicit(&m->n_calls, memory_order_relaxed);
+    m->ring[number % HW_METER_RING] =
+        (hw_ring_entry){number, what.payload_bytes, (uint16_t)tag.site, (uint16_t)phase, tag.layer};
+    atomic_store_explicit(&m->n_calls, number + 1, memory_order_release);
     if (tag.prefill_rows && tag.decode_rows) {
         uint64_t decode_rows = (uint64_t)tag.decode_rows, rows = decode_rows + (uint64_t)tag.prefill_rows;
         hw_traffic decode = decode_share(what, decode_rows, rows);
@@ -152,12 +155,16 @@ uint64_t hw_meter_recent_messages(const hw_meter *m, int to)
     return m->sent_messages[peer(m, to)] - m->messages_at_reset[peer(m, to)];
 }
 
-uint64_t hw_meter_n_calls(const hw_meter *m) { return m->n_calls; }
+uint64_t hw_meter_n_calls(const hw_meter *m)
+{
+    return atomic_load_explicit((atomic_ullong *)&m->n_calls, memory_order_acquire);
+}
 
 int hw_meter_last(const hw_meter *m, uint64_t back, hw_ring_entry *out)
 {
-    if (back >= m->n_calls || back >= HW_METER_RING) return 0;
-    *out = m->ring[(m->n_calls - 1 - back) % HW_METER_RING];
+    const uint64_t n = hw_meter_n_calls(m);
+    if (back >= n || back >= HW_METER_RING) return 0;
+    *out = m->ring[(n - 1 - back) % HW_METER_RING];
     return 1;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/devices.h"
 #include "runtime/engine_state.h"
@@ -147,6 +148,13 @@ static hw_status settle_capacity(hw_engine *e, hw_status st, hw_error *err)
     return hw_kv_capacity(&e->shape.n_blocks, e->comm, st, &r, err);
 }
 
+static void show_progress(void *user, uint64_t done_bytes, uint64_t total_bytes)
+{
+    const hw_engine *e = user;
+    hw_watch_progress(hw_comm_watch(e->comm), 0);
+    if (e->options.progress) e->options.progress(e->options.progress_user, done_bytes, total_bytes);
+}
+
 static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
@@ -154,8 +162,8 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
                                   .dtype = o->dtype,
                                   .dummy = o->dummy,
                                   .dummy_seed = o->dummy_seed,
-                                  .progress = o->progress,
-                                  .progress_user = o->progress_user};
+                                  .progress = show_progress,
+                                  .progress_user = e};
     hw_status st = hw_weights_load(&e->weights, e->device, &e->model, &e->part, c, &load, err);
     hw_kv_dims dims = hw_options_kv_dims(o, &e->model, &e->part);
     dims.n_blocks = e->shape.n_blocks; /* what all ranks have room for */
@@ -215,6 +223,7 @@ hw_status hw_engine_create(hw_engine **out, hw_comm *comm, const char *model_fol
                            const hw_engine_options *options, hw_error *err)
 {
     uint64_t start = hw_clock_ns();
+    const hw_watch_phase before = hw_watch_enter(hw_comm_watch(comm), HW_WATCH_LOADING);
     *out = NULL;
     hw_engine *e = calloc(1, sizeof *e);
     hw_status st = hw_comm_agree(
@@ -224,6 +233,7 @@ hw_status hw_engine_create(hw_engine **out, hw_comm *comm, const char *model_fol
         e->options = *options;
         st = create(e, model_folder, err);
     }
+    hw_watch_enter(hw_comm_watch(comm), before);
     if (st) {
         hw_engine_destroy(e);
         return st;
@@ -317,7 +327,10 @@ hw_kv_usage hw_engine_kv_usage(const hw_engine *e) { return hw_kv_cache_usage(e-
 hw_status hw_engine_step(hw_engine *e, const hw_batch *b, hw_error *err)
 {
     if (!b->n_rows) return hw_fail(err, HW_ERR_INVALID, "a step without rows");
+    hw_watch *const w = hw_comm_watch(e->comm);
+    const hw_watch_phase before = hw_watch_enter(w, b->n_prefill_rows ? HW_WATCH_PREFILL : HW_WATCH_DECODE);
     hw_status st = hw_forward(e, b, err);
+    hw_watch_enter(w, before);
     e->last = st ? NULL : b;
     if (!st) hw_batch_done(b);
     return st;

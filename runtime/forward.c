@@ -103,5 +103,7 @@ hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err)
 {
     hw_step s = {
         .e = e, .b = b, .d = e->device, .k = e->device->k, .m = &e->model, .buf = &e->buffers, .err = err};
-    return hw_engine_wait(e, run(&s), err);
+    const hw_status st = run(&s);
+    hw_step_expect(&s);
+    return hw_engine_wait(e, st, err);
 }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "parallel/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/stop.h"
 
@@ -26,7 +27,11 @@ typedef struct state {
 static void give(state *s, const char *text, size_t n)
 {
     if (!n || !s->o->on_text || s->written) return;
+    /* Who reads the text may take any time. */
+    hw_watch *const w = hw_comm_watch(hw_engine_comm(s->e));
+    const hw_watch_phase before = hw_watch_enter(w, HW_WATCH_IDLE);
     s->written = s->o->on_text(s->o->user, text, n, &s->written_error);
+    hw_watch_enter(w, before);
     if (s->written) hw_engine_cancel(s->e);
 }
 
@@ -102,7 +107,10 @@ static hw_status loop(state *s, const int32_t *prompt, int n_prompt, int max_new
     int32_t token;
     bool done = false;
     uint64_t start = hw_clock_ns();
+    hw_watch *const w = hw_comm_watch(hw_engine_comm(s->e));
+    const hw_watch_phase before = hw_watch_enter(w, HW_WATCH_PREFILL);
     hw_status st = prefill(s, prompt, n_prompt, &token);
+    hw_watch_enter(w, HW_WATCH_DECODE);
     s->result->prefill_seconds = hw_seconds_since(start);
     start = hw_clock_ns();
     s->result->finish = HW_FINISH_LENGTH;
@@ -114,7 +122,9 @@ static hw_status loop(state *s, const int32_t *prompt, int n_prompt, int max_new
         s->result->n_steps++;
     }
     s->result->decode_seconds = hw_seconds_since(start);
-    return st ? st : flush_text(s);
+    if (!st) st = flush_text(s);
+    hw_watch_enter(w, before);
+    return st;
 }
 
 static hw_status check(const hw_engine_info *info, const hw_tokenizer *t, int n_prompt,

@@ -1,5 +1,6 @@
 #include "runtime/step.h"
 
+#include "parallel/watch.h"
 #include "runtime/base/clock.h"
 
 /* A row at position p meets p + 1 keys; a sequence's rows end at its last position. */
@@ -13,8 +14,11 @@ void hw_step_count_keys(hw_step *s)
     }
 }
 
+/* Every op begins with it. What a device with a stream of its own has been given, is waited for later. */
 static void count(hw_step *s, hw_work_site site, hw_work w)
 {
+    s->pending_flops += w.flops;
+    hw_watch_progress(hw_comm_watch(s->e->comm), s->d->host_memory ? w.flops : 0);
     hw_work_record(&s->e->work, site, s->b->n_prefill_rows, s->b->n_decode_rows, w);
     s->since = hw_clock_ticks();
 }
@@ -193,6 +197,12 @@ hw_status hw_op_select_rows(hw_step *s, int n)
                 s->k->select_rows(s->d, NULL, s->buf->y, s->buf->x, s->buf->logit_rows, n, s->m->dim));
 }
 
+void hw_step_expect(hw_step *s)
+{
+    if (!s->d->host_memory) hw_watch_progress(hw_comm_watch(s->e->comm), s->pending_flops);
+    s->pending_flops = 0;
+}
+
 /* By the communicator on the device where it can. Otherwise it reads host memory; what lies elsewhere goes
  * there and back. */
 hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
@@ -205,6 +215,7 @@ hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
     if (hw_comm_n_ranks(comm) == 1) return HW_OK;
     void *const host = s->d->host_memory ? partial : s->buf->stage;
     hw_status st = HW_OK;
+    if (host != partial) hw_step_expect(s);
     if (host != partial) st = hw_engine_read(s->e, host, partial, n_bytes, s->err);
     if (!st) st = hw_comm_all_reduce(comm, tag, host, count, s->d->act, HW_SUM, s->err);
     if (!st && host != partial) st = s->k->copy_in(s->d, NULL, partial, host, n_bytes);

@@ -7,8 +7,9 @@
 static const hw_here user = {"head", "/opt/headway", "/home/me/c.yaml", 8, false};
 static const hw_here root_on_two_cores = {"head", "/opt/headway", "/home/me/c.yaml", 2, true};
 
-#define AUTO .oversubscribe = HW_AUTO
-#define TAIL "/opt/headway generate -c /home/me/c.yaml -p x y"
+#define AUTO    .oversubscribe = HW_AUTO
+#define AT_ONCE "--mca odls_base_sigkill_timeout 0 "
+#define TAIL    "/opt/headway generate -c /home/me/c.yaml -p x y"
 
 static char *const args[] = {"generate", "-p", "x y"};
 
@@ -39,14 +40,15 @@ static void refuses(hw_cluster c, hw_here here, int threads, const char *word)
 Test(cluster, without_hosts_it_is_this_machine)
 {
     composes((hw_cluster){AUTO, .ranks = 2}, user, 4,
-             "mpirun -np 2 --host localhost:2 --map-by slot:PE=4 --bind-to core --mca btl self,vader "
+             "mpirun " AT_ONCE
+             "-np 2 --host localhost:2 --map-by slot:PE=4 --bind-to core --mca btl self,vader "
              "--mca oob_tcp_if_include lo " TAIL);
 }
 
 Test(cluster, ranks_divide_cores_themselves_where_threads_are_not_counted)
 {
     composes((hw_cluster){AUTO, .ranks = 2}, user, 0,
-             "mpirun -np 2 --host localhost:2 --map-by slot --bind-to none --mca btl self,vader "
+             "mpirun " AT_ONCE "-np 2 --host localhost:2 --map-by slot --bind-to none --mca btl self,vader "
              "--mca oob_tcp_if_include lo " TAIL);
     composes((hw_cluster){AUTO, .launcher = HW_SRUN, .ranks = 4}, user, 0,
              "srun --mpi=pmix --kill-on-bad-exit=1 --quit-on-interrupt --input=0 --ntasks=4 "
@@ -57,10 +59,10 @@ Test(cluster, ranks_divide_cores_themselves_where_threads_are_not_counted)
 
 Test(cluster, too_few_cores_are_shared)
 {
-    composes(
-        (hw_cluster){AUTO, .hosts = {{"localhost", 4}}, .n_hosts = 1}, root_on_two_cores, 1,
-        "mpirun --allow-run-as-root -np 4 --host localhost:4 --map-by slot --bind-to none --oversubscribe "
-        "--mca mpi_yield_when_idle 1 --mca btl self,vader --mca oob_tcp_if_include lo " TAIL);
+    composes((hw_cluster){AUTO, .hosts = {{"localhost", 4}}, .n_hosts = 1}, root_on_two_cores, 1,
+             "mpirun --allow-run-as-root " AT_ONCE
+             "-np 4 --host localhost:4 --map-by slot --bind-to none --oversubscribe "
+             "--mca mpi_yield_when_idle 1 --mca btl self,vader --mca oob_tcp_if_include lo " TAIL);
     refuses((hw_cluster){.oversubscribe = HW_NO, .ranks = 4}, root_on_two_cores, 1,
             "want 4 cores and there are 2");
 }
@@ -71,17 +73,19 @@ Test(cluster, between_hosts_a_dead_link_is_noticed)
         (hw_cluster){AUTO, .hosts = {{"head", 2}, {"n2", 1}}, .n_hosts = 2, .interface = "ib0,eth1",
                      .environment = {"A", "B=c d"}, .n_environment = 2, .work_folder = "/w w"},
         user, 2,
-        "mpirun -np 3 --host head:2,n2:1 --map-by slot:PE=2 --bind-to core --mca btl_tcp_if_include ib0,eth1 "
+        "mpirun " AT_ONCE
+        "-np 3 --host head:2,n2:1 --map-by slot:PE=2 --bind-to core --mca btl_tcp_if_include ib0,eth1 "
         "--mca oob_tcp_if_include ib0,eth1 --mca oob_tcp_keepalive_time 2 --mca oob_tcp_keepalive_intvl 1 "
         "--mca oob_tcp_keepalive_probes 2 -x A -x B=c d -wdir /w w " TAIL);
     composes((hw_cluster){AUTO, .hosts = {{"n2", 1}}, .n_hosts = 1, .remote_shell = "ssh -p 22"}, user, 1,
-             "mpirun -np 1 --host n2:1 --map-by slot:PE=1 --bind-to core --mca plm_rsh_agent ssh -p 22 --mca "
+             "mpirun " AT_ONCE
+             "-np 1 --host n2:1 --map-by slot:PE=1 --bind-to core --mca plm_rsh_agent ssh -p 22 --mca "
              "oob_tcp_keepalive_time 2 "
              "--mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 2 " TAIL);
     composes(
         (hw_cluster){AUTO, .hosts = {{"n2", 1}}, .n_hosts = 1, .binding = HW_BIND_NONE, .program = "/bin/hw"},
         user, 64,
-        "mpirun -np 1 --host n2:1 --map-by slot --bind-to none --mca oob_tcp_keepalive_time 2 "
+        "mpirun " AT_ONCE "-np 1 --host n2:1 --map-by slot --bind-to none --mca oob_tcp_keepalive_time 2 "
         "--mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 2 "
         "/bin/hw generate -c /home/me/c.yaml -p x y");
 }
@@ -89,14 +93,15 @@ Test(cluster, between_hosts_a_dead_link_is_noticed)
 Test(cluster, ranks_and_slots)
 {
     composes((hw_cluster){AUTO, .ranks = 1, .hosts = {{"localhost", 4}}, .n_hosts = 1}, user, 1,
-             "mpirun -np 1 --host localhost:4 --map-by slot:PE=1 --bind-to core --mca btl self,vader "
+             "mpirun " AT_ONCE
+             "-np 1 --host localhost:4 --map-by slot:PE=1 --bind-to core --mca btl self,vader "
              "--mca oob_tcp_if_include lo " TAIL);
     refuses((hw_cluster){AUTO, .ranks = 5, .hosts = {{"n1", 4}}, .n_hosts = 1}, user, 1, "has 4 slots");
-    composes(
-        (hw_cluster){.oversubscribe = HW_YES, .ranks = 5, .hosts = {{"n1", 4}}, .n_hosts = 1}, user, 1,
-        "mpirun -np 5 --host n1:4 --map-by slot --bind-to none --oversubscribe --mca mpi_yield_when_idle 1 "
-        "--mca oob_tcp_keepalive_time 2 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes "
-        "2 " TAIL);
+    composes((hw_cluster){.oversubscribe = HW_YES, .ranks = 5, .hosts = {{"n1", 4}}, .n_hosts = 1}, user, 1,
+             "mpirun " AT_ONCE
+             "-np 5 --host n1:4 --map-by slot --bind-to none --oversubscribe --mca mpi_yield_when_idle 1 "
+             "--mca oob_tcp_keepalive_time 2 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes "
+             "2 " TAIL);
 }
 
 Test(cluster, slurm_is_asked_for_what_mpirun_is_told)

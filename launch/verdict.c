@@ -1,0 +1,166 @@
+#include "launch/verdict.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    LOADING_TIMES = 10,     /* a disk, a driver or a network file system may be silent for long */
+    SLOWEST_TIMES = 4,      /* what took this long a moment ago may take so many times as long now */
+    RATE_TIMES = 20,        /* a piece may be so many times slower than the average before it */
+    OPERATIONS_MS = 200000, /* before anything is measured: a rank does at least so many in a millisecond */
+    CALL_BYTES_MS = 10000,  /* and moves at least so many bytes */
+    ABSENT_MS = 120000,     /* programs that come from a slow file system start late */
+};
+
+static bool waits(const hw_rank_view *r)
+{
+    return r->beat.call || r->beat.phase == HW_WATCH_STARTING || r->beat.phase == HW_WATCH_ENDING;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+uint64_t hw_allowed_ms(const hw_rank_view *r, uint64_t limit_ms)
+{
+    if (r->beat.phase == HW_WATCH_STARTING || r->beat.phase == HW_WATCH_LOADING) limit_ms *= LOADING_TIMES;
+    const double rate = r->rate > RATE_TIMES * (double)OPERATIONS_MS ? r->rate / RATE_TIMES : OPERATIONS_MS;
+    const uint64_t work_ms =
+        r->beat.call ? r->beat.n_bytes / CALL_BYTES_MS : (uint64_t)((double)r->beat.work / rate);
+    return larger(limit_ms, larger(SLOWEST_TIMES * r->slowest_ms, work_ms));
+}
+
+/* A host is cut off when nobody there is heard and what is sent there does not arrive. */
+static bool is_cut_off(const hw_rank_view *ranks, int n, int rank, uint64_t limit_ms)
+{
+    if (!ranks[rank].unreached) return false;
+    for (int i = 0; i < n; i++)
+        if (ranks[i].known && !ranks[i].left && !strcmp(ranks[i].host, ranks[rank].host) &&
+            ranks[i].silent_ms < limit_ms / 2)
+            return false;
+    return true;
+}
+
+static hw_verdict judge_silence(const hw_rank_view *ranks, int n, uint64_t limit_ms)
+{
+    int worst = -1;
+    for (int i = 0; i < n; i++) {
+        const hw_rank_view *r = &ranks[i];
+        if (!r->known || r->left || r->silent_ms <= limit_ms) continue;
+        if (worst < 0 || r->silent_ms > ranks[worst].silent_ms) worst = i;
+    }
+    if (worst < 0) return (hw_verdict){HW_WELL, 0};
+    return (hw_verdict){is_cut_off(ranks, n, worst, limit_ms) ? HW_CUT_OFF : HW_STOPPED, worst};
+}
+
+/* Ranks that wait are not to blame while one works; that one has its time. */
+static hw_verdict judge_work(const hw_rank_view *ranks, int n, uint64_t limit_ms)
+{
+    int worst = -1;
+    uint64_t most = 0;
+    for (int i = 0; i < n; i++) {
+        const hw_rank_view *r = &ranks[i];
+        if (!r->known || r->left || waits(r) || r->beat.phase == HW_WATCH_IDLE) continue;
+        const uint64_t allowed = hw_allowed_ms(r, limit_ms);
+        if (r->still_ms <= allowed || r->still_ms - allowed < most) continue;
+        most = r->still_ms - allowed;
+        worst = i;
+    }
+    return worst < 0 ? (hw_verdict){HW_WELL, 0} : (hw_verdict){HW_STUCK, worst};
+}
+
+/* The number of collectives tells; where it is equal, a rank that waits for messages spins, and one that
+ * hangs sleeps. */
+static bool is_further_behind(const hw_rank_view *a, const hw_rank_view *b, uint64_t limit_ms)
+{
+    if (a->beat.n_calls != b->beat.n_calls) return a->beat.n_calls < b->beat.n_calls;
+    return a->asleep_ms > limit_ms / 2 && b->asleep_ms <= limit_ms / 2;
+}
+
+/* When all wait and nobody works, the one that is not there, or else the one that has come least far,
+ * keeps the others. */
+static hw_verdict judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit_ms)
+{
+    int absent = -1, gone = -1, behind = -1;
+    bool any_call = false, long_ago = true;
+    for (int i = 0; i < n; i++) {
+        const hw_rank_view *r = &ranks[i];
+        if (!r->known) absent = i;
+        else if (r->left) gone = i;
+        if (!r->known || r->left) continue;
+        if (!waits(r) || r->still_ms <= hw_allowed_ms(r, limit_ms)) return (hw_verdict){HW_WELL, 0};
+        any_call = any_call || r->beat.call;
+        long_ago = long_ago && r->still_ms > ABSENT_MS && r->beat.phase == HW_WATCH_STARTING;
+        if (behind < 0 || is_further_behind(r, &ranks[behind], limit_ms)) behind = i;
+    }
+    if (behind < 0) return (hw_verdict){HW_WELL, 0};
+    if (absent >= 0) return (hw_verdict){long_ago ? HW_ABSENT : HW_WELL, absent};
+    if (gone >= 0) return (hw_verdict){HW_LEFT, gone};
+    return any_call ? (hw_verdict){HW_ALL_WAIT, behind}
+                    : (hw_verdict){HW_WELL, 0}; /* mpirun sees to the start */
+}
+
+hw_verdict hw_judge(const hw_rank_view *ranks, int n_ranks, uint64_t limit_ms)
+{
+    hw_verdict v = judge_silence(ranks, n_ranks, limit_ms);
+    if (!v.kind) v = judge_work(ranks, n_ranks, limit_ms);
+    return v.kind ? v : judge_waiting(ranks, n_ranks, limit_ms);
+}
+
+/* ---- in words */
+
+static bool has_layer(uint32_t site) { return site == HW_SITE_ATTN || site == HW_SITE_MLP; }
+
+char *hw_rank_doing(char *text, size_t size, const hw_rank_view *r)
+{
+    const hw_watch_beat *b = &r->beat;
+    char call[64] = "", layer[24] = "";
+    if (has_layer(b->site)) snprintf(layer, sizeof layer, " layer %d", b->layer);
+    if (b->call)
+        snprintf(call, sizeof call, ", in %s %s%s", hw_watch_call_name(b->call),
+                 hw_site_name((hw_site)b->site), layer);
+    snprintf(text, size, "%s%s, after %llu collectives", hw_watch_phase_name(b->phase), call,
+             (unsigned long long)b->n_calls);
+    return text;
+}
+
+char *hw_verdict_text(char *text, size_t size, hw_verdict v, const hw_rank_view *ranks, const char *how)
+{
+    const hw_rank_view *r = &ranks[v.rank];
+    char doing[160];
+    hw_rank_doing(doing, sizeof doing, r);
+    const double silent = (double)r->silent_ms * 1e-3, still = (double)r->still_ms * 1e-3;
+    switch (v.kind) {
+    case HW_WELL: snprintf(text, size, "all ranks are well"); break;
+    case HW_STOPPED:
+        snprintf(text, size, "rank %d on %s (process %d) is stopped%s: no sign of life for %.1f s; it was %s",
+                 v.rank, r->host, r->pid, r->stopped ? " by a signal" : " or its machine is", silent, doing);
+        break;
+    case HW_CUT_OFF:
+        snprintf(text, size, "rank %d on %s cannot be reached: the link to %s is down for %.1f s; it was %s",
+                 v.rank, r->host, r->host, silent, doing);
+        break;
+    case HW_STUCK:
+        snprintf(
+            text, size,
+            "rank %d on %s (process %d) is stuck: the others wait, and it has not moved for %.1f s; it is %s",
+            v.rank, r->host, r->pid, still, doing);
+        break;
+    case HW_LEFT:
+        snprintf(text, size,
+                 "rank %d on %s has ended, and the others wait for it; it had done %llu collectives", v.rank,
+                 r->host, (unsigned long long)r->beat.n_calls);
+        break;
+    case HW_ALL_WAIT:
+        snprintf(
+            text, size,
+            "all ranks wait for each other for %.1f s; the one that is furthest behind, rank %d on %s, is %s",
+            still, v.rank, r->host, doing);
+        break;
+    case HW_ABSENT:
+        snprintf(text, size, "rank %d was never heard of, and the others wait for it; did it start?", v.rank);
+        break;
+    case HW_DIED:
+        snprintf(text, size, "rank %d on %s (process %d) %s; it was %s", v.rank, r->host, r->pid, how, doing);
+        break;
+    }
+    return text;
+}

@@ -1,0 +1,22 @@
+/* What Open MPI leaves on this machine when its processes are killed, and removing what is provably a
+ * run's own. All functions are Local, and say nothing about what they could not remove. */
+#ifndef HW_PARALLEL_LEFTOVERS_H
+#define HW_PARALLEL_LEFTOVERS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* This rank's segment of shared memory, when it is about to end without MPI_Finalize. */
+void hw_leftovers_remove_own(void);
+
+/* Ends Open MPI's daemon above this rank, and removes its session folder: cut off from mpirun, it would wait for
+ * minutes. Nothing happens where mpirun itself is above. */
+void hw_leftovers_end_daemon(void);
+
+/* Segments of all ranks of a job that this user had on this machine. */
+void hw_leftovers_remove_segments(uint32_t job);
+
+/* The session folder of an mpirun that has ended. */
+void hw_leftovers_remove_session(pid_t mpirun);
+
+#endif

@@ -1,0 +1,340 @@
+#include "parallel/watch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "parallel/comm.h"
+#include "parallel/leftovers.h"
+#include "runtime/base/clock.h"
+
+enum {
+    CONNECT_MS = 2000,
+    QUIET_MS = 1000, /* a launcher that says nothing for so long may be stopped: nothing is piled up for it */
+    STACK_BYTES = 128 << 10,
+    RING_SEND_MS = 300,
+};
+
+struct hw_watch {
+    /* The marks, written by the rank alone. Each by itself is enough of the truth: no order between them. */
+    _Alignas(64) atomic_ullong progress, work, done, n_bytes, n_calls;
+    atomic_ullong call; /* call | site << 8 | layer << 32 */
+    atomic_uint phase;
+
+    _Alignas(64) int fd;
+    int wake[2]; /* closing the second ends the thread */
+    int rank;
+    pthread_t thread;
+    clockid_t cpu; /* of the rank's own thread */
+    pthread_mutex_t meter_lock;
+    const hw_meter *meter; /* under the lock */
+};
+
+static void set(atomic_ullong *mark, unsigned long long value)
+{
+    atomic_store_explicit(mark, value, memory_order_relaxed);
+}
+
+static unsigned long long get(const atomic_ullong *mark)
+{
+    return atomic_load_explicit((atomic_ullong *)mark, memory_order_relaxed);
+}
+
+/* ---- marks */
+
+hw_watch_phase hw_watch_enter(hw_watch *w, hw_watch_phase phase)
+{
+    if (!w) return HW_WATCH_IDLE;
+    const hw_watch_phase before = atomic_load_explicit(&w->phase, memory_order_relaxed);
+    atomic_store_explicit(&w->phase, phase, memory_order_relaxed);
+    hw_watch_progress(w, 0);
+    return before;
+}
+
+void hw_watch_progress(hw_watch *w, uint64_t work)
+{
+    if (!w) return;
+    set(&w->done, get(&w->done) + get(&w->work));
+    set(&w->work, work);
+    set(&w->progress, get(&w->progress) + 1);
+}
+
+void hw_watch_call_begin(hw_watch *w, hw_watch_call call, hw_tag tag, uint64_t n_bytes)
+{
+    if (!w) return;
+    set(&w->call, (uint64_t)call | (uint64_t)tag.site << 8 | (uint64_t)(uint32_t)tag.layer << 32);
+    set(&w->n_bytes, n_bytes);
+    hw_watch_progress(w, 0);
+}
+
+void hw_watch_call_end(hw_watch *w)
+{
+    if (!w) return;
+    set(&w->n_calls, get(&w->n_calls) + 1);
+    set(&w->call, 0);
+    hw_watch_progress(w, 0);
+}
+
+void hw_watch_set_meter(hw_watch *w, const hw_meter *meter)
+{
+    if (!w) return;
+    pthread_mutex_lock(&w->meter_lock);
+    w->meter = meter;
+    pthread_mutex_unlock(&w->meter_lock);
+}
+
+/* ---- the thread */
+
+static uint64_t cpu_us(const hw_watch *w)
+{
+    struct timespec t;
+    return clock_gettime(w->cpu, &t) ? 0 : (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static void send_beat(const hw_watch *w)
+{
+    hw_watch_message m = hw_watch_message_of(HW_WATCH_BEAT, 0);
+    const uint64_t call = get(&w->call);
+    m.beat = (hw_watch_beat){.progress = get(&w->progress),
+                             .work = get(&w->work),
+                             .done = get(&w->done),
+                             .n_bytes = get(&w->n_bytes),
+                             .n_calls = get(&w->n_calls),
+                             .cpu_us = cpu_us(w),
+                             .phase = atomic_load_explicit((atomic_uint *)&w->phase, memory_order_relaxed),
+                             .call = call & 255,
+                             .site = call >> 8 & 255,
+                             .layer = (int32_t)(call >> 32)};
+    hw_watch_send(w->fd, &m);
+}
+
+static void send_recent(hw_watch *w)
+{
+    hw_watch_message m = hw_watch_message_of(HW_WATCH_RECENT, 0);
+    pthread_mutex_lock(&w->meter_lock);
+    while (w->meter && m.value < HW_WATCH_RING_PART &&
+           hw_meter_last(w->meter, (uint64_t)m.value, &m.ring[m.value]))
+        m.value++;
+    pthread_mutex_unlock(&w->meter_lock);
+    if (m.value) hw_watch_send(w->fd, &m);
+}
+
+/* For at most RING_SEND_MS: a launcher that does not read is not waited for. */
+static void send_patiently(int fd, const hw_watch_message *m, uint64_t start_ns)
+{
+    while (!hw_watch_send(fd, m) && errno == EAGAIN && hw_seconds_since(start_ns) * 1000 < RING_SEND_MS)
+        usleep(1000);
+}
+
+/* The rank may go on making collectives meanwhile; the last few of thousands are not overwritten so soon. */
+static void send_ring(hw_watch *w)
+{
+    const uint64_t start_ns = hw_clock_ns();
+    hw_watch_message m = hw_watch_message_of(HW_WATCH_RING, 0);
+    pthread_mutex_lock(&w->meter_lock);
+    for (uint64_t back = 0; w->meter && back < HW_WATCH_RING_LAST; back++) {
+        if (!hw_meter_last(w->meter, back, &m.ring[m.value])) break;
+        if (++m.value < HW_WATCH_RING_PART) continue;
+        send_patiently(w->fd, &m, start_ns);
+        m.value = 0;
+    }
+    pthread_mutex_unlock(&w->meter_lock);
+    if (m.value) send_patiently(w->fd, &m, start_ns);
+}
+
+/* Nobody else may be left to clean up, and destructors could wait for the rank's own thread. */
+static _Noreturn void end_process(void)
+{
+    hw_leftovers_remove_own();
+    _exit(hw_exit_code(HW_ERR_RANK));
+}
+
+/* When what was last heard and last got through, on this thread's own clock: what passes while the whole
+ * process is stopped is not the launcher's silence. */
+typedef struct hearing {
+    uint64_t now, heard, through; /* ns */
+    uint64_t limit_ns;
+} hearing;
+
+static void listen_to_launcher(hw_watch *w, hw_watch_inbox *in, hearing *h)
+{
+    int n;
+    while ((n = hw_watch_receive(w->fd, in)) == 1) {
+        if (hw_watch_check(&in->message, false)) end_process();
+        if (in->message.type == HW_WATCH_END) {
+            send_ring(w);
+            end_process();
+        }
+        h->limit_ns = (uint64_t)in->message.value * 1000000;
+        h->heard = h->now;
+    }
+    if (n < 0) end_process(); /* the launcher is gone */
+}
+
+/* What the other machine's kernel has taken has got through, even if the launcher there is stopped and
+ * does not answer. */
+static void check_link(const hw_watch *w, hearing *h)
+{
+    int waiting = 0;
+    if (ioctl(w->fd, SIOCOUTQ, &waiting) || waiting == 0) h->through = h->now;
+    if (h->now - h->through <= h->limit_ns) return;
+    hw_leftovers_end_daemon(); /* mpirun cannot */
+    end_process();
+}
+
+static void *watch(void *user)
+{
+    hw_watch *w = user;
+    const uint64_t start = hw_clock_ns(), nap = (uint64_t)QUIET_MS * 1000000;
+    hearing h = {start, start, start, (uint64_t)HW_WATCH_LIMIT_MS * 1000000};
+    hw_watch_inbox in = {.n_bytes = 0};
+    struct pollfd ends[2] = {{w->fd, POLLIN, 0}, {w->wake[0], POLLIN, 0}};
+    uint64_t next = start;
+    for (;;) {
+        const uint64_t before = hw_clock_ns();
+        poll(ends, 2, next > before ? (int)((next - before) / 1000000) + 1 : 0);
+        if (ends[1].revents) return NULL;
+        const uint64_t slept = hw_clock_ns() - h.now;
+        h.now += slept;
+        if (slept > nap) h.heard = h.through = h.now; /* this process was stopped */
+        if (ends[0].revents) listen_to_launcher(w, &in, &h);
+        check_link(w, &h);
+        if (h.now < next) continue;
+        if (h.now - h.heard < nap) {
+            send_beat(w);
+            send_recent(w);
+        }
+        next = h.now + (uint64_t)HW_WATCH_BEAT_MS * 1000000;
+    }
+}
+
+/* ---- beginning and end */
+
+static int connect_to(const struct sockaddr_storage *at)
+{
+    const int fd = socket(at->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
+    const socklen_t n = at->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    if (fd < 0) return -1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    int code = connect(fd, (const struct sockaddr *)at, n) ? errno : 0;
+    if (code == EINPROGRESS) {
+        struct pollfd end = {fd, POLLOUT, 0};
+        socklen_t size = sizeof code;
+        if (poll(&end, 1, CONNECT_MS) != 1) code = ETIMEDOUT;
+        else getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size);
+    }
+    if (!code) return fd;
+    close(fd);
+    errno = code;
+    return -1;
+}
+
+/* By name, since loopback interfaces are everywhere. */
+static bool is_here(const hw_watch_address *a, const char *host) { return !strcmp(a->host, host); }
+
+static int connect_to_launcher(const hw_watch_address *a, const char *host)
+{
+    int fd = is_here(a, host) ? connect_to(&a->at[0]) : -1;
+    if (fd < 0 && a->at[1].ss_family) fd = connect_to(&a->at[1]);
+    return fd;
+}
+
+static bool say_hello(const hw_watch *w, const hw_watch_address *a, const char *host)
+{
+    const char *job = getenv("OMPI_MCA_ess_base_jobid");
+    hw_watch_message m = hw_watch_message_of(HW_WATCH_HELLO, 0);
+    m.rank = w->rank;
+    m.hello.pid = getpid();
+    m.hello.n_ranks = hw_comm_launched_ranks();
+    m.hello.job = job ? (uint32_t)strtoul(job, NULL, 10) : 0;
+    memcpy(m.hello.secret, a->secret, sizeof m.hello.secret);
+    snprintf(m.hello.host, sizeof m.hello.host, "%s", host);
+    return hw_watch_send(w->fd, &m);
+}
+
+/* Signals are for the rank's own threads; a stack that is small counts where memory is limited. */
+static bool start_thread(hw_watch *w)
+{
+    sigset_t all, before;
+    pthread_attr_t attributes;
+    sigfillset(&all);
+    if (pthread_attr_init(&attributes)) return false;
+    pthread_attr_setstacksize(&attributes, STACK_BYTES > PTHREAD_STACK_MIN ? STACK_BYTES : PTHREAD_STACK_MIN);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const int code = pthread_create(&w->thread, &attributes, watch, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return code == 0;
+}
+
+static void destroy(hw_watch *w)
+{
+    if (w->fd >= 0) close(w->fd);
+    for (int i = 0; i < 2; i++)
+        if (w->wake[i] >= 0) close(w->wake[i]);
+    pthread_mutex_destroy(&w->meter_lock);
+    free(w);
+}
+
+hw_status hw_watch_start(hw_watch **out, hw_error *err)
+{
+    const char *text = getenv(HW_WATCH_VARIABLE);
+    hw_watch_address address;
+    char host[HW_WATCH_HOST_BYTES] = "";
+    *out = NULL;
+    if (!text || hw_comm_launched_ranks() < 2) return HW_OK;
+    if (!hw_watch_address_parse(&address, text))
+        return hw_fail(err, HW_ERR_RANK, "%s is not what headway launch sets", HW_WATCH_VARIABLE);
+    gethostname(host, sizeof host - 1);
+    if (!is_here(&address, host) && !address.at[1].ss_family) return HW_OK; /* the launcher has said so */
+    hw_watch *w = aligned_alloc(_Alignof(hw_watch), sizeof *w);
+    if (!w) return hw_fail(err, HW_ERR_NO_MEMORY, "watch: no memory");
+    memset(w, 0, sizeof *w);
+    pthread_mutex_init(&w->meter_lock, NULL);
+    w->wake[0] = w->wake[1] = -1;
+    w->rank = hw_comm_launched_rank();
+    pthread_getcpuclockid(pthread_self(), &w->cpu);
+    w->fd = connect_to_launcher(&address, host);
+    hw_status st = HW_OK;
+    if (w->fd < 0 || !say_hello(w, &address, host))
+        st = hw_fail(err, HW_ERR_RANK, "the launcher on %s cannot be reached: %s", address.host,
+                     strerror(errno));
+    else if (pipe2(w->wake, O_CLOEXEC) || !start_thread(w))
+        st = hw_fail(err, HW_ERR_NO_MEMORY, "watch: no memory for a thread");
+    if (st) destroy(w);
+    else *out = w;
+    return st;
+}
+
+void hw_watch_leave(hw_watch *w, int exit_code)
+{
+    if (!w) return;
+    const hw_watch_message m = hw_watch_message_of(HW_WATCH_LEAVE, exit_code & 255);
+    hw_watch_send(w->fd, &m);
+}
+
+void hw_watch_stop(hw_watch *w, int exit_code)
+{
+    if (!w) return;
+    hw_watch_leave(w, exit_code);
+    close(w->wake[1]);
+    w->wake[1] = -1;
+    pthread_join(w->thread, NULL);
+    /* Closed with something unread, the connection would be reset, and the farewell could be lost with it. */
+    hw_watch_inbox rest = {.n_bytes = 0};
+    shutdown(w->fd, SHUT_WR);
+    while (hw_watch_receive(w->fd, &rest) == 1) continue;
+    destroy(w);
+}
