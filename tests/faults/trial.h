@@ -1,0 +1,53 @@
+/* One run under `headway launch` that something happens to, and how it ended. */
+#ifndef HW_TESTS_FAULTS_TRIAL_H
+#define HW_TESTS_FAULTS_TRIAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum fault {
+    FAULT_KILL,   /* SIGKILL */
+    FAULT_CRASH,  /* SIGSEGV */
+    FAULT_STOP,   /* SIGSTOP */
+    FAULT_EXIT,   /* _exit(0) in the middle */
+    FAULT_STUCK,  /* the rank's thread hangs, the process lives */
+    FAULT_DISK,   /* a rank may write no file (RLIMIT_FSIZE) */
+    FAULT_MEMORY, /* a rank gets no more memory (RLIMIT_AS) */
+    FAULT_MPIRUN, /* SIGKILL for mpirun */
+    FAULT_LINK,   /* two hosts, and the cable between them is pulled out */
+    N_FAULTS
+} fault;
+
+typedef enum phase { PHASE_LOADING, PHASE_PREFILLING, PHASE_DECODING, PHASE_IDLE, N_PHASES } phase;
+
+extern const char *const fault_names[N_FAULTS], *const phase_names[N_PHASES];
+
+/* Seconds: until a message is there, and until everything is gone. A fault without a bound for the first
+ * has 0 there. */
+typedef struct bounds {
+    double told, gone;
+} bounds;
+extern const bounds fault_bounds[N_FAULTS];
+
+typedef struct trial {
+    fault fault;
+    phase phase;
+    int n_ranks, victim; /* a rank; -1: whoever it is */
+    double delay;        /* seconds after the ranks are there */
+} trial;
+
+typedef struct outcome {
+    bool disturbed;    /* this machine stood still, or no ranks came: nothing was shown */
+    bool unharmed;     /* the run went on to its end: nothing was asked for that the limit forbids */
+    double told, gone; /* seconds after the fault; -1: not within TRIAL_TIMEOUT_S */
+    int exit_code;
+    char message[512];    /* the line of ours, "" when there is none */
+    char complaint[1024]; /* what is wrong with how it ended, "" when nothing is */
+} outcome;
+
+enum { TRIAL_TIMEOUT_S = 40 };
+
+/* `folder`: for its files. FAULT_LINK needs tests/net/with_hosts 2 around the process. */
+outcome run_trial(trial t, const char *folder);
+
+#endif
