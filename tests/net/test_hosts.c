@@ -61,6 +61,34 @@ Test(hosts, all_logits_have_the_same_bits_on_one_host_and_on_two)
     free(on_one), free(on_two);
 }
 
+/* ---- what one host has wrong ends all of them, with one message */
+
+static void ends_all(const char *on_node2, int exit_code, const char *word)
+{
+    char before[1024];
+    hosts where = two;
+    where.model = "HERE/model";
+    snprintf(before, sizeof before,
+             "cp -r " TALES " model; $HW_NET_AGENT node2 \"cd $HW_NET/here; cp -r " TALES
+             " model; cd model; %s\"",
+             on_node2);
+    where.before = before;
+    hosts_result r = ON_HOSTS(where, "generate", "-p", "Once upon a time", "-n", "4");
+    cr_expect_eq(r.run.exit_code, exit_code, "exit code %d: %s", r.run.exit_code, r.run.err);
+    const char *said = strstr(r.run.err, "headway: ");
+    cr_assert(said && strstr(said, word), "'%s' is not in: %s", word, r.run.err);
+    cr_expect_null(strstr(said + 1, "headway: "), "more than one message: %s", r.run.err);
+    cr_expect_str_eq(r.run.out, "");
+    hw_run_free(&r.run);
+}
+
+Test(hosts, what_one_of_them_has_wrong_ends_all)
+{
+    ends_all("sed -i s/10000.0/20000.0/ config.json", 2,
+             "rank 2 on node2 has another config.json than rank 0 on node1");
+    ends_all("rm model.safetensors", 3, "no weights among its 3 files");
+}
+
 /* ---- the bytes: with sanitizers everything takes ten times as long, and counts the same */
 #ifndef HW_SANITIZE
 
