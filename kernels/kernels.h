@@ -36,7 +36,8 @@ extern "C" {
 #endif
 
 typedef struct hw_stream
-    hw_stream; /* work in order; NULL on the CPU, where every op is done when it returns */
+    hw_stream;                    /* work in order; NULL on the CPU, where every op is done when it returns */
+typedef struct hw_graph hw_graph; /* ops that are started together */
 typedef struct hw_weight hw_weight; /* a matrix in the device's own layout */
 typedef struct hw_device hw_device;
 
@@ -251,8 +252,21 @@ typedef struct hw_kernels {
     hw_status (*matmul_add)(hw_device *d, hw_stream *s, void *x, const void *in, const hw_weight *w,
                             const float *bias, int n, void *y);
 
-    /* Kernels that the device was given since it was created. NULL where there are none. */
+    /* Kernels that the device was given since it was created, those in graphs included; calls that gave it
+     * kernels, one for a graph; and pieces of its memory that were taken. NULL where there are none. */
     uint64_t (*n_launches)(const hw_device *d);
+    uint64_t (*n_starts)(const hw_device *d);
+    uint64_t (*n_allocations)(const hw_device *d);
+
+    /* ---- graphs, where the device has them; else NULL. Ops between capture_begin and capture_end do not run
+     * but are kept, with their arguments; nothing may be waited for, allocated, or copied from or to the host
+     * in between. capture_end ends it in any case; on HW_OK the caller destroys *out, before the device. A
+     * launch runs all of it. can_capture: whether it is worth trying. */
+    bool (*can_capture)(const hw_device *d);
+    hw_status (*capture_begin)(hw_device *d, hw_error *err);
+    hw_status (*capture_end)(hw_device *d, hw_graph **out, hw_error *err);
+    hw_status (*graph_launch)(hw_device *d, hw_graph *g);
+    void (*graph_destroy)(hw_device *d, hw_graph *g); /* NULL is fine */
 
     /* ---- sampling. logits [n_rows, n_vocab] float32 D: this rank's slice of the vocabulary, whose first
      * token id is `first_id`.

@@ -69,7 +69,8 @@ static uint64_t mark_settings(const hw_args *a)
     uint64_t mark = mix_text(mix_text(START, a->comm), o->device);
     MIX(mark, o->dtype), MIX(mark, o->matmul), MIX(mark, o->kv_dtype), MIX(mark, o->kv_policy),
         MIX(mark, o->block_tokens);
-    MIX(mark, o->kv_bytes), MIX(mark, o->prefix_sharing), MIX(mark, o->max_seq_len), MIX(mark, o->max_seqs);
+    MIX(mark, o->kv_bytes), MIX(mark, o->graphs), MIX(mark, o->prefix_sharing), MIX(mark, o->max_seq_len),
+        MIX(mark, o->max_seqs);
     MIX(mark, o->max_batch_rows), MIX(mark, o->max_logit_rows), MIX(mark, o->dummy);
     MIX(mark, o->dummy_seed), MIX(mark, o->weights);
     MIX(mark, a->prefill_chunk), MIX(mark, a->max_tokens), MIX(mark, a->ignore_eos), MIX(mark, a->repeats);

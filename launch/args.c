@@ -15,6 +15,7 @@ enum { MAX_GROUPS = 8 };
 /* Options without a letter. */
 enum {
     OPT_DEVICE = 256,
+    OPT_GRAPHS,
     OPT_PIN,
     OPT_COMM,
     OPT_DTYPE,
@@ -146,6 +147,11 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
     case 'v': a->verbose = true; break;
     case 'q': a->quiet = true; break;
     case OPT_DEVICE: o->device = arg; break;
+    case OPT_GRAPHS:
+        if (strcmp(arg, "on") && strcmp(arg, "off"))
+            argp_error(state, "--cuda-graphs is '%s', wanted on or off", arg);
+        o->graphs = !strcmp(arg, "on");
+        break;
     case OPT_COMM: a->comm = arg; break;
     case OPT_DTYPE: o->dtype = to_dtype("--dtype", arg, state); break;
     case OPT_MATMUL: o->matmul = to_matmul(arg, state); break;
@@ -277,6 +283,8 @@ static const struct argp_option engine_options[] = {
      "auto: cuda where every rank has a GPU of its own, else cpu; cpu, cuda, or reference: plain loops to "
      "compare with (auto)",
      0},
+    {"cuda-graphs", OPT_GRAPHS, "on|off", 0,
+     "off: start the kernels of a decode step one by one, for finding out which one is wrong (on)", 0},
     {"comm", OPT_COMM, "C", 0,
      "Collectives: auto, self (one rank), shm (memory shared by the ranks of a host), mpi, or nccl: by NCCL "
      "between GPUs, which auto takes where it can (auto)",

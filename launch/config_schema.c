@@ -86,6 +86,7 @@ const hw_setting hw_settings[] = {
     {"collectives.backend", HW_SETTING_WORD, NULL, "auto", false, 0, 0, backends, ARG(comm), 0},
 
     {"device.kind", HW_SETTING_WORD, NULL, "auto", false, 0, 0, devices, ARG(engine.device), 0},
+    {"device.cuda_graphs", HW_SETTING_FLAG, NULL, "true", false, 0, 0, NULL, ARG(engine.graphs), 0},
 
     {"cluster.launcher", HW_SETTING_CHOICE, NULL, "mpirun", false, 0, 0, launchers, CLUSTER(launcher), 0},
     {"cluster.hosts", HW_SETTING_HOSTS, "hosts", NULL, false, 1, HW_MAX_HOSTS, NULL, CLUSTER(hosts),

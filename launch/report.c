@@ -87,6 +87,9 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
     if (r->n_steps) report_work(f, "decode", hw_work_phase(hw_engine_work(e), HW_DECODE), r->decode_seconds);
     print_cache(f, r);
     fprintf(f, "device                 %s; collectives %s\n", info.device, info.comm);
+    if (info.n_graph_steps)
+        fprintf(f, "graphs                 %llu of %d decode steps\n", (unsigned long long)info.n_graph_steps,
+                r->n_steps);
     fprintf(f, "rank 0                 weights %s, peak resident %s\n",
             hw_format_bytes(text[0], (double)info.weight_bytes),
             hw_format_bytes(text[1], (double)hw_memory_peak()));

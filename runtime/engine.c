@@ -5,6 +5,7 @@
 
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
+#include "runtime/decode_graph.h"
 #include "runtime/devices.h"
 #include "runtime/engine_state.h"
 #include "runtime/kv_capacity.h"
@@ -15,6 +16,7 @@
 hw_engine_options hw_engine_defaults(void)
 {
     return (hw_engine_options){.device = "auto",
+                               .graphs = true,
                                .n_threads = 1,
                                .kv_policy = HW_KV_PAGED,
                                .block_tokens = 16,
@@ -170,6 +172,8 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
     if (!st)
         st = hw_kv_cache_create(&e->kv, e->device, o->kv_policy, dims, e->shape.seq_blocks, o->prefix_sharing,
                                 err);
+    if (!st && !(e->graphs = calloc(1, sizeof *e->graphs)))
+        st = hw_fail(err, HW_ERR_NO_MEMORY, "graphs: no memory");
     if (!st) st = make_buffers(e, err);
     if (!st)
         st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->part.n_ranks, e->model.vocab_size, err);
@@ -247,6 +251,8 @@ void hw_engine_destroy(hw_engine *e)
 {
     if (!e) return;
     hw_sampler_destroy(e->sampler);
+    if (e->graphs) hw_decode_graphs_free(e->graphs, e->device);
+    free(e->graphs);
     hw_kv_cache_destroy(e->kv);
     hw_weights_destroy(e->weights);
     if (e->device) {
@@ -276,6 +282,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
     return (hw_engine_info){.architecture = m->architecture,
                             .device = hw_device_description(e->device),
                             .comm = hw_comm_backend(e->comm),
+                            .n_graph_steps = e->graphs->n_launched,
                             .sent_is_estimate = hw_comm_on_device(e->comm),
                             .rank = e->part.rank,
                             .n_ranks = e->part.n_ranks,

@@ -63,6 +63,7 @@ typedef enum hw_weights_from {
 /* Plain; hw_engine_defaults fills it in. Equal on all ranks, but for the progress function. */
 typedef struct hw_engine_options {
     const char *device; /* see hw_device_choose in runtime/devices.h */
+    bool graphs;        /* decode steps as graphs, on devices that have them */
     int n_threads;      /* of each rank on the CPU; 0: its share of the host's cores (runtime/threads.h) */
     bool pin;           /* keep them on these cores; the thread that creates the engine is one of them */
     hw_dtype dtype;     /* of weights, and on devices in plug-ins of activations; HW_DTYPE_NONE: as stored */
@@ -97,6 +98,7 @@ void hw_engine_destroy(hw_engine *e); /* NULL is fine */
 /* What the engine is. Plain. */
 typedef struct hw_engine_info {
     const char *architecture, *device, *comm; /* borrowed */
+    uint64_t n_graph_steps;                   /* decode steps that were the launch of a graph */
     bool sent_is_estimate; /* bytes sent are those of a ring: the library's own choice is unknown */
     int rank, n_ranks, n_threads;
     int n_cores;    /* of the host, that are this rank's share; 0: fewer than ranks, which take turns */

@@ -42,6 +42,7 @@ struct hw_engine {
     hw_kv_shape shape;    /* how the cache is cut; n_blocks is settled by all ranks together */
     const hw_batch *last; /* the batch of the last step: whose logits are in the buffers */
     struct hw_sampler *sampler;
+    struct hw_decode_graphs *graphs;
     bool cancelled;
     hw_work_table work;
     bool scattered; /* rank 0 sends everybody its weights */

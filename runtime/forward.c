@@ -5,6 +5,7 @@
  * across ranks: the same on all; each rank has some heads, columns or vocabulary rows; to be summed over
  * ranks. An all-reduce turns partial into replicated, and nothing else crosses between ranks: keys and
  * values stay where they are computed. */
+#include "runtime/decode_graph.h"
 #include "runtime/step.h"
 
 #define TRY(call)                                                                                            \
@@ -42,7 +43,7 @@ static hw_status embed(hw_step *s)
     TRY(hw_op_gather(s, w->embed, s->b->tokens, buf->tokens, first_id, false)); /* x: partial */
     TRY(hw_op_all_reduce(s, HW_SITE_EMBED, 0, buf->x));                         /* x: replicated */
     if (s->m->learned_positions) TRY(hw_op_gather(s, w->positions, s->b->positions, buf->positions, 0, true));
-    if (s->e->inv_freq)
+    if (s->e->inv_freq && !s->only_counts)
         TRY(s->k->rope_angles(s->d, NULL, buf->angles, buf->positions, n, s->e->inv_freq,
                               s->m->rope.rotary_dim / 2, (float)s->m->rope.attention_factor));
     return HW_OK;
@@ -87,16 +88,21 @@ static hw_status head(hw_step *s)
     return hw_op_head(s, w->head, n); /* logits: split by vocabulary */
 }
 
-static hw_status run(hw_step *s)
+static hw_status layers(hw_step *s)
 {
-    hw_step_count_keys(s);
-    TRY(upload(s));
     TRY(embed(s));
     for (int layer = 0; layer < s->m->n_layers; layer++) {
         TRY(attention_block(s, layer));
         TRY(mlp_block(s, layer));
     }
     return head(s);
+}
+
+static hw_status run(hw_step *s)
+{
+    hw_step_count_keys(s);
+    TRY(upload(s));
+    return hw_graph_suits(s) ? hw_graph_run(s, layers) : layers(s);
 }
 
 hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err)

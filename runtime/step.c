@@ -30,6 +30,8 @@ static hw_status done(hw_step *s, hw_work_site site, hw_status st)
     return st;
 }
 
+#define RUN(s, call) ((s)->only_counts ? HW_OK : (call))
+
 static uint64_t act_bytes(const hw_step *s, uint64_t n) { return n * hw_dtype_size(s->d->act); }
 
 /* Numbers of [n, dim] that are read or written `times` times, and `n_vectors` vectors of [dim] float32. */
@@ -64,7 +66,8 @@ hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_lay
     count(s, HW_WORK_QKV,
           (hw_work){.kv_bytes = 2 * rows * n_kv * d * hw_dtype_size(kv.dtype),
                     .activation_bytes = act_bytes(s, 2 * rotated + 2 * rows * n_kv * d)});
-    return done(s, HW_WORK_QKV, s->k->rope_append(s->d, NULL, s->buf->qkv, angles, half, h, &s->rows, kv));
+    return done(s, HW_WORK_QKV,
+                RUN(s, s->k->rope_append(s->d, NULL, s->buf->qkv, angles, half, h, &s->rows, kv)));
 }
 
 hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
@@ -79,8 +82,8 @@ hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
     count(s, HW_WORK_SCORES, half);
     count(s, HW_WORK_VALUES, half);
     return done(s, HW_WORK_SCORES,
-                s->k->attention(s->d, NULL, s->buf->attn, s->buf->qkv, h, s->m->attn_scale, &s->rows, kv,
-                                s->buf->scratch));
+                RUN(s, s->k->attention(s->d, NULL, s->buf->attn, s->buf->qkv, h, s->m->attn_scale, &s->rows,
+                                       kv, s->buf->scratch)));
 }
 
 hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, const int32_t *device_ids,
@@ -93,8 +96,9 @@ hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, c
     count(s, HW_WORK_EMBED,
           (hw_work){.weight_bytes = n_read * dims->n_in * hw_dtype_size(dims->dtype),
                     .activation_bytes = act_bytes(s, (accumulate ? 2 : 1) * rows * dims->n_in)});
-    return done(s, HW_WORK_EMBED,
-                s->k->gather(s->d, NULL, s->buf->x, table, device_ids, s->rows.n_rows, first_id, accumulate));
+    return done(
+        s, HW_WORK_EMBED,
+        RUN(s, s->k->gather(s->d, NULL, s->buf->x, table, device_ids, s->rows.n_rows, first_id, accumulate)));
 }
 
 /* ---- products with what is before and after them, in one op where the device has that. The work counted
@@ -112,14 +116,15 @@ hw_status hw_op_norm(hw_step *s, const void *x, hw_norm norm, int n)
     void *out = s->buf->normed;
     count_norm(s, norm, n);
     return done(s, HW_WORK_OTHER,
-                norm.centred ? s->k->layernorm(s->d, NULL, out, x, norm.w, norm.b, n, s->m->dim, norm.eps)
-                             : s->k->rmsnorm(s->d, NULL, out, x, norm.w, n, s->m->dim, norm.eps));
+                norm.centred
+                    ? RUN(s, s->k->layernorm(s->d, NULL, out, x, norm.w, norm.b, n, s->m->dim, norm.eps))
+                    : RUN(s, s->k->rmsnorm(s->d, NULL, out, x, norm.w, n, s->m->dim, norm.eps)));
 }
 
 static hw_status matmul(hw_step *s, hw_work_site site, void *out, const void *x, hw_linear l, int n)
 {
     count_matmul(s, site, l, n);
-    return done(s, site, s->k->matmul(s->d, NULL, out, x, l.w, l.bias, n));
+    return done(s, site, RUN(s, s->k->matmul(s->d, NULL, out, x, l.w, l.bias, n)));
 }
 
 static void count_activate(hw_step *s, int n, int ffn)
@@ -139,7 +144,8 @@ hw_status hw_op_norm_matmul(hw_step *s, hw_work_site site, void *out, hw_norm no
     }
     count_norm(s, norm, n);
     count_matmul(s, site, l, n);
-    return done(s, site, s->k->norm_matmul(s->d, NULL, out, buf->x, &norm, l.w, l.bias, n, buf->normed));
+    return done(s, site,
+                RUN(s, s->k->norm_matmul(s->d, NULL, out, buf->x, &norm, l.w, l.bias, n, buf->normed)));
 }
 
 hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int ffn)
@@ -151,15 +157,15 @@ hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int 
     if (!s->k->norm_matmul_activate) {
         hw_status st = hw_op_norm_matmul(s, HW_WORK_MLP, buf->up, norm, l);
         count_activate(s, n, ffn);
-        if (!st) st = s->k->activate(s->d, NULL, buf->act, buf->up, n, ffn, act, gated);
+        if (!st) st = RUN(s, s->k->activate(s->d, NULL, buf->act, buf->up, n, ffn, act, gated));
         return done(s, HW_WORK_MLP, st);
     }
     count_norm(s, norm, n);
     count_matmul(s, HW_WORK_MLP, l, n);
     count_activate(s, n, ffn);
     return done(s, HW_WORK_MLP,
-                s->k->norm_matmul_activate(s->d, NULL, buf->act, buf->x, &norm, l.w, l.bias, n, act, gated,
-                                           buf->normed, buf->up));
+                RUN(s, s->k->norm_matmul_activate(s->d, NULL, buf->act, buf->x, &norm, l.w, l.bias, n, act,
+                                                  gated, buf->normed, buf->up)));
 }
 
 static void count_residual(hw_step *s, hw_linear l, int n) { count_rows(s, n, 3, l.bias ? 1 : 0); }
@@ -173,13 +179,14 @@ hw_status hw_op_matmul_into_residual(hw_step *s, hw_work_site work, hw_site site
     if (s->e->part.n_ranks == 1 && s->k->matmul_add) {
         count_residual(s, l, n);
         count_matmul(s, work, (hw_linear){.w = l.w}, n);
-        return done(s, work, s->k->matmul_add(s->d, NULL, buf->x, in, l.w, l.bias, n, buf->y));
+        return done(s, work, RUN(s, s->k->matmul_add(s->d, NULL, buf->x, in, l.w, l.bias, n, buf->y)));
     }
     hw_status st = matmul(s, work, buf->y, in, (hw_linear){.w = l.w}, n); /* y: partial */
     if (!st) st = hw_op_all_reduce(s, site, layer, buf->y);               /* y: replicated */
     if (st) return st;
     count_residual(s, l, n);
-    return done(s, HW_WORK_OTHER, s->k->add_bias_residual(s->d, NULL, buf->x, buf->y, l.bias, n, s->m->dim));
+    return done(s, HW_WORK_OTHER,
+                RUN(s, s->k->add_bias_residual(s->d, NULL, buf->x, buf->y, l.bias, n, s->m->dim)));
 }
 
 hw_status hw_op_head(hw_step *s, const hw_weight *head, int n)
@@ -187,14 +194,15 @@ hw_status hw_op_head(hw_step *s, const hw_weight *head, int n)
     const hw_buffers *buf = s->buf;
     if (!s->k->logits) return matmul(s, HW_WORK_HEAD, buf->logits, buf->normed, (hw_linear){.w = head}, n);
     count_matmul(s, HW_WORK_HEAD, (hw_linear){.w = head}, n);
-    return done(s, HW_WORK_HEAD, s->k->logits(s->d, NULL, buf->logits, buf->normed, head, n));
+    return done(s, HW_WORK_HEAD, RUN(s, s->k->logits(s->d, NULL, buf->logits, buf->normed, head, n)));
 }
 
 hw_status hw_op_select_rows(hw_step *s, int n)
 {
     count_rows(s, n, 2, 0);
-    return done(s, HW_WORK_OTHER,
-                s->k->select_rows(s->d, NULL, s->buf->y, s->buf->x, s->buf->logit_rows, n, s->m->dim));
+    return done(
+        s, HW_WORK_OTHER,
+        RUN(s, s->k->select_rows(s->d, NULL, s->buf->y, s->buf->x, s->buf->logit_rows, n, s->m->dim)));
 }
 
 void hw_step_expect(hw_step *s)
@@ -210,6 +218,10 @@ hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
     const size_t count = (size_t)s->b->n_rows * (size_t)s->m->dim, n_bytes = act_bytes(s, count);
     const hw_tag tag = hw_batch_tag(s->b, site, layer);
     hw_comm *comm = s->e->comm;
+    if (s->only_counts) {
+        hw_comm_device_count(comm, tag, count, s->d->act);
+        return HW_OK;
+    }
     if (hw_comm_on_device(comm))
         return hw_comm_device_all_reduce(comm, tag, partial, count, s->d->act, HW_SUM, s->err);
     if (hw_comm_n_ranks(comm) == 1) return HW_OK;

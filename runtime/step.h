@@ -18,6 +18,7 @@ typedef struct hw_step {
         n_keys;     /* of attention: rows times the keys each meets; keys of all sequences, each once */
     uint64_t since; /* hw_clock_ticks at the beginning of the op that runs */
     uint64_t pending_flops; /* of ops since the last wait for the device */
+    bool only_counts;       /* a launch of a graph has run the ops already: they count what they did */
     hw_error *err;
 } hw_step;
 

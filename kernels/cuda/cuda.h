@@ -62,7 +62,7 @@ typedef struct hw_cuda_device {
     unsigned *counters;  /* [HW_CUDA_MAX_COUNTERS] D: of blocks that are done; zeros between kernels */
     hw_cuda_failure failure;
     const char *last; /* kernel that was started */
-    uint64_t n_launches;
+    uint64_t n_launches, n_starts, n_allocations, n_before_capture;
 } hw_cuda_device;
 
 /* Row-major as stored, rows padded with zeros to whole 32 bytes, so that every row begins where 16-byte
@@ -107,6 +107,12 @@ hw_status hw_cuda_launch(hw_cuda_device *c, const char *name, void (*kernel)(Par
 
 /* n / d, rounded up, as an extent of a grid. */
 static inline unsigned hw_cuda_blocks(size_t n, size_t d) { return (unsigned)((n + d - 1) / d); }
+
+bool hw_cuda_can_capture(const hw_device *d);
+hw_status hw_cuda_capture_begin(hw_device *d, hw_error *err);
+hw_status hw_cuda_capture_end(hw_device *d, hw_graph **out, hw_error *err);
+hw_status hw_cuda_graph_launch(hw_device *d, hw_graph *g);
+void hw_cuda_graph_destroy(hw_device *d, hw_graph *g);
 
 /* Memory that is not cleared. */
 hw_status hw_cuda_take(void **out, size_t n_bytes, hw_error *err);

@@ -8,6 +8,11 @@
 namespace
 {
 
+uint64_t n_starts(const hw_device *d) { return ((const hw_cuda_device *)(const void *)d)->n_starts; }
+uint64_t n_allocations(const hw_device *d)
+{
+    return ((const hw_cuda_device *)(const void *)d)->n_allocations;
+}
 uint64_t n_launches(const hw_device *d) { return ((const hw_cuda_device *)(const void *)d)->n_launches; }
 hw_stream *own_stream(hw_device *d) { return reinterpret_cast<hw_stream *>(hw_cuda_of(d)->stream); }
 
@@ -41,6 +46,13 @@ hw_kernels make_table()
     t.matmul_add = hw_cuda_matmul_add;
     t.n_launches = n_launches;
     t.anchors = &hw_cuda_anchors;
+    t.n_starts = n_starts;
+    t.n_allocations = n_allocations;
+    t.can_capture = hw_cuda_can_capture;
+    t.capture_begin = hw_cuda_capture_begin;
+    t.capture_end = hw_cuda_capture_end;
+    t.graph_launch = hw_cuda_graph_launch;
+    t.graph_destroy = hw_cuda_graph_destroy;
     t.rope_angles = hw_cuda_rope_angles;
     t.rope_append = hw_cuda_rope_append;
     t.attention = hw_cuda_attention;

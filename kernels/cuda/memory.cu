@@ -40,6 +40,7 @@ hw_status hw_cuda_alloc(hw_device *d, void **out, size_t n_bytes, hw_error *err)
 {
     hw_status st = hw_cuda_take(out, n_bytes, err);
     if (st) return st;
+    hw_cuda_of(d)->n_allocations++;
     st = hw_cuda_check(err, cudaMemsetAsync(*out, 0, n_bytes, hw_cuda_of(d)->stream), "clearing memory");
     if (!st) return HW_OK;
     hw_cuda_free(d, *out);
@@ -104,6 +105,7 @@ hw_status hw_cuda_started(hw_cuda_device *c, cudaError_t code, const char *name)
 {
     c->last = name;
     c->n_launches++;
+    c->n_starts++;
     if (!code && c->waits) code = cudaStreamSynchronize(c->stream);
     return hw_cuda_note(&c->failure, code, name);
 }

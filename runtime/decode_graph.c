@@ -1,0 +1,75 @@
+#include "runtime/decode_graph.h"
+
+#include "kernels/kernels.h"
+
+bool hw_graph_suits(const hw_step *s)
+{
+    const hw_engine *e = s->e;
+    const hw_batch *b = s->b;
+    return e->options.graphs && s->k->can_capture && s->k->can_capture(s->d) &&
+           e->options.kv_policy != HW_KV_OFF && !b->n_prefill_rows && b->n_decode_rows == b->n_rows &&
+           b->n_logits == b->n_rows && b->n_seqs == b->n_rows &&
+           (e->part.n_ranks == 1 || hw_comm_on_device(e->comm));
+}
+
+static int positions_of(const hw_step *s)
+{
+    int n = HW_GRAPH_POSITIONS;
+    while (n <= s->b->max_position && n < INT32_MAX / 2) n *= 2;
+    return n < s->e->options.max_seq_len ? n : s->e->options.max_seq_len;
+}
+
+/* The place of this kind of step, or the one that was not used for longest, emptied. */
+static int find_place(hw_decode_graphs *g, hw_device *d, int n_rows, int n_positions, bool *is_new)
+{
+    int oldest = 0;
+    *is_new = false;
+    for (int i = 0; i < HW_MAX_GRAPHS; i++) {
+        if (g->kinds[i].n_rows == n_rows && g->kinds[i].n_positions == n_positions) return i;
+        if (g->kinds[i].last < g->kinds[oldest].last) oldest = i;
+    }
+    *is_new = true;
+    d->k->graph_destroy(d, g->kinds[oldest].graph);
+    g->kinds[oldest].graph = NULL;
+    g->kinds[oldest].n_rows = n_rows;
+    g->kinds[oldest].n_positions = n_positions;
+    return oldest;
+}
+
+/* The ops count themselves while they are kept. */
+static hw_status capture(hw_step *s, hw_graph **out, hw_status (*ops)(hw_step *s))
+{
+    hw_error unused;
+    hw_status st = s->k->capture_begin(s->d, s->err);
+    if (st) return st;
+    st = ops(s);
+    hw_status ended = s->k->capture_end(s->d, out, st ? &unused : s->err);
+    if (!st && !ended) return HW_OK;
+    s->k->graph_destroy(s->d, *out);
+    *out = NULL;
+    return hw_context(s->err, st ? st : ended, "a decode step as a graph (--cuda-graphs off does without)");
+}
+
+hw_status hw_graph_run(hw_step *s, hw_status (*ops)(hw_step *s))
+{
+    hw_decode_graphs *g = s->e->graphs;
+    const int n_positions = positions_of(s);
+    bool is_new;
+    const int at = find_place(g, s->d, s->rows.n_rows, n_positions, &is_new);
+    g->kinds[at].last = ++g->n_steps;
+    s->rows.max_position = n_positions - 1;
+    if (is_new) return ops(s);
+    const bool kept = g->kinds[at].graph != NULL;
+    hw_status st = kept ? HW_OK : capture(s, &g->kinds[at].graph, ops);
+    if (!st) st = s->k->graph_launch(s->d, g->kinds[at].graph);
+    if (st) return st;
+    g->n_launched++;
+    s->only_counts = kept;
+    return kept ? ops(s) : HW_OK;
+}
+
+void hw_decode_graphs_free(hw_decode_graphs *g, hw_device *d)
+{
+    for (int i = 0; i < HW_MAX_GRAPHS; i++)
+        if (g->kinds[i].graph) d->k->graph_destroy(d, g->kinds[i].graph);
+}
