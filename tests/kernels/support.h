@@ -3,7 +3,6 @@
 #define HW_TESTS_KERNELS_SUPPORT_H
 
 #include <criterion/criterion.h>
-#include <criterion/logging.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
