@@ -52,13 +52,14 @@ static hw_status make_lists(hw_kv_cache *kv, hw_error *err)
 
 static hw_status make_data(hw_kv_cache *kv, hw_error *err)
 {
+    hw_error of_device = {"more bytes than can be counted"};
     size_t n_bytes = hw_kv_bytes(kv->dims);
-    hw_status st =
-        n_bytes == SIZE_MAX ? HW_ERR_NO_MEMORY : kv->device->k->alloc(kv->device, &kv->data, n_bytes, NULL);
+    hw_status st = n_bytes == SIZE_MAX ? HW_ERR_NO_MEMORY
+                                       : kv->device->k->alloc(kv->device, &kv->data, n_bytes, &of_device);
     if (!st) return HW_OK;
     return hw_fail(err, st,
-                   "KV cache: no memory for %d blocks of %d tokens (%zu bytes); lower --max-model-len",
-                   kv->dims.n_blocks, kv->dims.block_tokens, n_bytes);
+                   "KV cache: no memory for %d blocks of %d tokens (%zu bytes): %s; lower --max-model-len",
+                   kv->dims.n_blocks, kv->dims.block_tokens, n_bytes, of_device.message);
 }
 
 hw_status hw_kv_cache_create(hw_kv_cache **out, hw_device *device, hw_kv_policy policy, hw_kv_dims dims,
