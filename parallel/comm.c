@@ -1,8 +1,10 @@
 #include "parallel/comm.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "parallel/comm_mpi.h"
 #include "parallel/comm_ops.h"
@@ -366,6 +368,15 @@ hw_status hw_comm_device_wait(hw_comm *c, hw_error *err)
     return c->group ? hw_comm_group_wait(c->group, err) : HW_OK;
 }
 
+/* Says whose error it is. Rank 0's may be everybody's. */
+static void name_rank(const hw_comm *c, hw_status st, hw_error *said)
+{
+    char host[HOST_NAME_MAX + 1] = "";
+    if (c->rank == 0 || !strncmp(said->message, "rank ", 5)) return;
+    gethostname(host, sizeof host - 1);
+    hw_context(said, st, "rank %d on %s", c->rank, host);
+}
+
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err)
 {
     if (c->n_ranks == 1) return mine;
@@ -378,7 +389,10 @@ hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err)
     if (agreed == HW_OK) return HW_OK;
     int who = c->n_ranks - 1 - (int)(uint32_t)worst;
     hw_error said = {{0}};
-    if (who == c->rank && err) said = *err;
+    if (who == c->rank && err) {
+        said = *err;
+        name_rank(c, mine, &said);
+    }
     st = hw_comm_broadcast(c, tag, &said, sizeof said, who, err);
     if (st) return st;
     if (err) *err = said;

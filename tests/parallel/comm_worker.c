@@ -6,10 +6,12 @@
  * Every rank knows what every other rank gives, since inputs are a function of (rank, index), and works the
  * result out by itself with plain loops. Exit code 0 when everything holds on every rank; otherwise standard
  * error says what does not. */
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "parallel/comm_ops.h"
 #include "parallel/volume.h"
@@ -276,24 +278,30 @@ static void check_share(size_t n)
     free(bytes);
 }
 
-/* Whoever fails, all hear of it: the worst status, in the words of the lowest rank that has it. */
+/* Whoever fails, all hear of it: the worst status, in the words of the lowest rank that has it, which is named. */
 static void check_agree(void)
 {
+    char host[HOST_NAME_MAX + 1] = "";
+    gethostname(host, sizeof host - 1);
     for (int failing = 0; failing <= n_ranks; failing++) {
         hw_error err = {"nothing was said"};
         hw_status mine = HW_OK;
         /* Ranks from `failing` on: the first of them mildly, the others alike and worse. */
-        if (rank == failing) mine = hw_fail(&err, HW_ERR_INVALID, "rank %d, mildly", rank);
-        if (rank > failing) mine = hw_fail(&err, HW_ERR_NO_MEMORY, "rank %d, badly", rank);
+        if (rank == failing) mine = hw_fail(&err, HW_ERR_INVALID, "mildly");
+        if (rank > failing) mine = hw_fail(&err, HW_ERR_NO_MEMORY, "badly");
+        if (rank > failing && rank % 3 == 0) hw_context(&err, mine, "rank %d", rank);
         hw_status st = hw_comm_agree(comm, mine, &err);
-        char want[64] = "nothing was said";
+        char want[64 + HOST_NAME_MAX] = "nothing was said";
         hw_status want_st = HW_OK;
+        const int who = failing < n_ranks - 1 ? failing + 1 : failing;
         if (failing == n_ranks - 1) {
             want_st = HW_ERR_INVALID;
-            snprintf(want, sizeof want, "rank %d, mildly", failing);
+            if (who) snprintf(want, sizeof want, "rank %d on %s: mildly", who, host);
+            else snprintf(want, sizeof want, "mildly");
         } else if (failing < n_ranks - 1) {
             want_st = HW_ERR_NO_MEMORY;
-            snprintf(want, sizeof want, "rank %d, badly", failing + 1);
+            if (who % 3) snprintf(want, sizeof want, "rank %d on %s: badly", who, host);
+            else snprintf(want, sizeof want, "rank %d: badly", who);
         }
         expect(st == want_st, "agree gives the worst status", (size_t)failing);
         expect(!strcmp(err.message, want), "agree gives its message", (size_t)failing);
