@@ -3,7 +3,7 @@
  * or cut off is noticed while the others wait for it. It ends the process when the launcher says so, and when
  * the launcher or the link to it is gone.
  *
- * * The rank itself only leaves marks, a few stores each. A NULL watch is fine everywhere: a rank without
+ * The rank itself only leaves marks, a few stores each. A NULL watch is fine everywhere: a rank without
  * a launcher has none. All functions are Local; those that leave marks are for one thread. */
 #ifndef HW_PARALLEL_WATCH_H
 #define HW_PARALLEL_WATCH_H
