@@ -1,5 +1,5 @@
 /* Our all-reduce beside MPI_Allreduce, in one process and taking turns: medians of the ratio of neighbouring
- * windows. Not a test: it asserts nothing.
+ * windows, and their quartiles. Not a test: it asserts nothing.
  *
  *   mpirun -np N bench_all_reduce [auto|shm|mpi] [BYTES...] */
 #include <mpi.h>
@@ -73,8 +73,8 @@ int main(int argc, char **argv)
     if (hw_comm_create(&c, backend, &err)) return fprintf(stderr, "%s\n", err.message), 1;
     int rank = hw_comm_rank(c), n = argc > 1 ? argc - 1 : (int)(sizeof usual / sizeof *usual);
     if (!rank)
-        printf("%d ranks, %s\n%10s %12s %12s %8s\n", hw_comm_n_ranks(c), hw_comm_backend(c), "bytes",
-               "ours us", "MPI us", "ratio");
+        printf("%d ranks, %s\n%10s %12s %12s %8s %8s %8s\n", hw_comm_n_ranks(c), hw_comm_backend(c), "bytes",
+               "ours us", "MPI us", "ratio", "25 %", "75 %");
     for (int i = 0; i < n; i++) {
         size_t bytes = argc > 1 ? strtoul(argv[i + 1], NULL, 10) : usual[i], count = bytes / sizeof(float);
         float *x = calloc(count, sizeof *x); /* zeros: repeated sums stay finite */
@@ -85,9 +85,10 @@ int main(int argc, char **argv)
             mpi[w] = time_mpi(x, count, repeats);
             ratio[w] = ours[w] / mpi[w];
         }
+        const double middle = median(ratio, WINDOWS); /* which sorts them */
         if (!rank)
-            printf("%10zu %12.2f %12.2f %8.2f\n", bytes, median(ours, WINDOWS), median(mpi, WINDOWS),
-                   median(ratio, WINDOWS));
+            printf("%10zu %12.2f %12.2f %8.2f %8.2f %8.2f\n", bytes, median(ours, WINDOWS),
+                   median(mpi, WINDOWS), middle, ratio[WINDOWS / 4], ratio[WINDOWS - 1 - WINDOWS / 4]);
         free(x);
     }
     if (!rank) printf("meter: %.0f ns per collective\n", time_meter());
