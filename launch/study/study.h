@@ -9,8 +9,8 @@
 #include "launch/args.h"
 #include "launch/plot.h"
 #include "launch/study/machine.h"
-#include "launch/table.h"
 #include "launch/study/trial.h"
+#include "launch/table.h"
 #include "runtime/model.h"
 #include "runtime/source.h"
 

@@ -161,7 +161,8 @@ static void play(hw_device *d, const scene *s, hw_dtype kv_type)
     void *scratch, *out = there(d, d->act, NULL, (size_t)n * row);
     const size_t n_scratch = d->k->attention_scratch(d, s->heads, n, rows.max_position + 1);
     cr_assert_eq(d->k->alloc(d, &scratch, n_scratch, NULL), HW_OK);
-    for (int again = s->prompt; again < 2; again++) /* what a kernel leaves behind does not disturb the next */
+    for (int again = s->prompt; again < 2;
+         again++) /* what a kernel leaves behind does not disturb the next */
         cr_assert_eq(d->k->attention(d, NULL, out, qkv, s->heads, 0.3f, &rows, g.kv, scratch), HW_OK);
     float *got = back(d, d->act, out, (size_t)n * row);
     compare(&g, chosen, n, got, d->act);
