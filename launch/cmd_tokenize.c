@@ -31,7 +31,14 @@ static hw_status print_ids_json(const hw_tokenizer *tokenizer, const hw_tokens *
     return hw_print_json(json_pack("{s:I, s:o}", "count", (json_int_t)t->n, "tokens", list), err);
 }
 
+/* Only the first of several ranks does anything. */
 static bool silent(void) { return hw_comm_launched_rank() > 0; }
+
+static hw_status open_tokenizer(hw_session *s, hw_args *a, hw_error *err)
+{
+    hw_status st = hw_session_start_alone(s, a, err);
+    return st ? st : hw_open_tokenizer(&s->tokenizer, a->model, err);
+}
 
 hw_status hw_cmd_tokenize(int argc, char **argv, hw_error *err)
 {
@@ -44,8 +51,7 @@ hw_status hw_cmd_tokenize(int argc, char **argv, hw_error *err)
     hw_args_parse(&a, &tokenize_argp, groups, argc, argv);
     if (silent()) return HW_OK;
     if (a.token_list) return hw_fail(err, HW_ERR_INVALID, "--tokens is for detokenize; give tokenize a text");
-    hw_status st = hw_session_start_alone(&s, &a, err);
-    if (!st) st = hw_open_tokenizer(&s.tokenizer, a.model, err);
+    hw_status st = open_tokenizer(&s, &a, err);
     if (!st) st = hw_read_prompt_text(&a, &text, &n, err);
     if (!st) st = hw_tokenizer_encode(s.tokenizer, text, n, !a.no_special, &tokens, err);
     if (!st) st = a.json ? print_ids_json(s.tokenizer, &tokens, err) : print_ids(&tokens, err);
@@ -77,8 +83,7 @@ hw_status hw_cmd_detokenize(int argc, char **argv, hw_error *err)
     size_t n = 0;
     hw_args_parse(&a, &detokenize_argp, groups, argc, argv);
     if (silent()) return HW_OK;
-    hw_status st = hw_session_start_alone(&s, &a, err);
-    if (!st) st = hw_open_tokenizer(&s.tokenizer, a.model, err);
+    hw_status st = open_tokenizer(&s, &a, err);
     if (!st) st = read_ids(&a, &tokens, err);
     if (!st) st = hw_tokenizer_decode(s.tokenizer, tokens.ids, tokens.n, false, &text, &n, err);
     if (!st && a.json) st = hw_print_json(json_pack("{s:o}", "text", json_stringn(text, n)), err);

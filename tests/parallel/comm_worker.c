@@ -15,6 +15,7 @@
 
 #include "parallel/comm_ops.h"
 #include "parallel/volume.h"
+#include "tests/support/rank.h"
 
 enum { MAX_RANKS = 64, MAX_COUNT = 100003, LARGEST = 1 << 20 };
 
@@ -23,23 +24,6 @@ enum { MAX_RANKS = 64, MAX_COUNT = 100003, LARGEST = 1 << 20 };
  * shared memory. */
 static const size_t counts[] = {0, 1, 2, 3, 767, 768, 4095, 4096, 4097, 8191, 8192, 8193, MAX_COUNT};
 enum { N_COUNTS = sizeof counts / sizeof *counts };
-
-static hw_comm *comm;
-static int rank, n_ranks, n_wrong;
-
-static void expect(bool good, const char *what, size_t size)
-{
-    if (good) return;
-    if (n_wrong++ < 10) fprintf(stderr, "rank %d of %d: %s (%zu)\n", rank, n_ranks, what, size);
-}
-
-static void must(hw_status st, const hw_error *err)
-{
-    if (!st) return;
-    fprintf(stderr, "rank %d of %d: %s\n", rank, n_ranks, err->message);
-    hw_comm_abort(comm, 3);
-    exit(3);
-}
 
 /* splitmix64 of (rank, index): the same on every rank. */
 static uint64_t bits_of(int of_rank, size_t i)

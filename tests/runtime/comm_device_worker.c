@@ -10,28 +10,13 @@
 #include <string.h>
 
 #include "runtime/devices.h"
+#include "tests/support/rank.h"
 
 /* One thread, an odd number, a model's width, more than a message of MPI takes at once. */
 static const size_t counts[] = {1, 3, 767, 5000};
 enum { N_COUNTS = sizeof counts / sizeof *counts, MAX_COUNT = 5000, MAX_RANKS = 16 };
 
-static hw_comm *comm;
 static hw_device *device;
-static int rank, n_ranks, n_wrong;
-
-static void expect(bool good, const char *what, size_t size)
-{
-    if (good) return;
-    if (n_wrong++ < 10) fprintf(stderr, "rank %d of %d: %s (%zu)\n", rank, n_ranks, what, size);
-}
-
-static void must(hw_status st, const hw_error *err)
-{
-    if (!st) return;
-    fprintf(stderr, "rank %d of %d: %s\n", rank, n_ranks, err->message);
-    hw_comm_abort(comm, 3);
-    exit(3);
-}
 
 static void read_back(void *to, const void *from, size_t n_bytes)
 {
