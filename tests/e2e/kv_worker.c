@@ -78,11 +78,11 @@ static void check_capacity(void)
     expect(hw_kv_capacity(&n, comm, HW_OK, &r, &err) == HW_ERR_NO_MEMORY, "too little was enough");
     char said[64];
     snprintf(said, sizeof said, "not enough memory: rank %d needs", last);
-    expect(!strncmp(err.message, said, strlen(said)), err.message);
+    expect(strstr(err.message, said), err.message);
     hw_status failed = rank == last ? hw_fail(&err, HW_ERR_MODEL, "spoiled") : HW_OK;
     r = request_of(1 << 30);
     expect(hw_kv_capacity(&n, comm, failed, &r, &err) == HW_ERR_MODEL, "a failure was not told");
-    expect(!strcmp(err.message, "spoiled"), err.message);
+    expect(strstr(err.message, "spoiled"), err.message);
 }
 
 /* ---- running out */
