@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "launch/version.h"
+#include "runtime/base/host.h"
 
 enum { VERSION, CONFIG, GENERATION, INDEX, WEIGHTS, TOKENIZER, SETTINGS, N_THINGS };
 
@@ -86,7 +86,7 @@ static identity identify(const hw_args *a)
     identity me = {{0}, ""};
     me.mark[VERSION] = mix_text(START, HW_VERSION);
     me.mark[SETTINGS] = mark_settings(a);
-    gethostname(me.host, sizeof me.host - 1);
+    hw_host_name(me.host, sizeof me.host);
     if (a->engine.weights == HW_WEIGHTS_SCATTER) return me; /* the files of rank 0 are everybody's */
     me.mark[CONFIG] = mark_content(a->model, "config.json");
     me.mark[GENERATION] = mark_content(a->model, "generation_config.json");

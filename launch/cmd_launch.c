@@ -13,6 +13,7 @@
 #include "launch/output.h"
 #include "launch/supervisor.h"
 #include "parallel/comm.h"
+#include "runtime/base/host.h"
 
 enum { OPT_DRY_RUN = 512, OPT_CHECK, OPT_STUCK_AFTER };
 
@@ -119,7 +120,7 @@ static hw_status look_around(surroundings *s, const char *config, hw_error *err)
     if (!st && readlink("/proc/self/exe", s->program, sizeof s->program - 1) < 0)
         st = hw_fail(err, HW_ERR_FAILED,
                      "cannot find out what program this is: %s; name it as cluster.program", strerror(errno));
-    gethostname(s->host, sizeof s->host - 1);
+    hw_host_name(s->host, sizeof s->host);
     s->here = (hw_here){s->host, s->program, s->path, hw_count_cores(), geteuid() == 0};
     free(text);
     return st;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "launch/commands.h"
 #include "launch/cores.h"
@@ -14,6 +13,7 @@
 #include "launch/version.h"
 #include "parallel/comm.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/host.h"
 #include "runtime/memory.h"
 
 enum { OPT_PAIRS = 512, MAX_GPUS = 64, BULK_BYTES = 4 << 20, N_BULK = 4 };
@@ -112,8 +112,8 @@ static json_t *list_gpus(void)
 
 static hw_status print_host(const request *r, hw_error *err)
 {
-    char host[256] = "", mark[20] = "";
-    gethostname(host, sizeof host - 1);
+    char host[256], mark[20] = "";
+    hw_host_name(host, sizeof host);
     if (!mark_program(mark)) return hw_fail(err, HW_ERR_FAILED, "probe: cannot read the program itself");
     const uint64_t memory = hw_memory_available();
     json_t *all =
@@ -192,7 +192,7 @@ static hw_status print_pairs(hw_error *err)
     if (st) return st;
     char mine[64] = "", (*hosts)[64] = calloc((size_t)hw_comm_n_ranks(comm), sizeof *hosts),
          *buffer = calloc(BULK_BYTES, 1);
-    gethostname(mine, sizeof mine - 1);
+    hw_host_name(mine, sizeof mine);
     st = hw_comm_agree(comm, hosts && buffer ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "probe: no memory"),
                        err);
     if (!st) st = hw_comm_all_gather(comm, (hw_tag){.site = HW_SITE_CONTROL}, mine, sizeof mine, hosts, err);

@@ -16,6 +16,7 @@
 #include "launch/network.h"
 #include "launch/processes.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/host.h"
 
 enum { MAX_EVENTS = 64, PING_MS = 300, ASLEEP_MS = 1000, HELLO_MS = 5000, MAX_STRANGERS = 256 };
 
@@ -320,7 +321,7 @@ hw_status hw_hub_open(hw_hub **out, const char *interface, const char *other_hos
     *h = (hw_hub){
         .epoll = epoll_create1(EPOLL_CLOEXEC), .listening = {-1, -1}, .limit_ms = limit_ms, .lost = -1};
     h->now_ns = hw_clock_ns();
-    gethostname(h->address.host, sizeof h->address.host - 1);
+    hw_host_name(h->address.host, sizeof h->address.host);
     hw_status st = HW_OK;
     if (getrandom(h->address.secret, sizeof h->address.secret, 0) != sizeof h->address.secret || h->epoll < 0)
         st = hw_fail(err, HW_ERR_FAILED, "launch: cannot watch the ranks: %s", strerror(errno));

@@ -4,12 +4,12 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "parallel/comm_mpi.h"
 #include "parallel/comm_ops.h"
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/host.h"
 
 struct hw_comm {
     const hw_comm_ops *ops;
@@ -371,9 +371,9 @@ hw_status hw_comm_device_wait(hw_comm *c, hw_error *err)
 /* Says whose error it is. Rank 0's may be everybody's. */
 static void name_rank(const hw_comm *c, hw_status st, hw_error *said)
 {
-    char host[HOST_NAME_MAX + 1] = "";
+    char host[HOST_NAME_MAX + 1];
     if (c->rank == 0 || !strncmp(said->message, "rank ", 5)) return;
-    gethostname(host, sizeof host - 1);
+    hw_host_name(host, sizeof host);
     hw_context(said, st, "rank %d on %s", c->rank, host);
 }
 

@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "parallel/comm.h"
+#include "runtime/base/host.h"
 
 enum { DEFAULT_DEADLINE_S = 60, MAX_DEADLINE_S = 86400, HOST_CHARS = 64 };
 
@@ -88,7 +88,7 @@ static hw_status compare_devices(hw_comm_group *g, const hw_comm_attachment *a, 
     const int n_ranks = hw_comm_n_ranks(g->comm);
     member me = {.hardware = mine ? 0 : a->hardware};
     snprintf(me.name, sizeof me.name, "%s", a->name);
-    gethostname(me.host, sizeof me.host - 1);
+    hw_host_name(me.host, sizeof me.host);
     member *all = calloc((size_t)n_ranks, sizeof *all);
     if (!all && !mine) mine = hw_fail(err, HW_ERR_NO_MEMORY, "collectives: no memory for %d ranks", n_ranks);
     hw_status st = hw_comm_agree(g->comm, mine, err);
@@ -180,11 +180,11 @@ static void name_collective(char *text, size_t size, const hw_comm_group *g, uin
 hw_status hw_comm_group_wait(hw_comm_group *g, hw_error *err)
 {
     uint64_t number = UINT64_MAX;
-    char why[256] = "", what[128], host[HOST_CHARS] = "";
+    char why[256] = "", what[128], host[HOST_CHARS];
     hw_status st = g->ops->wait(g->state, &number, why, sizeof why);
     if (!st) return HW_OK;
     name_collective(what, sizeof what, g, number);
-    gethostname(host, sizeof host - 1);
+    hw_host_name(host, sizeof host);
     return hw_fail(
         err, st,
         "rank %d on %s waited for the others in %s (%s) for up to %g s: %s; a rank has died, is stuck "

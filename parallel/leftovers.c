@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "runtime/base/host.h"
+
 #define SHARED_MEMORY "/dev/shm"
 enum { DAEMON_WAITS = 30, DAEMON_WAIT_US = 10000 };
 
@@ -78,10 +80,10 @@ void hw_leftovers_end_daemon(void)
 
 void hw_leftovers_remove_session(pid_t mpirun)
 {
-    char path[4096], host[256] = "";
+    char path[4096], host[256];
     const char *tmp = getenv("TMPDIR");
     if (mpirun <= 1) return;
-    gethostname(host, sizeof host - 1);
+    hw_host_name(host, sizeof host);
     host[strcspn(host, ".")] = '\0'; /* Open MPI leaves the domain out */
     snprintf(path, sizeof path, "%s/ompi.%s.%u/pid.%d", tmp && *tmp ? tmp : "/tmp", host, (unsigned)geteuid(),
              (int)mpirun);

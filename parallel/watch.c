@@ -19,6 +19,7 @@
 #include "parallel/comm.h"
 #include "parallel/leftovers.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/host.h"
 
 enum {
     CONNECT_MS = 2000,
@@ -297,7 +298,7 @@ hw_status hw_watch_start(hw_watch **out, hw_error *err)
     if (!text || hw_comm_launched_ranks() < 2) return HW_OK;
     if (!hw_watch_address_parse(&address, text))
         return hw_fail(err, HW_ERR_RANK, "%s is not what headway launch sets", HW_WATCH_VARIABLE);
-    gethostname(host, sizeof host - 1);
+    hw_host_name(host, sizeof host);
     if (!is_here(&address, host) && !address.at[1].ss_family) return HW_OK; /* the launcher has said so */
     hw_watch *w = aligned_alloc(_Alignof(hw_watch), sizeof *w);
     if (!w) return hw_fail(err, HW_ERR_NO_MEMORY, "watch: no memory");

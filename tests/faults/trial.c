@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/host.h"
 #include "tests/faults/processes.h"
 
 #define HEADWAY HW_BINARY_DIR "/launch/headway"
@@ -258,9 +259,9 @@ static int count_segments(void)
 
 static void look_for_leftovers(const running *r, const processes *p, outcome *o)
 {
-    char host[64] = "", sessions[128];
+    char host[64], sessions[128];
     const processes left = find_processes(r->mark);
-    gethostname(host, sizeof host - 1);
+    hw_host_name(host, sizeof host);
     for (int i = 0; i < left.n; i++)
         COMPLAIN(o, "process %d (rank %d) goes on; ", (int)left.all[i].pid, left.all[i].rank);
     snprintf(sessions, sizeof sessions, "/tmp/ompi.%s.%u", host, (unsigned)geteuid());

@@ -11,10 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "parallel/comm_ops.h"
 #include "parallel/volume.h"
+#include "runtime/base/host.h"
 #include "tests/support/rank.h"
 
 enum { MAX_RANKS = 64, MAX_COUNT = 100003, LARGEST = 1 << 20 };
@@ -265,8 +265,8 @@ static void check_share(size_t n)
 /* Whoever fails, all hear of it: the worst status, in the words of the lowest rank that has it, which is named. */
 static void check_agree(void)
 {
-    char host[HOST_NAME_MAX + 1] = "";
-    gethostname(host, sizeof host - 1);
+    char host[HOST_NAME_MAX + 1];
+    hw_host_name(host, sizeof host);
     for (int failing = 0; failing <= n_ranks; failing++) {
         hw_error err = {"nothing was said"};
         hw_status mine = HW_OK;
