@@ -29,7 +29,7 @@ enum { HW_ANCHOR_MAX_SHAPES = 8 };
 
 /* Plain. */
 typedef struct hw_anchor_sizes {
-    size_t read_bytes; /* per rank; several times the last cache */
+    size_t read_bytes; /* per rank; many times the last cache. 0, on a GPU: what suits its own */
     hw_anchor_shape shapes[HW_ANCHOR_MAX_SHAPES];
     int n_shapes; /* 0: no products */
 } hw_anchor_sizes;

@@ -9,7 +9,7 @@
 
 /* A block reads SPAN words of 16 bytes at a time, AT_ONCE loads of each thread in flight. */
 enum { BLOCK = 256, AT_ONCE = 8, SPAN = BLOCK * AT_ONCE, BLOCKS_PER_MULTIPROCESSOR = 8 };
-enum { READ_PASSES = 9, PRODUCT_REPEATS = 10 };
+enum { READ_PASSES = 9, READ_CACHES = 24, PRODUCT_REPEATS = 10 };
 
 struct hw_anchors {
     hw_cuda_device *device;
@@ -48,6 +48,7 @@ __global__ void fill_numbers(uint32_t *pairs, size_t n)
 /* n is a multiple of SPAN. */
 __global__ void read_words(uint32_t *sum, const uint4 *words, size_t n)
 {
+    __shared__ uint32_t shared[HW_WARP];
     uint32_t mine = 0;
     hw_begin();
     for (size_t span = (size_t)blockIdx.x * SPAN; span < n; span += (size_t)gridDim.x * SPAN) {
@@ -55,7 +56,8 @@ __global__ void read_words(uint32_t *sum, const uint4 *words, size_t n)
         for (int k = 0; k < AT_ONCE; k++) v[k] = words[span + (size_t)k * BLOCK + threadIdx.x];
         for (int k = 0; k < AT_ONCE; k++) mine += v[k].x + v[k].y + v[k].z + v[k].w;
     }
-    atomicAdd(sum, mine);
+    mine = hw_block_reduce(mine, 0u, shared, [](uint32_t a, uint32_t b) { return a + b; });
+    if (threadIdx.x == 0) atomicAdd(sum, mine); /* of every thread they would take as long as the reading */
 }
 
 /* Of all words, once per pass. */
@@ -185,7 +187,8 @@ hw_status create(hw_anchors **out, hw_device *d, const hw_anchor_sizes *sizes, h
     if (!a) return hw_fail(err, HW_ERR_NO_MEMORY, "anchors: no memory");
     a->device = c;
     a->sizes = *sizes;
-    a->n_words = (sizes->read_bytes / sizeof(uint4) + SPAN - 1) / SPAN * SPAN;
+    const size_t read_bytes = sizes->read_bytes ? sizes->read_bytes : READ_CACHES * c->cache_bytes;
+    a->n_words = (read_bytes / sizeof(uint4) + SPAN - 1) / SPAN * SPAN;
     hw_status st = hw_cuda_take((void **)&a->words, a->n_words * sizeof(uint4), err);
     if (!st) st = hw_cuda_take((void **)&a->sum, sizeof *a->sum, err);
     if (!st)

@@ -42,7 +42,8 @@ typedef struct hw_cuda_device {
     hw_device_base base;
     int index; /* of its GPU */
     int n_multiprocessors;
-    size_t most_shared_bytes; /* of a block, when a kernel asks for it */
+    size_t most_shared_bytes; /* of a launch, when its kernel asks for it */
+    size_t cache_bytes;       /* of its last cache */
     bool waits;               /* after every kernel, so that the one that failed is known */
     bool plain;               /* no tensor cores of our own */
     bool overlaps;            /* a kernel is started while the one before it ends */
@@ -75,8 +76,8 @@ struct hw_weight {
 
 static inline hw_cuda_device *hw_cuda_of(hw_device *d) { return (hw_cuda_device *)(void *)d; }
 
-/* What a block has without asking. */
-enum { HW_CUDA_SHARED_BYTES = 48 << 10 };
+/* What a block has without asking, and what of that the variables of a kernel take at most. */
+enum { HW_CUDA_SHARED_BYTES = 48 << 10, HW_CUDA_STATIC_SHARED_BYTES = 4 << 10 };
 
 /* Waits where HW_CUDA_SYNC=1 asks for that, so that an error is told under the right name. */
 hw_status hw_cuda_started(hw_cuda_device *c, cudaError_t code, const char *name);
@@ -99,8 +100,10 @@ hw_status hw_cuda_launch(hw_cuda_device *c, const char *name, void (*kernel)(Par
     config.stream = c->stream;
     config.attrs = &overlap;
     config.numAttrs = c->overlaps;
-    if (shared_bytes > HW_CUDA_SHARED_BYTES)
-        code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
+    /* Always for the most: a graph may hold launches of one kernel with several sizes. */
+    if (shared_bytes > HW_CUDA_SHARED_BYTES - HW_CUDA_STATIC_SHARED_BYTES)
+        code = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    (int)c->most_shared_bytes);
     if (!code) code = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
     return hw_cuda_started(c, code, name);
 }

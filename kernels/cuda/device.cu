@@ -127,9 +127,10 @@ const size_t MOST_SHARED_BYTES = 96 << 10;
 
 void take_properties(hw_cuda_device *c, const cudaDeviceProp *p)
 {
-    const size_t most = p->sharedMemPerBlockOptin;
+    const size_t most = p->sharedMemPerBlockOptin - HW_CUDA_STATIC_SHARED_BYTES;
     c->n_multiprocessors = p->multiProcessorCount;
     c->most_shared_bytes = most < MOST_SHARED_BYTES ? most : MOST_SHARED_BYTES;
+    c->cache_bytes = (size_t)p->l2CacheSize;
     c->waits = is_set("HW_CUDA_SYNC");
     c->plain = is_set("HW_CUDA_PLAIN");
     c->overlaps = p->major >= 9 && !c->waits && !is_set("HW_CUDA_NO_OVERLAP");

@@ -55,12 +55,13 @@ static double *wide(const float *x, size_t n)
 
 /* Rows of every way: by one pass over the weights with 1, 2, 4, 8 rows in it, by cuBLASLt, and by cuBLASLt where
  * it has no way (the SIMT layer's has none for 13 rows). Inputs that are whole packs, and that are not; more inputs
- * than fit into shared memory for several rows; few outputs, which several warps share. */
+ * than fit into shared memory for several rows; just as many as a block has without asking; few outputs, which several warps share. */
 static const struct {
     size_t n_out, n_in;
     int n;
-} products[] = {{40, 64, 1},  {37, 77, 1}, {6, 2048, 1}, {3, 2999, 2}, {70, 136, 3}, {129, 40, 4},
-                {33, 200, 5}, {18, 96, 8}, {2, 2500, 7}, {50, 72, 9},  {31, 45, 13}, {64, 128, 21}};
+} products[] = {{40, 64, 1},  {37, 77, 1},   {6, 2048, 1}, {3, 2999, 2}, {70, 136, 3},
+                {129, 40, 4}, {33, 200, 5},  {18, 96, 8},  {2, 2500, 7}, {50, 72, 9},
+                {31, 45, 13}, {64, 128, 21}, {3, 3072, 8}};
 enum { N_PRODUCTS = sizeof products / sizeof *products };
 
 Test(matmul, of_every_type_agrees_with_a_plain_loop)

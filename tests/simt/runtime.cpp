@@ -21,6 +21,7 @@ namespace
 
 enum { PAGE = 4096, MOST_THREADS = 1024, WARP = 32, MOST_BLOCKS_YZ = 65535 };
 const size_t SHARED_BYTES = 48 << 10, MOST_SHARED_BYTES = 64 << 10;
+const size_t STATIC_BYTES = 4 << 10; /* kept for a kernel's own variables, whose size is not known here */
 const size_t DEVICE_BYTES = (size_t)2 << 30, FILLED_BYTES = 64 << 10;
 
 /* Addresses for the device's memory. Between pieces of work nobody may touch them: a host that follows a
@@ -82,7 +83,7 @@ static bool is_to_fail(const char *variable, long *count)
 
 cudaError_t hw_simt_allow_shared(const void *kernel, int n_bytes)
 {
-    if (n_bytes < 0 || (size_t)n_bytes > MOST_SHARED_BYTES) return cudaErrorInvalidValue;
+    if (n_bytes < 0 || (size_t)n_bytes > MOST_SHARED_BYTES - STATIC_BYTES) return cudaErrorInvalidValue;
     allowed_shared[kernel] = (size_t)n_bytes;
     return cudaSuccess;
 }
@@ -96,7 +97,7 @@ cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, const void *kernel,
     if (broken) return broken;
     if (is_to_fail("HW_SIMT_FAIL_LAUNCH", &n_launches)) return cudaErrorLaunchFailure;
     const auto asked = allowed_shared.find(kernel);
-    const size_t most_shared = asked == allowed_shared.end() ? SHARED_BYTES : asked->second;
+    const size_t most_shared = asked == allowed_shared.end() ? SHARED_BYTES - STATIC_BYTES : asked->second;
     if (!n || n > MOST_THREADS || n % WARP || !grid.x || !grid.y || !grid.z || grid.x > INT32_MAX ||
         grid.y > MOST_BLOCKS_YZ || grid.z > MOST_BLOCKS_YZ || shared > most_shared)
         return cudaErrorInvalidConfiguration;
@@ -160,6 +161,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
     out->multiProcessorCount = 2;
     out->major = 9;
     out->sharedMemPerBlockOptin = MOST_SHARED_BYTES;
+    out->l2CacheSize = 32 << 10;
     out->uuid.bytes[0] = (char)(index + 1);
     return cudaSetDevice(index);
 }
