@@ -37,7 +37,7 @@ static const struct argp_option own_options[] = {
     {"repetitions", 'r', "N", 0, "Repetitions of every test, after one to warm up (5)", 0},
     {"anchors", OPT_ANCHORS, 0, 0,
      "Before each repetition measure what the same ranks and threads can do: memory reads, multiply-adds, "
-     "matrix units and libraries, MPI_Allreduce; and print results as shares of it",
+     "matrix units and libraries, MPI's or NCCL's all-reduce; and print results as shares of it",
      0},
     {"csv", OPT_CSV, 0, 0, "One line per test with everything in it", 0},
     {"md", OPT_MARKDOWN, 0, 0, "Tables in Markdown", 0},

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/anchors.h"
 #include "parallel/comm_mpi.h"
 #include "parallel/comm_ops.h"
 #include "parallel/watch.h"
@@ -361,6 +362,12 @@ hw_status hw_comm_device_all_gather(hw_comm *c, hw_tag tag, const void *send, si
 void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type)
 {
     end_on_device(c, tag, look(c), count * hw_dtype_size(type), 2 * one_way(c));
+}
+
+hw_status hw_anchor_device_all_reduce(double *seconds, hw_comm *c, void *buffer, size_t count, hw_dtype type,
+                                      int repeats, hw_error *err)
+{
+    return hw_comm_group_measure(c->group, buffer, count, type, repeats, seconds, err);
 }
 
 hw_status hw_comm_device_wait(hw_comm *c, hw_error *err)

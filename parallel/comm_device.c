@@ -165,6 +165,12 @@ hw_status hw_comm_group_all_gather(hw_comm_group *g, const void *send, size_t n_
     return g->ops->all_gather(g->state, next_number(g), send, n_bytes, recv, err);
 }
 
+hw_status hw_comm_group_measure(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, int repeats,
+                                double *seconds, hw_error *err)
+{
+    return g->ops->measure(g->state, buffer, count, type, repeats, seconds, err);
+}
+
 /* "site attn, layer 3", from the meter's ring. */
 static void name_collective(char *text, size_t size, const hw_comm_group *g, uint64_t number)
 {

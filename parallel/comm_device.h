@@ -21,7 +21,7 @@ typedef enum hw_reduce { HW_SUM, HW_MAX } hw_reduce;
 #define HW_COMM_DEVICE_SYMBOL "hw_plugin_collectives"
 
 /* Grows with every change of what follows. */
-enum { HW_COMM_DEVICE_VERSION = 1, HW_COMM_ID_BYTES = 128 };
+enum { HW_COMM_DEVICE_VERSION = 2, HW_COMM_ID_BYTES = 128 };
 
 /* A rank on its way into a group. */
 typedef struct hw_comm_member {
@@ -61,6 +61,12 @@ typedef struct hw_comm_device_ops {
     hw_status (*all_gather)(void *state, uint64_t number, const void *send, size_t n_bytes, void *recv,
                             hw_error *err);
 
+    /* Collective. What the library itself takes: seconds of one sum in place over `count` elements D of
+     * zeros, as a decode step makes it: `repeats` of them in one graph, each of the result of the one before.
+     * Errors: HW_ERR_DEVICE, HW_ERR_RANK. */
+    hw_status (*measure)(void *state, void *buffer, size_t count, hw_dtype type, int repeats, double *seconds,
+                         hw_error *err);
+
     /* Local. Returns when all that is in the stream has run, or has failed: then HW_OK too, as the device
      * knows better. HW_ERR_RANK when the deadline passed or another rank is gone: the group is then broken
      * up, so that nothing waits for ever, `why` [capacity] says what the library says of it, and *number is
@@ -91,6 +97,8 @@ hw_status hw_comm_group_all_reduce(hw_comm_group *g, void *buffer, size_t count,
                                    hw_error *err);
 hw_status hw_comm_group_all_gather(hw_comm_group *g, const void *send, size_t n_bytes, void *recv,
                                    hw_error *err);
+hw_status hw_comm_group_measure(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, int repeats,
+                                double *seconds, hw_error *err);
 hw_status hw_comm_group_wait(hw_comm_group *g, hw_error *err);
 
 #ifdef __cplusplus

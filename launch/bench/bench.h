@@ -56,7 +56,7 @@ typedef struct hw_bench_run {
 typedef struct hw_bench_window {
     hw_bench_run run;
     double limit[HW_N_ANCHORS]; /* all ranks together; 0: this machine has no such figure */
-    double all_reduce, mpi;     /* seconds of ours and of MPI's, for the rows of one step; 0: one rank */
+    double all_reduce, library; /* seconds, for the rows of one step; 0: one rank. See hw_bench_library */
     bool kept;
 } hw_bench_window;
 
@@ -115,8 +115,8 @@ typedef struct hw_limits hw_limits;
 hw_status hw_limits_create(hw_limits **out, const hw_bench *b);
 void hw_limits_destroy(hw_limits *l); /* NULL is fine */
 
-/* Collective. What matters to a test of this kind, into w->limit, w->all_reduce and w->mpi. *busy as in
- * hw_bench_run. */
+/* Collective. What matters to a test of this kind, into w->limit, w->all_reduce and w->library. *busy as
+ * in hw_bench_run. */
 hw_status hw_limits_measure(hw_limits *l, const hw_bench *b, const hw_bench_test *t, hw_bench_window *w,
                             double *busy);
 
@@ -137,18 +137,22 @@ double hw_busy_since(hw_busy start, int n_threads);
  * window. Plain. */
 typedef struct hw_bench_result {
     int n_windows, n_kept;
-    hw_summary rate;                      /* tokens per second */
-    double step_mean, step_p50, step_p99; /* decode: seconds per step */
-    double first_token;                   /* prefill, seconds */
-    double bytes_rate, flop_rate;         /* per second */
-    double launches;                      /* kernels per step; 0: none */
-    double limit[HW_N_ANCHORS];           /* 0: not measured */
-    double share[HW_N_ANCHORS];           /* of the limit; 0: not measured */
-    double all_reduce, mpi, of_mpi;       /* seconds, seconds, ratio; 0: not measured */
-    double site[HW_BENCH_N_SITES];        /* share of the time */
+    hw_summary rate;                        /* tokens per second */
+    double step_mean, step_p50, step_p99;   /* decode: seconds per step */
+    double first_token;                     /* prefill, seconds */
+    double bytes_rate, flop_rate;           /* per second */
+    double launches;                        /* kernels per step; 0: none */
+    double limit[HW_N_ANCHORS];             /* 0: not measured */
+    double share[HW_N_ANCHORS];             /* of the limit; 0: not measured */
+    double all_reduce, library, of_library; /* seconds, seconds, ratio; 0: not measured */
+    double site[HW_BENCH_N_SITES];          /* share of the time */
 } hw_bench_result;
 
 hw_bench_result hw_bench_conclude(const hw_bench *b, int test);
+
+/* Whose all-reduce stands beside ours: "mpi", of float32 in host memory; or that of the device's library, such as
+ * "nccl", of activations in its memory. */
+const char *hw_bench_library(const hw_bench *b);
 
 /* ---- table.c, json.c: on rank 0 */
 

@@ -3,6 +3,14 @@
 #include "launch/output.h"
 #include "launch/version.h"
 
+/* What the library's all-reduce is called here. */
+static void put_library(json_t *to, const hw_bench *b, const char *format, double x)
+{
+    char key[48];
+    snprintf(key, sizeof key, format, hw_bench_library(b));
+    if (x > 0) json_object_set_new(to, key, json_real(x));
+}
+
 /* Zero is "not measured". */
 static void put_positive(json_t *to, const char *key, double x)
 {
@@ -31,7 +39,7 @@ static json_t *window_json(const hw_bench *b, int test, int repeat)
         json_pack("{s:b, s:f, s:f}", "kept", w->kept, "busy", w->run.busy, "seconds", w->run.seconds);
     put_positive(out, "first_token_seconds", w->run.first_token);
     put_positive(out, "all_reduce_seconds", w->all_reduce);
-    put_positive(out, "mpi_all_reduce_seconds", w->mpi);
+    put_library(out, b, "%s_all_reduce_seconds", w->library);
     if (b->limits) json_object_set_new(out, "limits", anchors_json(w->limit));
     if (!b->tests[test].decode) return out;
     json_t *steps = json_array();
@@ -58,8 +66,8 @@ static json_t *test_json(const hw_bench *b, int test)
     put_positive(out, "kernels_per_step", r.launches);
     put_positive(out, "kernels_per_layer", r.launches / hw_engine_info_get(b->s->engine).n_layers);
     put_positive(out, "all_reduce_us", 1e6 * r.all_reduce);
-    put_positive(out, "mpi_all_reduce_us", 1e6 * r.mpi);
-    put_positive(out, "all_reduce_over_mpi", r.of_mpi);
+    put_library(out, b, "%s_all_reduce_us", 1e6 * r.library);
+    put_library(out, b, "all_reduce_over_%s", r.of_library);
     if (b->limits) {
         json_object_set_new(out, "limits", anchors_json(r.limit));
         json_object_set_new(out, "share_of", anchors_json(r.share));

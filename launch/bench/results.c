@@ -72,7 +72,10 @@ static double share_of(const hw_bench_test *t, const hw_bench_window *w, int whi
 static double all_reduce_of(const hw_bench_test *t, const hw_bench_window *w, int which)
 {
     (void)t;
-    return which == 0 ? w->all_reduce : which == 1 ? w->mpi : w->mpi > 0 ? w->all_reduce / w->mpi : 0;
+    return which == 0       ? w->all_reduce
+           : which == 1     ? w->library
+           : w->library > 0 ? w->all_reduce / w->library
+                            : 0;
 }
 static double site_of(const hw_bench_test *t, const hw_bench_window *w, int which)
 {
@@ -92,6 +95,11 @@ static hw_summary over(const counted_windows *c, value_fn *value, int which)
     for (int i = 0; i < c->n; i++)
         values[i] = value(&c->b->tests[c->test], hw_bench_window_at(c->b, c->test, c->at[i]), which);
     return hw_summarise(values, c->n);
+}
+
+const char *hw_bench_library(const hw_bench *b)
+{
+    return hw_comm_on_device(b->s->comm) ? hw_comm_backend(b->s->comm) : "mpi";
 }
 
 hw_bench_result hw_bench_conclude(const hw_bench *b, int test)
@@ -114,8 +122,8 @@ hw_bench_result hw_bench_conclude(const hw_bench *b, int test)
         r.share[a] = over(&c, share_of, a).median;
     }
     r.all_reduce = over(&c, all_reduce_of, 0).median;
-    r.mpi = over(&c, all_reduce_of, 1).median;
-    r.of_mpi = over(&c, all_reduce_of, 2).median;
+    r.library = over(&c, all_reduce_of, 1).median;
+    r.of_library = over(&c, all_reduce_of, 2).median;
     for (int s = 0; s < HW_BENCH_N_SITES; s++) r.site[s] = over(&c, site_of, s).median;
     return r;
 }

@@ -61,7 +61,7 @@ static void fill_row(hw_table *t, const hw_bench *b, int test)
     put_positive(t, r.launches, "%.0f");
     put_positive(t, r.launches / hw_engine_info_get(b->s->engine).n_layers, "%.1f");
     put_positive(t, 1e6 * r.all_reduce, "%.2f");
-    put_positive(t, r.of_mpi, "%.2f");
+    put_positive(t, r.of_library, "%.2f");
     for (int a = 0; a < HW_N_ANCHORS; a++) put_percent(t, r.share[a]);
     hw_table_text(t, "%d of %d", r.n_kept, r.n_windows);
 }
@@ -80,7 +80,7 @@ static void print_main(FILE *f, const hw_bench *b, bool markdown)
                            {"", "kernels/step"},
                            {"", "per layer"},
                            {"", "all-reduce us"},
-                           {"", "over MPI's"},
+                           {"", strcmp(hw_bench_library(b), "nccl") ? "over MPI's" : "over NCCL's"},
                            {"", NULL},
                            {"", NULL},
                            {"", NULL},
@@ -245,7 +245,8 @@ static const hw_column csv_columns[] = {
     {"flop_per_s", NULL},
     {"kernels_per_step", NULL},
     {"all_reduce_us", NULL},
-    {"mpi_all_reduce_us", NULL},
+    {"library", NULL},
+    {"library_all_reduce_us", NULL},
     {"plain_read", NULL},
     {"prefetched_read", NULL},
     {"fma_float32", NULL},
@@ -308,7 +309,8 @@ static void csv_result(hw_table *t, const hw_bench *b, int test)
     hw_table_real(t, r.flop_rate);
     csv_number(t, r.launches);
     csv_number(t, 1e6 * r.all_reduce);
-    csv_number(t, 1e6 * r.mpi);
+    hw_table_text(t, "%s", r.library > 0 ? hw_bench_library(b) : "");
+    csv_number(t, 1e6 * r.library);
     for (int a = 0; a < HW_N_ANCHORS; a++) csv_number(t, r.limit[a]);
     for (int a = 0; a < HW_N_ANCHORS; a++) csv_number(t, r.share[a]);
 }

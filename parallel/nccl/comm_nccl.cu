@@ -105,6 +105,13 @@ void close_group(void *state)
     free(g);
 }
 
+hw_status cuda_check(hw_error *err, cudaError_t code, const char *what)
+{
+    if (code == cudaSuccess) return HW_OK;
+    (void)cudaGetLastError();
+    return hw_fail(err, HW_ERR_DEVICE, "NCCL: %s: %s", what, cudaGetErrorString(code));
+}
+
 bool is_captured(const group *g)
 {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -119,11 +126,7 @@ hw_status note_end(group *g, uint64_t number, hw_error *err)
     if (is_captured(g)) return HW_OK;
     if (!*e) code = cudaEventCreateWithFlags(e, cudaEventDisableTiming);
     if (!code) code = cudaEventRecord(*e, g->stream);
-    if (code) {
-        (void)cudaGetLastError();
-        return hw_fail(err, HW_ERR_DEVICE, "NCCL: an event behind a collective: %s",
-                       cudaGetErrorString(code));
-    }
+    if (code) return cuda_check(err, code, "an event behind a collective");
     g->numbers[g->n_noted++ % N_EVENTS] = number;
     return HW_OK;
 }
@@ -204,6 +207,59 @@ hw_status wait(void *state, uint64_t *number, char *why, size_t capacity)
     return HW_OK;
 }
 
+/* ---- what it takes */
+
+hw_status wait_measured(group *g, hw_error *err)
+{
+    uint64_t number;
+    char why[256] = "";
+    const hw_status st = wait(g, &number, why, sizeof why);
+    return st ? hw_fail(err, st, "NCCL: measuring an all-reduce: %s", why)
+              : cuda_check(err, cudaStreamQuery(g->stream), "measuring an all-reduce");
+}
+
+/* No event stands behind these: what is measured is the collective alone. */
+hw_status keep_repeats(group *g, cudaGraphExec_t *out, void *buffer, size_t count, ncclDataType_t type,
+                       int repeats, hw_error *err)
+{
+    cudaGraph_t graph = nullptr;
+    hw_status st = cuda_check(err, cudaStreamBeginCapture(g->stream, cudaStreamCaptureModeThreadLocal),
+                              "beginning a graph");
+    if (st) return st;
+    for (int i = 0; i < repeats && !st; i++)
+        st = settle(g, g->library.ncclAllReduce(buffer, buffer, count, type, ncclSum, g->comm, g->stream),
+                    "all-reduce", err);
+    const cudaError_t code = cudaStreamEndCapture(g->stream, &graph);
+    if (!st) st = cuda_check(err, code, "making a graph");
+    if (!st) st = cuda_check(err, cudaGraphInstantiate(out, graph, 0), "making a graph ready");
+    if (graph) (void)cudaGraphDestroy(graph);
+    return st;
+}
+
+/* One alone first, so that connections are made before they are kept; then the graph without the clock,
+ * after which all ranks are there. */
+hw_status measure(void *state, void *buffer, size_t count, hw_dtype type, int repeats, double *seconds,
+                  hw_error *err)
+{
+    group *g = of(state);
+    cudaGraphExec_t exec = nullptr;
+    ncclDataType_t t;
+    uint64_t start = 0;
+    if (!type_of(type, &t))
+        return hw_fail(err, HW_ERR_INVALID, "NCCL: an all-reduce of %s", hw_dtype_name(type));
+    hw_status st = settle(g, g->library.ncclAllReduce(buffer, buffer, count, t, ncclSum, g->comm, g->stream),
+                          "all-reduce", err);
+    if (!st) st = keep_repeats(g, &exec, buffer, count, t, repeats, err);
+    for (int timed = 0; timed < 2 && !st; timed++) {
+        start = hw_clock_ns();
+        st = cuda_check(err, cudaGraphLaunch(exec, g->stream), "starting a graph");
+        if (!st) st = wait_measured(g, err);
+    }
+    *seconds = hw_seconds_since(start) / repeats;
+    if (exec) (void)cudaGraphExecDestroy(exec);
+    return st;
+}
+
 } // namespace
 
 extern "C" __attribute__((visibility("default")))
@@ -216,4 +272,5 @@ const hw_comm_device_ops hw_plugin_collectives = {HW_COMM_DEVICE_VERSION,
                                                   close_group,
                                                   all_reduce,
                                                   all_gather,
+                                                  measure,
                                                   wait};

@@ -112,6 +112,42 @@ Test(nccl, traffic_verifies_what_is_left_to_mpi, .init = set_up)
     hw_run_free(&r);
 }
 
+/* What a run on 2 ranks prints; how far loading is may be said beside. */
+static char *printed(const char *const argv[])
+{
+    hw_run_result r = run_headway(2, NULL, argv);
+    cr_assert_eq(r.exit_code, 0, "exit code %d\n%s", r.exit_code, r.err);
+    char *out = r.out;
+    r.out = NULL;
+    hw_run_free(&r);
+    return out;
+}
+#define BENCH(...)                                                                                           \
+    printed((const char *const[]){HEADWAY, "bench", "-m", TALES, "-pp", "0", "-tg", "2", "-r", "1",          \
+                                  "--anchors", __VA_ARGS__, NULL})
+
+/* Decode alone: products of a GPU's size would take the layer hours. */
+Test(nccl, all_reduce_stands_beside_ours_in_a_benchmark, .init = set_up)
+{
+    char *out = BENCH("--json", BY_NCCL);
+    json_t *j = json_loads(out, 0, NULL);
+    const json_t *test = json_array_get(json_object_get(j, "tests"), 0);
+    cr_expect(json_real_value(json_object_get(test, "nccl_all_reduce_us")) > 0, "%s", out);
+    cr_expect(json_real_value(json_object_get(test, "all_reduce_over_nccl")) > 0, "%s", out);
+    cr_expect_null(json_object_get(test, "mpi_all_reduce_us"), "%s", out);
+    cr_expect(json_real_value(json_object_get(json_object_get(test, "limits"), "plain_read")) > 0, "%s", out);
+    json_decref(j);
+    free(out);
+#ifndef HW_SANITIZE
+    out = BENCH(BY_NCCL, "--cuda-graphs", "off");
+    cr_expect(strstr(out, "over NCCL's") && !strstr(out, "over MPI's"), "%s", out);
+    free(out);
+    out = BENCH("--csv", ON_SIMT, "--comm", "mpi");
+    cr_expect(strstr(out, ",library,library_all_reduce_us") && strstr(out, ",mpi,"), "%s", out);
+    free(out);
+#endif
+}
+
 /* ---- what goes wrong */
 
 /* Rank 1 never comes to the sixth all-reduce: the embedding's, two of each layer, and the first of layer 2.
