@@ -16,23 +16,36 @@
 #define SHARED_MEMORY "/dev/shm"
 enum { DAEMON_WAITS = 30, DAEMON_WAIT_US = 10000 };
 
+static bool ends_with(const char *name, const char *end)
+{
+    const size_t n = strlen(name), n_end = strlen(end);
+    return n >= n_end && !strcmp(name + n - n_end, end);
+}
+
+/* This user's files in a folder whose names begin with, contain and end with these. */
+static void remove_files(const char *path, const char *beginning, const char *middle, const char *end)
+{
+    struct stat info;
+    DIR *folder = opendir(path);
+    for (const struct dirent *e; folder && (e = readdir(folder));) {
+        if (strncmp(e->d_name, beginning, strlen(beginning)) || !strstr(e->d_name, middle) ||
+            !ends_with(e->d_name, end))
+            continue;
+        if (!fstatat(dirfd(folder), e->d_name, &info, AT_SYMLINK_NOFOLLOW) && info.st_uid == geteuid())
+            unlinkat(dirfd(folder), e->d_name, 0);
+    }
+    if (folder) closedir(folder);
+}
+
 /* vader_segment.HOST.USER.JOB.RANK, the job in hexadecimal, the rank among those of its host. local_rank
  * -1: all. */
 static void remove_segments(uint32_t job, int local_rank)
 {
-    char middle[64], end[32] = "";
-    struct stat info;
-    DIR *folder = job ? opendir(SHARED_MEMORY) : NULL;
-    if (!folder) return;
+    char middle[64], end[64] = "";
+    if (!job) return;
     snprintf(middle, sizeof middle, ".%u.%x.", (unsigned)geteuid(), job);
-    if (local_rank >= 0) snprintf(end, sizeof end, "%d", local_rank);
-    for (const struct dirent *e; (e = readdir(folder));) {
-        const char *found = strncmp(e->d_name, "vader_segment.", 14) ? NULL : strstr(e->d_name, middle);
-        if (!found || (*end && strcmp(found + strlen(middle), end))) continue;
-        if (!fstatat(dirfd(folder), e->d_name, &info, AT_SYMLINK_NOFOLLOW) && info.st_uid == geteuid())
-            unlinkat(dirfd(folder), e->d_name, 0);
-    }
-    closedir(folder);
+    if (local_rank >= 0) snprintf(end, sizeof end, "%s%d", middle, local_rank);
+    remove_files(SHARED_MEMORY, "vader_segment.", middle, end);
 }
 
 void hw_leftovers_remove_segments(uint32_t job) { remove_segments(job, -1); }
@@ -78,15 +91,25 @@ void hw_leftovers_end_daemon(void)
     if (folder && strstr(folder, "/ompi.")) remove_folder(folder);
 }
 
+/* pmix-gds-shmem.HOST-JOB.PART.PROCESS: what an mpirun or daemon with PMIx 5 tells its ranks. */
+static void remove_pmix_files(const char *folder, const char *host, pid_t process)
+{
+    char beginning[300], end[32];
+    snprintf(beginning, sizeof beginning, "pmix-gds-shmem.%s-", host);
+    snprintf(end, sizeof end, ".%d", (int)process);
+    remove_files(folder, beginning, "", end);
+}
+
 void hw_leftovers_remove_session(pid_t mpirun)
 {
     char path[4096], host[256];
     const char *tmp = getenv("TMPDIR");
     if (mpirun <= 1) return;
+    if (!tmp || !*tmp) tmp = "/tmp";
     hw_host_name(host, sizeof host);
     host[strcspn(host, ".")] = '\0'; /* Open MPI leaves the domain out */
-    snprintf(path, sizeof path, "%s/ompi.%s.%u/pid.%d", tmp && *tmp ? tmp : "/tmp", host, (unsigned)geteuid(),
-             (int)mpirun);
+    remove_pmix_files(tmp, host, mpirun);
+    snprintf(path, sizeof path, "%s/ompi.%s.%u/pid.%d", tmp, host, (unsigned)geteuid(), (int)mpirun);
     remove_folder(path);
     *strrchr(path, '/') = '\0';
     rmdir(path); /* when no other run is in it */

@@ -16,7 +16,7 @@ void hw_leftovers_end_daemon(void);
 /* Segments of all ranks of a job that this user had on this machine. */
 void hw_leftovers_remove_segments(uint32_t job);
 
-/* The session folder of an mpirun that has ended. */
+/* The session folder and other temporary files of an mpirun that has ended. */
 void hw_leftovers_remove_session(pid_t mpirun);
 
 #endif

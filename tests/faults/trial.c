@@ -267,6 +267,7 @@ static void look_for_leftovers(const running *r, const processes *p, outcome *o)
     snprintf(sessions, sizeof sessions, "/tmp/ompi.%s.%u", host, (unsigned)geteuid());
     look_for_files(p, sessions, "pid.", o);
     look_for_files(p, "/tmp", "headway-run-", o);
+    look_for_files(p, "/tmp", "pmix-gds-shmem.", o);
 }
 
 static void judge(trial t, const running *r, outcome *o)
