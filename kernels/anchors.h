@@ -14,7 +14,7 @@ typedef enum hw_anchor {
     HW_ANCHOR_READ,            /* bytes per second of a plain loop of loads */
     HW_ANCHOR_READ_PREFETCHED, /* the same, prefetching ahead; not on a GPU */
     HW_ANCHOR_FMA,             /* FLOP per second of float32 multiply-adds between registers */
-    HW_ANCHOR_MATRIX,          /* of the matrix units in bfloat16, between registers */
+    HW_ANCHOR_MATRIX,          /* of the units for bfloat16 (AMX, AVX512-BF16), between registers */
     HW_ANCHOR_PRODUCT_F32,     /* FLOP per second of a library's matrix product: oneDNN, cuBLASLt */
     HW_ANCHOR_PRODUCT_BF16,    /* of two bfloat16 matrices; the best of the shapes, in both */
     HW_N_ANCHORS

@@ -111,11 +111,11 @@ typedef enum hw_activation { HW_ACT_SILU, HW_ACT_GELU, HW_ACT_GELU_TANH, HW_ACT_
  *                sum = sum + (even + odd)
  *            with chains over that term alone. Accurate as float32.
  *   BF16     one term: the input rounded to nearest. Accurate as bfloat16.
- * The last two are what matrix units compute, and so is this: from the first product to the bias, operands and
+ * The last two are what units for bfloat16 compute (AMX, AVX512-BF16), and so is this: from the first product to the bias, operands and
  * results below 2^-126 are zeros of their sign. Bits differ between the three; in each of them they depend on
  * nothing else: not on the number of rows, nor on whether there are matrix units.
  * AUTO: what the device does best. On the CPU that is BF16X3 where there are matrix units, and FLOAT32 elsewhere:
- * with multiply-adds alone three terms take three times the work and gain nothing. */
+ * three terms take half as long again with dot products of pairs, and thrice as long with multiply-adds alone. */
 typedef enum hw_matmul { HW_MATMUL_AUTO, HW_MATMUL_FLOAT32, HW_MATMUL_BF16X3, HW_MATMUL_BF16 } hw_matmul;
 
 /* Keys of attention are taken in blocks of this many absolute positions, whatever the cache's block size is. */
@@ -344,7 +344,7 @@ void hw_philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t ke
 
 /* ---- devices */
 
-/* Local. The host's cores. n_threads 0: one. `isa`: "auto", "amx", "avx512", "avx2", "generic", or
+/* Local. The host's cores. n_threads 0: one. `isa`: "auto", "amx", "avx512-bf16", "avx512", "avx2", "generic", or
  * "amx-emulated", which runs the loops of "amx" without its tiles, for tests; NULL is auto, or what the
  * environment variable HW_CPU says. Errors: HW_ERR_UNSUPPORTED when this CPU lacks the
  * instruction set, HW_ERR_NO_MEMORY. On HW_OK the caller owns *out (hw_device_destroy). One engine at a

@@ -27,10 +27,31 @@ static void begin(void)
         uint16_t row_bytes[16];
         uint8_t rows[16];
     } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) config.row_bytes[i] = TILE_LINE, config.rows[i] = HW_AMX_ROWS;
+    for (int i = 0; i < 8; i++) config.row_bytes[i] = TILE_LINE, config.rows[i] = HW_UNIT_ROWS;
     _tile_loadconfig(&config);
 }
 
 static void end(void) { _tile_release(); }
 
-const hw_amx hw_amx_units = {usable, begin, run_task, end};
+/* Two tiles of each side and four sums, as a matrix product uses them: 16 x 32 by 32 x 16 numbers each. */
+static uint64_t peak(uint64_t n_rounds)
+{
+    begin();
+    for (uint64_t i = 0; i < n_rounds; i++) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    end();
+    return n_rounds * 4 * 2 * 16 * 16 * 32;
+}
+
+const hw_units hw_units_amx = {.usable = usable,
+                               .begin = begin,
+                               .run = run_task,
+                               .end = end,
+                               .peak = peak,
+                               .min_rows = {5, 5},
+                               .panel_blocks = HW_AMX_BLOCKS,
+                               .beats_float32 = true};

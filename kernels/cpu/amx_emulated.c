@@ -47,4 +47,11 @@ static void dot(tile *c, const tile *a, const tile *b)
 static bool usable(void) { return true; }
 static void nothing(void) {}
 
-const hw_amx hw_amx_emulated = {usable, nothing, run_task, nothing};
+/* As if it were one. */
+const hw_units hw_units_emulated = {.usable = usable,
+                                    .begin = nothing,
+                                    .run = run_task,
+                                    .end = nothing,
+                                    .min_rows = {5, 5},
+                                    .panel_blocks = HW_AMX_BLOCKS,
+                                    .beats_float32 = true};

@@ -7,16 +7,21 @@
 #ifndef HW_KERNELS_CPU_AMX_LOOP_H
 #define HW_KERNELS_CPU_AMX_LOOP_H
 
-#include "kernels/cpu/amx.h"
+#include "kernels/cpu/units.h"
 
-enum { TILE_LINE = 64, TILE_NUMBERS = 512, TILE_BYTES = 1024 };
+enum {
+    TILE_LINE = 64,
+    TILE_NUMBERS = 512,
+    TILE_BYTES = 1024,
+    HW_AMX_BLOCKS = 4 /* three terms of 32 rows are 24 KB, and the weights of an item 16 KB */
+};
 
 /* `two_rows` and `two_groups` are constants at each call. */
-static inline __attribute__((always_inline)) void run_tiles(const hw_amx_task *t, bool two_rows,
+static inline __attribute__((always_inline)) void run_tiles(const hw_unit_task *t, bool two_rows,
                                                             bool two_groups)
 {
     const size_t stride = t->sums_stride * sizeof(float);
-    float *sums = t->sums, *low_sums = sums + HW_AMX_ROWS * t->sums_stride;
+    float *sums = t->sums, *low_sums = sums + HW_UNIT_ROWS * t->sums_stride;
     TILE_LOAD(0, sums, stride);
     if (two_groups) TILE_LOAD(1, sums + 16, stride);
     if (two_rows) TILE_LOAD(2, low_sums, stride);
@@ -42,10 +47,11 @@ static inline __attribute__((always_inline)) void run_tiles(const hw_amx_task *t
     if (two_rows && two_groups) TILE_STORE(3, low_sums + 16, stride);
 }
 
-static void run_task(const hw_amx_task *t)
+static void run_task(const hw_unit_task *t)
 {
-    if (t->row_tiles == 2 && t->groups == 2) run_tiles(t, true, true);
-    else if (t->row_tiles == 2) run_tiles(t, true, false);
+    const bool two_rows = t->n_rows > HW_UNIT_ROWS;
+    if (two_rows && t->groups == 2) run_tiles(t, true, true);
+    else if (two_rows) run_tiles(t, true, false);
     else if (t->groups == 2) run_tiles(t, false, true);
     else run_tiles(t, false, false);
 }

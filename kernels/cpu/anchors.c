@@ -1,4 +1,4 @@
-/* What the host's cores can do: reading memory, multiply-adds, the matrix unit, and a library of products. */
+/* What the host's cores can do: reading memory, multiply-adds, units for bfloat16, and a library of products. */
 #include "kernels/cpu/anchors.h"
 
 #include <stdatomic.h>
@@ -21,7 +21,7 @@ struct hw_anchors {
     hw_device *device;
     char *data; /* [n_chunks, CHUNK] */
     size_t n_chunks;
-    bool prefetch, has_matrix;
+    bool prefetch;
     atomic_uint sum; /* so that no load can be left out */
     atomic_ullong n_flops;
     const hw_product_ops *library; /* NULL: not installed */
@@ -96,7 +96,8 @@ static void fma_parts(void *arg, size_t begin, size_t end)
 static void matrix_parts(void *arg, size_t begin, size_t end)
 {
     hw_anchors *a = arg;
-    for (size_t i = begin; i < end; i++) atomic_fetch_add(&a->n_flops, hw_cpu_matrix_rounds(MATRIX_ROUNDS));
+    const hw_units *units = hw_cpu(a->device)->units;
+    for (size_t i = begin; i < end; i++) atomic_fetch_add(&a->n_flops, units->peak(MATRIX_ROUNDS));
 }
 
 /* Long enough that waking the threads does not count. */
@@ -133,7 +134,6 @@ hw_status hw_cpu_anchors_create(hw_anchors **out, hw_device *d, const hw_anchor_
         return hw_fail(err, HW_ERR_NO_MEMORY, "anchors: no memory for %zu bytes", sizes->read_bytes);
     }
     hw_pool_for(hw_cpu_pool(d), a->n_chunks, 1, fill, a);
-    a->has_matrix = hw_cpu_matrix_rounds(1) > 0;
     hw_status st = open_library(a, sizes, err);
     if (st) hw_cpu_anchors_destroy(a);
     else *out = a;
@@ -150,7 +150,7 @@ void hw_cpu_anchors_destroy(hw_anchors *a)
 bool hw_cpu_anchors_have(const hw_anchors *a, hw_anchor which)
 {
     switch (which) {
-    case HW_ANCHOR_MATRIX: return a->has_matrix;
+    case HW_ANCHOR_MATRIX: return hw_cpu(a->device)->units && hw_cpu(a->device)->units->peak;
     case HW_ANCHOR_PRODUCT_F32: return a->products && a->library->has(a->products, HW_F32);
     case HW_ANCHOR_PRODUCT_BF16: return a->products && a->library->has(a->products, HW_BF16);
     default: return true;

@@ -22,11 +22,6 @@ void hw_cpu_anchors_destroy(hw_anchors *a);
 bool hw_cpu_anchors_have(const hw_anchors *a, hw_anchor which);
 hw_status hw_cpu_anchors_measure(hw_anchors *a, hw_anchor which, double *rate, hw_error *err);
 
-/* Products of the matrix unit (AMX) between registers, on the calling thread: `n_rounds` times four tiles.
- * Returns the operations done; 0 where this processor or build has no such unit, or the kernel does not give
- * it to us. */
-uint64_t hw_cpu_matrix_rounds(uint64_t n_rounds);
-
 /* ---- a library of matrix products, in a shared object of its own (libheadway_onednn.so, symbol
  * hw_onednn_products): only a process that measures maps it. Calls come from one thread, and the library uses
  * as many of its own as it was created with. */

@@ -11,7 +11,8 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-static bool has_amx(void) { return has_avx512() && hw_amx_units.usable(); }
+static bool has_amx(void) { return has_avx512() && hw_units_amx.usable(); }
+static bool has_dot(void) { return has_avx512() && hw_units_dot.usable(); }
 
 /* Every processor with AVX2 and FMA converts float16 as well (F16C). */
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -24,16 +25,17 @@ static const struct isa {
     const char *name;
     bool (*supported)(void);
     const hw_kernels *table; /* NULL: of the best that is supported */
-    const hw_amx *amx;
+    const hw_units *units;   /* NULL: none */
 } isas[] = {
 #if defined(__x86_64__)
-    {"amx", has_amx, &hw_cpu_avx512_table, &hw_amx_units},
+    {"amx", has_amx, &hw_cpu_avx512_table, &hw_units_amx},
+    {"avx512-bf16", has_dot, &hw_cpu_avx512_table, &hw_units_dot},
     {"avx512", has_avx512, &hw_cpu_avx512_table, NULL},
     {"avx2", has_avx2, &hw_cpu_avx2_table, NULL},
 #endif
     {"generic", has_generic, &hw_cpu_generic_table, NULL},
     {"amx-emulated", has_generic, NULL,
-     &hw_amx_emulated}, /* never chosen unasked: generic stands before it */
+     &hw_units_emulated}, /* never chosen unasked: generic stands before it */
 };
 
 static hw_status choose_isa(const struct isa **out, const char *name, hw_error *err)
@@ -51,11 +53,13 @@ static hw_status choose_isa(const struct isa **out, const char *name, hw_error *
             return hw_fail(err, HW_ERR_UNSUPPORTED,
                            "%s is '%s', which this processor does not have; use auto", asked_by, name);
     }
-    for (const char *const *known = (const char *const[]){"amx", "avx512", "avx2", NULL}; *known; known++)
+    for (const char *const *known = (const char *const[]){"amx", "avx512-bf16", "avx512", "avx2", NULL};
+         *known; known++)
         if (!strcmp(name, *known))
             return hw_fail(err, HW_ERR_UNSUPPORTED, "%s is '%s', which this build does not have; use auto",
                            asked_by, name);
-    return hw_fail(err, HW_ERR_INVALID, "%s is '%s'; use auto, amx, avx512, avx2 or generic", asked_by, name);
+    return hw_fail(err, HW_ERR_INVALID, "%s is '%s'; use auto, amx, avx512-bf16, avx512, avx2 or generic",
+                   asked_by, name);
 }
 
 static const hw_kernels *table_of(const struct isa *isa)
@@ -85,12 +89,13 @@ hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, 
     if (n_threads == 0) n_threads = 1;
     hw_cpu_device *cpu = calloc(1, sizeof *cpu);
     if (!cpu) return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes", sizeof *cpu);
-    cpu->amx = chosen->amx;
-    cpu->base.device = (hw_device){.k = table_of(chosen),
-                                   .act = HW_F32,
-                                   .n_threads = n_threads,
-                                   .host_memory = true,
-                                   .matmul = cpu->amx ? HW_MATMUL_BF16X3 : HW_MATMUL_FLOAT32};
+    cpu->units = chosen->units;
+    cpu->base.device =
+        (hw_device){.k = table_of(chosen),
+                    .act = HW_F32,
+                    .n_threads = n_threads,
+                    .host_memory = true,
+                    .matmul = cpu->units && cpu->units->beats_float32 ? HW_MATMUL_BF16X3 : HW_MATMUL_FLOAT32};
     cpu->base.destroy = destroy;
     snprintf(cpu->base.description, sizeof cpu->base.description, "cpu %s, %d thread%s", chosen->name,
              n_threads, n_threads == 1 ? "" : "s");

@@ -18,11 +18,7 @@ enum {
      * the weights that have just come from memory stay in the first-level cache. */
     PANEL_BLOCKS = 32,
     STREAM_BLOCKS = 8,
-    STREAM_ROWS = 8, /* with so many rows at most, weights come from memory faster than they are used */
-    /* Matrix units: three terms of 32 rows (24 KB) and the weights of an item (16 KB) in the first-level
-     * cache. */
-    UNIT_BLOCKS = 4,
-    UNITS_FROM_ROWS = 5 /* fewer rows are done by multiply-adds before their weights have come from memory */
+    STREAM_ROWS = 8 /* with so many rows at most, weights come from memory faster than they are used */
 };
 
 typedef struct matmul_job {
@@ -30,8 +26,8 @@ typedef struct matmul_job {
     const float *x, *bias;
     const hw_weight *w;
     size_t n_rows, item_groups, n_row_items, panel_blocks;
-    hw_terms terms;      /* of x; with n_terms 0, x is taken as it is */
-    const hw_amx *units; /* NULL: multiply-adds */
+    hw_terms terms;        /* of x; with n_terms 0, x is taken as it is */
+    const hw_units *units; /* NULL: multiply-adds */
 } matmul_job;
 
 /* Sums of an item's rows and outputs. */
@@ -69,23 +65,25 @@ static void panel_by_fma(item_sums *sums, const matmul_job *job, const panel *p)
     }
 }
 
-/* With matrix units, rows `row` of the whole product on. */
+/* With units for bfloat16, rows `row` of the whole product on. */
 static void panel_by_units(item_sums *sums, const matmul_job *job, const panel *p, size_t row)
 {
     const hw_weight *w = job->w;
     const hw_terms *t = &job->terms;
-    for (size_t r = 0; r < p->n_rows; r += 2 * HW_AMX_ROWS)
+    for (size_t r = 0; r < p->n_rows; r += 2 * HW_UNIT_ROWS)
         for (size_t g = 0; g < p->n_groups; g += 2) {
-            hw_amx_task task = {.sums = &sums->at[r][g * HW_GROUP],
-                                .sums_stride = ITEM_OUTS,
-                                .x = (const uint16_t *)t->data + hw_terms_at(t, row + r, p->first_block),
-                                .x_tile = w->n_blocks * hw_terms_step(t),
-                                .w = hw_weight_block(w, p->group + g, p->first_block),
-                                .group_bytes = w->n_blocks * w->block_bytes,
-                                .n_blocks = p->n_blocks,
-                                .terms = t->n_terms,
-                                .row_tiles = p->n_rows - r > HW_AMX_ROWS ? 2 : 1,
-                                .groups = p->n_groups - g > 1 ? 2 : 1};
+            hw_unit_task task = {
+                .sums = &sums->at[r][g * HW_GROUP],
+                .sums_stride = ITEM_OUTS,
+                .x = (const uint16_t *)t->data + hw_terms_at(t, row + r, p->first_block),
+                .x_tile = w->n_blocks * hw_terms_step(t),
+                .w = hw_weight_block(w, p->group + g, p->first_block),
+                .group_bytes = w->n_blocks * w->block_bytes,
+                .n_blocks = p->n_blocks,
+                .n_left = w->n_blocks - p->first_block,
+                .terms = t->n_terms,
+                .n_rows = (int)(p->n_rows - r > 2 * HW_UNIT_ROWS ? 2 * HW_UNIT_ROWS : p->n_rows - r),
+                .groups = p->n_groups - g > 1 ? 2 : 1};
             job->units->run(&task);
         }
 }
@@ -135,7 +133,7 @@ static void sum_cut(item_sums *sums, const matmul_job *job, int cut, size_t grou
     const hw_weight *w = job->w;
     const hw_terms *t = &job->terms;
     panel p = {.group = group, .n_groups = n_groups, .first_block = w->first_block[cut], .n_rows = n_rows};
-    size_t tile_rows = (n_rows + HW_AMX_ROWS - 1) / HW_AMX_ROWS * HW_AMX_ROWS;
+    size_t tile_rows = (n_rows + HW_UNIT_ROWS - 1) / HW_UNIT_ROWS * HW_UNIT_ROWS;
     zero_sums(sums, job->units ? tile_rows : n_rows, n_groups * HW_GROUP);
     if (!t->n_terms) {
         sum_inputs(sums, job, cut, p, row);
@@ -220,7 +218,7 @@ static void matmul_items(void *arg, size_t begin, size_t end)
     hw_denormals_restore(before);
 }
 
-/* Rows of tiles that no row fills are zeros. */
+/* Rows of tiles that no row fills are zeros, where whole tiles are multiplied. */
 static void split_rows(void *arg, size_t begin, size_t end)
 {
     const matmul_job *job = arg;
@@ -232,13 +230,13 @@ static void multiply(hw_device *d, matmul_job *job)
 {
     /* A few rows: as few groups at a time as a tile takes, so that a thread reads straight through memory.
      * Narrow matrices are cut finer, so that every thread gets some of them. */
-    bool stream = job->n_rows <= STREAM_ROWS && !job->units;
+    bool stream = job->n_rows <= STREAM_ROWS && (!job->units || job->units->any_rows);
     size_t share = job->w->n_groups / ((size_t)d->n_threads * 4);
     share = share < 1 ? 1 : share > ITEM_GROUPS ? ITEM_GROUPS : share;
     size_t at_once = HW_TILE_GROUPS;
     job->item_groups = stream && share > at_once ? at_once : share;
     job->panel_blocks = !stream ? PANEL_BLOCKS : job->n_rows <= HW_TILE_ROWS ? SIZE_MAX : STREAM_BLOCKS;
-    if (job->units) job->panel_blocks = UNIT_BLOCKS;
+    if (job->units && !stream) job->panel_blocks = job->units->panel_blocks;
     size_t n_group_items = (job->w->n_groups + job->item_groups - 1) / job->item_groups;
     job->n_row_items = (job->n_rows + ITEM_ROWS - 1) / ITEM_ROWS;
     size_t grain = stream ? share / job->item_groups : 1;
@@ -251,14 +249,19 @@ static void multiply_terms(hw_device *d, matmul_job *job)
     const hw_cpu_device *cpu = hw_cpu(d);
     const hw_weight *w = job->w;
     const size_t n_rows = job->n_rows;
-    job->units = n_rows >= UNITS_FROM_ROWS ? cpu->amx : NULL;
-    job->terms = (hw_terms){
-        .w = w, .n_terms = d->matmul == HW_MATMUL_BF16X3 ? 3 : 1, .tiles = job->units, .data = cpu->terms};
+    const bool three = d->matmul == HW_MATMUL_BF16X3;
+    job->units = cpu->units && n_rows >= cpu->units->min_rows[three] ? cpu->units : NULL;
+    job->terms = (hw_terms){.w = w,
+                            .n_terms = three ? 3 : 1,
+                            .tiles = job->units,
+                            .crossed = job->units && job->units->crossed,
+                            .data = cpu->terms};
     size_t room = job->units ? HW_TERM_TILE_ROWS : HW_TERM_ROWS;
     for (size_t row = 0; row < n_rows; row += room) {
         job->n_rows = n_rows - row < room ? n_rows - row : room;
-        size_t padded = (job->n_rows + HW_AMX_ROWS - 1) / HW_AMX_ROWS * HW_AMX_ROWS;
-        hw_pool_for(hw_cpu_pool(d), job->units ? padded : job->n_rows, 4, split_rows, job);
+        size_t padded = (job->n_rows + HW_UNIT_ROWS - 1) / HW_UNIT_ROWS * HW_UNIT_ROWS;
+        hw_pool_for(hw_cpu_pool(d), job->units && !job->units->any_rows ? padded : job->n_rows, 4, split_rows,
+                    job);
         multiply(d, job);
         job->x += room * w->dims.n_in, job->out += room * w->dims.n_out;
     }

@@ -5,9 +5,6 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 
-/* How many bytes ahead weights are asked for. */
-enum { HW_TILE_PREFETCH = 4096 };
-
 /* sums += W x over `n_blocks` blocks of inputs, which are as they are, or terms of them one behind the other
  * (terms.h). */
 typedef struct hw_tile {
@@ -75,8 +72,8 @@ HW_INLINE void hw_tile_of(const hw_tile *t, int rows, int groups, int terms, hw_
         /* What is ahead of the end of a group is the next group. The first of two has the second there, which is
          * being read: the one that will be read beside the group after that is what to ask for. */
         const char *ahead[HW_TILE_GROUPS];
-        for (int g = 0; g < groups; g++) ahead[g] = w[g] + HW_TILE_PREFETCH;
-        if (groups == 2 && b + HW_TILE_PREFETCH / block_bytes >= t->n_left) ahead[0] += 2 * t->group_bytes;
+        for (int g = 0; g < groups; g++) ahead[g] = w[g] + HW_PREFETCH_BYTES;
+        if (groups == 2 && b + HW_PREFETCH_BYTES / block_bytes >= t->n_left) ahead[0] += 2 * t->group_bytes;
         for (int term = 0; term < terms; term++) {
             v16 chain[2][HW_TILE_ROWS][HW_TILE_GROUPS];
             hw_tile_chains(chain, 0, x, w, ahead, rows, groups, dtype);

@@ -14,7 +14,7 @@ const char *hw_anchor_name(hw_anchor a, const hw_bench *b)
     case HW_ANCHOR_READ: return cpu ? "plain read" : "read kernel";
     case HW_ANCHOR_READ_PREFETCHED: return "prefetched read";
     case HW_ANCHOR_FMA: return "float32 FMA peak";
-    case HW_ANCHOR_MATRIX: return "AMX peak";
+    case HW_ANCHOR_MATRIX: return "bfloat16 peak";
     case HW_ANCHOR_PRODUCT_F32: return cpu ? "oneDNN float32" : "cuBLASLt float32";
     case HW_ANCHOR_PRODUCT_BF16: return cpu ? "oneDNN bfloat16" : "cuBLASLt bfloat16";
     case HW_N_ANCHORS: break;

@@ -55,10 +55,10 @@ static inline hw_device *open_device(void)
  * 2. They multiply in float32 unless a test says otherwise. */
 static inline devices open_devices(void)
 {
-    static const char *const isas[] = {"generic", "avx2", "avx512", "amx", "amx-emulated"};
+    static const char *const isas[] = {"generic", "avx2", "avx512", "avx512-bf16", "amx", "amx-emulated"};
     devices all = {.n = 0};
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
-        for (int n_threads = i < 4 ? 1 : 2; n_threads <= (i < 4 ? 3 : 2); n_threads++) {
+        for (int n_threads = i < 5 ? 1 : 2; n_threads <= (i < 5 ? 3 : 2); n_threads++) {
             hw_error err = {""};
             hw_status st = hw_cpu_device_create(&all.at[all.n], n_threads, isas[i], &err);
             if (st == HW_ERR_UNSUPPORTED) { /* not Criterion's warning, which would be a failure */

@@ -2,6 +2,7 @@
 #include "kernels/anchors.h"
 
 #include "kernels/cpu/anchors.h"
+#include "kernels/cpu/units.h"
 #include "tests/kernels/support.h"
 
 static const hw_anchor_sizes sizes = {
@@ -92,10 +93,11 @@ Test(anchors, multiply_adds_are_counted_as_they_are_done)
     }
 }
 
-Test(anchors, the_matrix_unit_counts_four_tiles_a_round_or_is_not_there)
+Test(anchors, units_for_bfloat16_count_what_they_do)
 {
-    const uint64_t one = hw_cpu_matrix_rounds(1);
-    cr_expect(one == 0 || one == 4 * 2 * 16 * 16 * 32);
-    cr_expect_eq(hw_cpu_matrix_rounds(10), 10 * one);
+#if defined(__x86_64__)
+    if (hw_units_amx.usable()) cr_expect_eq(hw_units_amx.peak(10), 10 * 4 * 2 * 16 * 16 * 32);
+    if (hw_units_dot.usable()) cr_expect_eq(hw_units_dot.peak(10), 10 * 24 * 2 * 32);
+#endif
 }
 #endif

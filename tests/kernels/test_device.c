@@ -31,7 +31,7 @@ Test(device, takes_the_instruction_set_from_the_environment_unless_told)
     hw_device_destroy(d);
     setenv("HW_CPU", "avx9", 1);
     cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, &err), HW_ERR_INVALID);
-    cr_assert_str_eq(err.message, "HW_CPU is 'avx9'; use auto, amx, avx512, avx2 or generic");
+    cr_assert_str_eq(err.message, "HW_CPU is 'avx9'; use auto, amx, avx512-bf16, avx512, avx2 or generic");
     cr_assert_null(d);
     cr_assert_eq(hw_cpu_device_create(&d, 1, "auto", &err), HW_OK);
     hw_device_destroy(d);

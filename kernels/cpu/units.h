@@ -1,0 +1,49 @@
+/* What a processor has for products of bfloat16: matrix units (AMX: eight tiles of 16 rows by 64 bytes), dot
+ * products of pairs (AVX512-BF16), and an emulation of the first in plain C that runs the very same loop. All give the
+ * same bits: those of a tile, which sums even and odd inputs of a block in two chains of multiply-adds that flush
+ * denormals. */
+#ifndef HW_KERNELS_CPU_UNITS_H
+#define HW_KERNELS_CPU_UNITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { HW_UNIT_ROWS = 16 /* of a tile */, HW_PREFETCH_BYTES = 4096 /* so far ahead weights are asked for */ };
+
+/* sums += X W^T over some blocks of 32 inputs, for up to two tiles of 16 rows by one or two groups of 16 outputs. Blocks
+ * ascend; in each, the terms of an input ascend. */
+typedef struct hw_unit_task {
+    /* sums [whole tiles, groups * 16] of stride `sums_stride` floats
+     * x    [n_blocks, terms, 16, 32] bfloat16 of the first tile; the second's is `x_tile` numbers on
+     * w    [n_blocks, 16, 64 bytes] of the first group; the second's is `group_bytes` on */
+    float *sums;
+    const uint16_t *x;
+    const char *w;
+    size_t sums_stride, x_tile, group_bytes, n_blocks;
+    size_t n_left; /* blocks from the first to the end of the group */
+    int terms, groups;
+    int n_rows; /* 1 .. 32 */
+} hw_unit_task;
+
+typedef struct hw_units {
+    /* Whether this processor has them and the kernel lets this process use them; may cost a system call. */
+    bool (*usable)(void);
+    void (*begin)(void); /* on the thread that runs tasks, before the first */
+    void (*run)(const hw_unit_task *task);
+    void (*end)(void); /* after the last */
+    /* The most they do, between registers, on the calling thread: `n_rounds` times some products. Returns the
+     * operations done, two for each multiply-add. NULL: there is nothing to measure. */
+    uint64_t (*peak)(uint64_t n_rounds);
+    /* With one term, and with three: fewer rows are done by multiply-adds as soon, since memory is what they wait for. */
+    size_t min_rows[2];
+    size_t panel_blocks; /* of many rows, before the next outputs: what the first-level cache keeps */
+    bool beats_float32;  /* three terms take less time than float32 */
+    bool any_rows;       /* few rows come at the speed of memory; else tiles are filled up with zeros */
+    bool crossed; /* X has every four inputs in the order 2 0 3 1: pairs of even ones and of odd ones */
+} hw_units;
+
+/* The first two are there in builds for x86-64 only. */
+extern const hw_units hw_units_amx, hw_units_dot, hw_units_emulated;
+
+#endif
