@@ -192,11 +192,20 @@ static bool mpirun_was_killed(const supervisor *v)
     return WTERMSIG(v->status) == SIGKILL || !hw_hub_judge(v->hub).kind;
 }
 
+/* As when `head` has seen enough: mpirun ends the run then, and that looks as if a rank had died. */
+static bool nobody_reads(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    return poll(&out, 1, 0) == 1 && out.revents & POLLERR;
+}
+
 /* What mpirun ended with, and what that means. */
 static hw_status conclude(supervisor *v, int *exit_code, hw_error *err)
 {
     const int code = WIFEXITED(v->status) ? WEXITSTATUS(v->status) : 128 + WTERMSIG(v->status);
     *exit_code = code;
+    if (code && !v->told && nobody_reads())
+        return hw_fail(err, HW_ERR_FAILED, "cannot write to standard output: %s", strerror(EPIPE));
     if (mpirun_was_killed(v))
         return hw_fail(err, HW_ERR_RANK, "mpirun was killed by signal %d (%s); all ranks have been ended",
                        WTERMSIG(v->status), strsignal(WTERMSIG(v->status)));

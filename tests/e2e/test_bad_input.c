@@ -287,6 +287,23 @@ Test(bad_input, pipe_closed_while_text_streams_from_2_ranks)
     hw_run_free(&r);
 }
 
+/* What mpirun then does to the ranks is not told as the loss of one. */
+Test(bad_input, pipe_closed_while_launch_runs)
+{
+    char command[1024];
+    make_endless();
+    snprintf(command, sizeof command,
+             "{ " HEADWAY " launch " HW_SOURCE_DIR
+             "/configs/demo.yaml -- generate -m %s -p Once --ignore-eos "
+             "--max-model-len 30000; echo $? >&2; } | head -c 9",
+             in_model(""));
+    hw_run_result r = shell(command);
+    cr_expect_eq(r.n_out, 9);
+    cr_expect(strstr(r.err, "headway: cannot write to standard output: Broken pipe\n1\n"), "%s", r.err);
+    cr_expect_not(strstr(r.err, "headway: rank"), "%s", r.err);
+    hw_run_free(&r);
+}
+
 /* ---- memory */
 
 Test(bad_input, sizes_that_no_machine_has)
