@@ -110,6 +110,25 @@ hw_status hw_open_tokenizer(hw_tokenizer **out, const char *folder, hw_error *er
     return st ? st : hw_tokenizer_open(out, folder, err);
 }
 
+static hw_status no_tokenizer(const hw_source *source, hw_error *err)
+{
+    char *config;
+    size_t n;
+    hw_status st = hw_source_read(source, "config.json", HW_TOKENIZER_MAX_BYTES, true, &config, &n, err);
+    if (st) return st;
+    const bool is_model = config != NULL;
+    free(config);
+    if (!is_model)
+        return hw_fail(err, HW_ERR_MODEL,
+                       "%s: neither config.json nor tokenizer.json is there; wanted the path of a downloaded "
+                       "Hugging Face model folder",
+                       source->folder);
+    return hw_fail(err, HW_ERR_MODEL,
+                   "%s/tokenizer.json: No such file or directory; without it give the prompt as token ids, "
+                   "--tokens 1,2,3",
+                   source->folder);
+}
+
 /* Ids need no tokenizer, but where there is one, what comes out is text. */
 static hw_status open_tokenizer(hw_session *s, const hw_args *a, const hw_source *source, hw_error *err)
 {
@@ -118,10 +137,7 @@ static hw_status open_tokenizer(hw_session *s, const hw_args *a, const hw_source
     snprintf(path, sizeof path, "%s/tokenizer.json", a->model);
     hw_status st = hw_source_read(source, "tokenizer.json", HW_TOKENIZER_MAX_BYTES, true, &text, &n, err);
     if (!st && text) st = hw_tokenizer_create(&s->tokenizer, text, n, path, err);
-    else if (!st && !a->token_list)
-        st = hw_fail(err, HW_ERR_MODEL,
-                     "%s: No such file or directory; without it give the prompt as token ids, --tokens 1,2,3",
-                     path);
+    else if (!st && !a->token_list) st = no_tokenizer(source, err);
     free(text);
     return st;
 }

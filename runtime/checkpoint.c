@@ -2,11 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "runtime/base/json.h"
 
@@ -234,12 +236,18 @@ static hw_status list_tensors(hw_checkpoint *c, const char *folder, hw_error *er
 hw_status hw_checkpoint_check_folder(const char *folder, hw_error *err)
 {
     struct stat info;
-    if (stat(folder, &info))
-        return hw_fail(err, HW_ERR_MODEL, "%s: %s; wanted the path of a downloaded Hugging Face model folder",
-                       folder, strerror(errno));
+    char here[PATH_MAX];
+    if (stat(folder, &info)) {
+        const char *why = strerror(errno);
+        const bool relative = *folder != '/' && getcwd(here, sizeof here);
+        return hw_fail(err, HW_ERR_MODEL,
+                       "%s: %s%s%s; wanted the path of a downloaded Hugging Face model folder", folder, why,
+                       relative ? " in " : "", relative ? here : "");
+    }
     if (!S_ISDIR(info.st_mode))
         return hw_fail(err, HW_ERR_MODEL,
-                       "%s: not a folder; wanted the Hugging Face folder that the model is in", folder);
+                       "%s: not a folder; wanted the Hugging Face folder that the model is in%s", folder,
+                       ends_with(folder, ".gguf") ? "; GGUF is not read" : "");
     return HW_OK;
 }
 

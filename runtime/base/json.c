@@ -33,6 +33,8 @@ static bool too_deep(const char *text, size_t n_bytes)
 hw_status hw_json_parse(json_t **out, const char *text, size_t n_bytes, const char *name, hw_status failure,
                         hw_error *err)
 {
+    static const char lfs[] =
+        "version https://git-lfs"; /* what a clone without Git LFS has in place of large files */
     *out = NULL;
     if (too_deep(text, n_bytes))
         return hw_fail(err, failure, "%s: JSON nested deeper than %d levels", name, HW_JSON_MAX_DEPTH);
@@ -41,6 +43,9 @@ hw_status hw_json_parse(json_t **out, const char *text, size_t n_bytes, const ch
     if (*out) return HW_OK;
     if (json_error_code(&where) == json_error_out_of_memory)
         return hw_fail(err, HW_ERR_NO_MEMORY, "%s: no memory for %zu bytes of JSON", name, n_bytes);
+    if (n_bytes >= sizeof lfs - 1 && !memcmp(text, lfs, sizeof lfs - 1))
+        return hw_fail(err, failure,
+                       "%s: a Git LFS pointer, not the file itself; run `git lfs pull` in its folder", name);
     return hw_fail(err, failure, "%s:%d:%d: not valid JSON: %s", name, where.line, where.column, where.text);
 }
 

@@ -39,6 +39,15 @@ Test(json, what_is_not_json_is_refused_with_line_and_column)
     assert_refused("\"\\ud800\"", "not valid JSON");
 }
 
+Test(json, a_git_lfs_pointer_is_called_one)
+{
+    static const char text[] = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    json_t *value;
+    cr_expect_eq(hw_json_parse(&value, text, sizeof text - 1, "some.json", HW_ERR_MODEL, &err), HW_ERR_MODEL);
+    cr_expect_str_eq(err.message,
+                     "some.json: a Git LFS pointer, not the file itself; run `git lfs pull` in its folder");
+}
+
 Test(json, duplicate_keys_are_refused_at_any_depth)
 {
     assert_refused("{\"a\": 1, \"a\": 1}", "duplicate");

@@ -64,6 +64,10 @@ Test(bad_model, file_given_as_the_folder)
     REFUSED(1, 3, WORDS("models/tales/model.safetensors: not a folder"), "generate", "-m",
             TALES "/model.safetensors", "-p", "Hello");
     REFUSED(1, 3, WORDS("models/tales/config.json: not a folder"), "inspect", "-m", TALES "/config.json");
+    model_like(LLAMA);
+    write_text_in_model("model.gguf", "GGUF");
+    REFUSED(1, 3, WORDS("model.gguf: not a folder", "GGUF is not read"), "generate", "-m",
+            in_model("model.gguf"), "-p", "Hello");
 }
 
 Test(bad_model, missing_files)
@@ -79,6 +83,11 @@ Test(bad_model, missing_files)
     REFUSED(1, 3, WORDS("/tokenizer.json", "No such file", "--tokens"), "generate", "-m", in_model(""), "-p",
             "Hello");
     REFUSED(1, 3, WORDS("/tokenizer.json", "No such file"), "tokenize", "-m", in_model(""), "-p", "Hello");
+    remove_in_model("config.json");
+    REFUSED(1, 3, WORDS("neither config.json nor tokenizer.json", "folder"), "generate", "-m", in_model(""),
+            "-p", "Hello");
+    REFUSED(2, 3, WORDS("neither config.json nor tokenizer.json", "folder"), "generate", "-m", in_model(""),
+            "-p", "Hello");
     model_like(SHARDED);
     remove_in_model("model-00002-of-00003.safetensors");
     refused(WORDS("model-00002-of-00003.safetensors", "No such file"));
