@@ -42,7 +42,6 @@ enum {
     OPT_STOP,
     OPT_IGNORE_EOS,
     OPT_JSON,
-    OPT_STATS,
 };
 
 hw_args hw_args_defaults(void)
@@ -196,13 +195,20 @@ static error_t parse_prompt(int key, char *arg, struct argp_state *state)
     case 'f': one_prompt(a, state), a->file = arg; break;
     case OPT_TOKENS: one_prompt(a, state), a->token_list = arg; break;
     case OPT_NO_SPECIAL: a->no_special = true; break;
-    case OPT_CHUNK: a->prefill_chunk = (int)hw_args_int("--prefill-chunk", arg, 1, 1 << 20, state); break;
     case ARGP_KEY_ARG:
         if (strcmp(arg, "-")) return ARGP_ERR_UNKNOWN;
         one_prompt(a, state), a->read_stdin = true;
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
+    return 0;
+}
+
+static error_t parse_prefill(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    if (key != OPT_CHUNK) return ARGP_ERR_UNKNOWN;
+    a->prefill_chunk = (int)hw_args_int("--prefill-chunk", arg, 1, 1 << 20, state);
     return 0;
 }
 
@@ -240,9 +246,8 @@ static error_t parse_report(int key, char *arg, struct argp_state *state)
 {
     hw_args *a = state->input;
     (void)arg;
-    if (key == OPT_JSON) a->json = true;
-    else if (key == OPT_STATS) a->stats = true;
-    else return ARGP_ERR_UNKNOWN;
+    if (key != OPT_JSON) return ARGP_ERR_UNKNOWN;
+    a->json = true;
     return 0;
 }
 
@@ -308,8 +313,10 @@ static const struct argp_option prompt_options[] = {
     {"file", 'f', "FILE", 0, "The text in a file", 0},
     {"tokens", OPT_TOKENS, "1,2,3", 0, "Token ids; needs no tokenizer", 0},
     {"no-special", OPT_NO_SPECIAL, 0, 0, "Do not add the tokenizer's special tokens (BOS)", 0},
-    {"prefill-chunk", OPT_CHUNK, "N", 0, "Run the prompt N tokens at a time", 0},
     {0}};
+
+static const struct argp_option prefill_options[] = {
+    {"prefill-chunk", OPT_CHUNK, "N", 0, "Run the prompt N tokens at a time", 1}, {0}};
 
 static const struct argp_option sampling_options[] = {
     {0, 0, 0, 0, "Sampling (defaults: the model's generation_config.json, else greedy):", 2},
@@ -327,12 +334,12 @@ static const struct argp_option sampling_options[] = {
 static const struct argp_option report_options[] = {
     {0, 0, 0, 0, "Reports:", 4},
     {"json", OPT_JSON, 0, 0, "One JSON document on standard output instead of text", 0},
-    {"stats", OPT_STATS, 0, 0, "A short table of speed and traffic on standard error at the end", 0},
     {0}};
 
 const struct argp hw_args_model = {.options = model_options, .parser = parse_model};
 const struct argp hw_args_engine = {.options = engine_options, .parser = parse_engine};
 const struct argp hw_args_prompt = {.options = prompt_options, .parser = parse_prompt};
+const struct argp hw_args_prefill = {.options = prefill_options, .parser = parse_prefill};
 const struct argp hw_args_sampling = {.options = sampling_options, .parser = parse_sampling};
 const struct argp hw_args_report = {.options = report_options, .parser = parse_report};
 
@@ -348,10 +355,12 @@ static error_t parse_top(int key, char *arg, struct argp_state *state)
     parse_input *in = state->input;
     if (key == ARGP_KEY_INIT)
         for (int i = 0; i < in->n_groups; i++) state->child_inputs[i] = in->args;
-    if (!in->own->parser) return ARGP_ERR_UNKNOWN;
+    error_t e = ARGP_ERR_UNKNOWN;
     state->input = in->args;
-    error_t e = in->own->parser(key, arg, state);
+    if (in->own->parser) e = in->own->parser(key, arg, state);
     state->input = in;
+    if (e == ARGP_ERR_UNKNOWN && key == ARGP_KEY_ARG && strcmp(arg, "-")) /* which is the prompt's */
+        argp_error(state, "'%s' belongs to no option; a text of several words goes in quotes", arg);
     return e;
 }
 

@@ -62,8 +62,9 @@ typedef struct hw_args {
 extern const struct argp hw_args_model;    /* -m, -c */
 extern const struct argp hw_args_engine;   /* device, types, cache, collectives */
 extern const struct argp hw_args_prompt;   /* -p, -f, --tokens, - */
+extern const struct argp hw_args_prefill;  /* --prefill-chunk */
 extern const struct argp hw_args_sampling; /* temperature and friends, -n, stops */
-extern const struct argp hw_args_report;   /* --json, --stats */
+extern const struct argp hw_args_report;   /* --json */
 
 /* Everything at its default. */
 hw_args hw_args_defaults(void);

@@ -8,7 +8,23 @@
 #include "launch/session.h"
 #include "launch/traffic.h"
 
+enum { OPT_STATS = 512 };
+
+static error_t parse_own(int key, char *arg, struct argp_state *state)
+{
+    hw_args *a = state->input;
+    (void)arg;
+    if (key != OPT_STATS) return ARGP_ERR_UNKNOWN;
+    a->stats = true;
+    return 0;
+}
+
+static const struct argp_option own_options[] = {
+    {"stats", OPT_STATS, 0, 0, "A short table of speed and traffic on standard error at the end", 4}, {0}};
+
 static const struct argp own = {
+    .options = own_options,
+    .parser = parse_own,
     .args_doc = "[-]",
     .doc = "Continues a prompt. Started by mpirun, the model is split over the ranks.\v"
            "  headway generate -m models/tales -p \"Once upon a time\" -n 100\n"
@@ -96,8 +112,13 @@ static hw_status run(hw_session *s, const hw_args *a, hw_error *err)
 
 hw_status hw_cmd_generate(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model,  &hw_args_prompt, &hw_args_sampling,
-                                                &hw_args_engine, &hw_args_report, NULL};
+    static const struct argp *const groups[] = {&hw_args_model,
+                                                &hw_args_prompt,
+                                                &hw_args_prefill,
+                                                &hw_args_sampling,
+                                                &hw_args_engine,
+                                                &hw_args_report,
+                                                NULL};
     hw_args a = hw_args_defaults();
     hw_session s = {0};
     hw_args_parse(&a, &own, groups, argc, argv);

@@ -170,9 +170,7 @@ hw_status hw_cmd_launch(int argc, char **argv, hw_error *err)
     argp_err_exit_status = 2;
     argp_parse(&own, argc, argv, ARGP_IN_ORDER, NULL, &r);
     if (r.first && (!hw_is_command(argv[r.first]) || !strcmp(argv[r.first], "launch")))
-        return hw_fail(err, HW_ERR_INVALID,
-                       "launch: there is no subcommand '%s' to run; 'headway --help' lists them",
-                       argv[r.first]);
+        return hw_context(err, hw_no_such_command(argv[r.first], err), "launch");
     hw_status st = look_around(&s, r.config, err);
     char *const *args = argv + r.first;
     const int n_args = r.first ? argc - r.first : 0;

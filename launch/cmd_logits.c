@@ -74,7 +74,8 @@ static hw_status write_row(void *user, int i, const float *logits, int vocab_siz
 
 hw_status hw_cmd_logits(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_engine, NULL};
+    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_prefill,
+                                                &hw_args_engine, NULL};
     hw_args a = hw_args_defaults();
     hw_session s = {0};
     npy out = {0};
@@ -131,8 +132,8 @@ static hw_status print_score(const hw_args *a, const score *s, size_t n_tokens, 
 
 hw_status hw_cmd_perplexity(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_engine,
-                                                &hw_args_report, NULL};
+    static const struct argp *const groups[] = {&hw_args_model,  &hw_args_prompt, &hw_args_prefill,
+                                                &hw_args_engine, &hw_args_report, NULL};
     hw_args a = hw_args_defaults();
     hw_session s = {0};
     score sum = {0};

@@ -186,8 +186,13 @@ static hw_status judge(const hw_pair *pairs, int n_ranks, hw_error *err)
 
 hw_status hw_cmd_traffic(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model,  &hw_args_prompt, &hw_args_sampling,
-                                                &hw_args_engine, &hw_args_report, NULL};
+    static const struct argp *const groups[] = {&hw_args_model,
+                                                &hw_args_prompt,
+                                                &hw_args_prefill,
+                                                &hw_args_sampling,
+                                                &hw_args_engine,
+                                                &hw_args_report,
+                                                NULL};
     hw_args a = hw_args_defaults();
     hw_session s = {0};
     hw_monitoring *monitoring = NULL;

@@ -16,4 +16,7 @@ hw_command hw_cmd_generate, hw_cmd_logits, hw_cmd_perplexity, hw_cmd_tokenize, h
 /* Local. Whether there is a subcommand of this name (main.c). */
 bool hw_is_command(const char *name);
 
+/* Local. HW_ERR_INVALID, and in the message which subcommand somebody who wrote `name` may have meant. */
+hw_status hw_no_such_command(const char *name, hw_error *err);
+
 #endif

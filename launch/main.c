@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "launch/commands.h"
+#include "launch/nearest.h"
 #include "launch/version.h"
 #include "parallel/comm.h"
 
@@ -37,6 +38,18 @@ bool hw_is_command(const char *name)
     for (int i = 0; i < N_COMMANDS; i++)
         if (!strcmp(commands[i].name, name)) return true;
     return false;
+}
+
+hw_status hw_no_such_command(const char *name, hw_error *err)
+{
+    char guess[64] = "";
+    for (int i = N_COMMANDS - 1; i >= 0; i--) {
+        const int distance = hw_nearest_distance(name, commands[i].name);
+        if (commands[i].what && distance > 0 && distance <= 2)
+            snprintf(guess, sizeof guess, " (did you mean %s?)", commands[i].name);
+    }
+    return hw_fail(err, HW_ERR_INVALID, "there is no subcommand '%s'%s; 'headway --help' lists them", name,
+                   guess);
 }
 
 static void print_usage(FILE *f)
@@ -97,8 +110,10 @@ int main(int argc, char **argv)
         return exit_code(st, prints);
     }
     if (!prints) return 0;
-    if (argc > 1)
-        fprintf(stderr, "headway: there is no subcommand '%s'; 'headway --help' lists them\n", argv[1]);
-    else print_usage(stderr);
+    if (argc > 1) {
+        hw_error err;
+        hw_no_such_command(argv[1], &err);
+        fprintf(stderr, "headway: %s\n", err.message);
+    } else print_usage(stderr);
     return 2;
 }

@@ -9,9 +9,7 @@ enum { LONGEST = 96, FAR = 1000 };
 
 static int smaller(int a, int b) { return a < b ? a : b; }
 
-/* How many letters have to be put in, taken out, changed or swapped with their neighbour to make one word of
- * the other. */
-static int distance(const char *a, const char *b)
+int hw_nearest_distance(const char *a, const char *b)
 {
     int rows[3][LONGEST + 1];
     const int n = (int)strlen(a), m = (int)strlen(b);
@@ -38,7 +36,8 @@ static const char *last_word(const char *path)
 /* The way a path is near another one: letters of the whole; or the right word in the wrong section. */
 static int path_distance(const char *found, const char *known)
 {
-    return smaller(distance(found, known), 1 + 2 * distance(last_word(found), last_word(known)));
+    return smaller(hw_nearest_distance(found, known),
+                   1 + 2 * hw_nearest_distance(last_word(found), last_word(known)));
 }
 
 /* Calls for each section and setting in turn: `path` [LONGEST] gets the i-th of them. */

@@ -22,7 +22,7 @@ TestSuite(bad_input, .fini = remove_model);
 
 Test(bad_input, subcommands)
 {
-    REFUSED(1, 2, WORDS("no subcommand 'genrate'", "--help"), "genrate");
+    REFUSED(1, 2, WORDS("no subcommand 'genrate' (did you mean generate?)", "--help"), "genrate");
     REFUSED(1, 2, WORDS("no subcommand '--model'", "--help"), "--model");
     REFUSED(2, 2, WORDS("no subcommand 'genrate'", "--help"), "genrate");
 }
@@ -34,7 +34,7 @@ Test(bad_input, options_that_are_not_known_or_not_complete)
     MISUSED(1, WORDS("-m FOLDER"), "generate", "-p", "Once");
     MISUSED(1, WORDS("name is empty"), "generate", "-m", "", "-p", "Once");
     MISUSED(1, WORDS("argument"), GENERATE, "-n");
-    MISUSED(1, WORDS("Too many arguments"), GENERATE, "word");
+    MISUSED(1, WORDS("'word' belongs to no option", "quotes"), GENERATE, "word");
     MISUSED(1, WORDS("-o"), "logits", "-m", TALES, "-p", "Once");
     MISUSED(1, WORDS("unrecognized option", "--json"), "logits", "-m", TALES, "-p", "Once", "-o", "x",
             "--json");
