@@ -3,7 +3,8 @@
  *
  * A block of threads takes one row, up to MOST_HEADS query heads that share a KV head, and a chunk of CHUNK
  * positions. Inside a chunk keys are taken HW_ATTN_BLOCK at a time, each such block with a maximum, a sum
- * and a weighted value of its own; blocks are merged in ascending order into the chunk's result, and chunks
+ * and a weighted value of its own. Keys, and then values, are brought into shared memory once for all the
+ * heads, as many at a time as it holds; blocks are merged in ascending order into the chunk's result, and chunks
  * in ascending order into the row's. With few rows, chunks run side by side and a second kernel merges what
  * they left in the scratch memory; with many rows one block of threads walks through all of them and merges
  * as it goes. Where chunks begin depends on positions alone, so both ways add in the same order. */
@@ -41,25 +42,40 @@ __device__ inline void merge(state *a, state b, float *factor_a, float *factor_b
 
 /* What a block of threads works on. Shared memory, in this order. */
 struct work {
-    float *q;             /* [n_heads, dim] times the scale */
+    void *tile;           /* [tile_keys, pitch] keys or values as they are stored */
+    float *q;             /* [n_heads, dim in whole packs] times the scale; zeros behind */
     float *chunk, *total; /* [n_heads, dim] weighted values of this chunk; of the chunks before it */
     float *p;             /* [n_heads, HW_ATTN_BLOCK] scores, then their exponentials */
     float *factors;       /* [n_heads, 2] */
     state *chunk_state, *total_state; /* [n_heads] */
 };
 
-__host__ __device__ inline size_t shared_floats(int n_heads, int dim)
+template <typename T> __host__ __device__ inline int in_packs(int dim)
 {
-    return (size_t)n_heads * (3 * (size_t)dim + HW_ATTN_BLOCK + 2 + 2 + 2);
+    return (dim + hw_pack<T>::N - 1) / hw_pack<T>::N * hw_pack<T>::N;
 }
 
-__device__ inline work lay_out(unsigned char *memory, int n_heads, int dim)
+/* Of rows in shared memory: a pack longer, so that threads that read one row each meet other banks. */
+template <typename T> __host__ __device__ inline int pitch(int dim)
 {
-    float *f = reinterpret_cast<float *>(memory);
+    return in_packs<T>(dim) + hw_pack<T>::N;
+}
+
+template <typename T> inline size_t shared_bytes(int n_heads, int dim, int tile_keys)
+{
+    const size_t per_head = (size_t)in_packs<T>(dim) + 2 * (size_t)dim + HW_ATTN_BLOCK + 2 + 2 + 2;
+    return (size_t)tile_keys * (size_t)pitch<T>(dim) * sizeof(T) + (size_t)n_heads * per_head * sizeof(float);
+}
+
+template <typename T>
+__device__ inline work lay_out(unsigned char *memory, int n_heads, int dim, int tile_keys)
+{
+    float *f = reinterpret_cast<float *>(memory + (size_t)tile_keys * (size_t)pitch<T>(dim) * sizeof(T));
     const size_t n = (size_t)n_heads * (size_t)dim, h = (size_t)n_heads;
     work w;
-    w.q = f, w.chunk = f + n, w.total = f + 2 * n;
-    w.p = f + 3 * n;
+    w.tile = memory;
+    w.q = f, w.chunk = f + h * (size_t)in_packs<T>(dim), w.total = w.chunk + n;
+    w.p = w.total + n;
     w.factors = w.p + h * HW_ATTN_BLOCK;
     w.chunk_state = reinterpret_cast<state *>(w.factors + 2 * h);
     w.total_state = w.chunk_state + h;
@@ -70,35 +86,70 @@ template <typename T> struct cache_view {
     const T *data;
     const int32_t *table; /* of the row's sequence */
     hw_heads heads;
-    int block_tokens, kv_head;
+    int block_tokens, kv_head, tile_keys;
     __device__ const T *at(int position, int is_value) const
     {
         return data + hw_kv_index(heads, block_tokens, table, position, is_value, kv_head);
     }
 };
 
-/* scale * q . k of one key. Four chains of additions, so that they do not wait for one another. */
+/* Keys, or values, of n positions from `first` into shared memory, by 16-byte loads where heads are whole
+ * packs; zeros behind each. All threads. */
+template <typename T>
+__device__ void bring(T *tile, const cache_view<T> &cache, int is_value, int first, int n)
+{
+    enum { N = hw_pack<T>::N };
+    const int dim = cache.heads.head_dim, row = pitch<T>(dim);
+    const bool packed = hw_is_packed<T>((size_t)dim);
+    const int pieces = packed ? dim / N : in_packs<T>(dim);
+    for (int i = (int)threadIdx.x; i < n * pieces; i += BLOCK) {
+        const int key = i / pieces, piece = i % pieces;
+        const T *from = cache.at(first + key, is_value);
+        if (packed) hw_store_pack(tile + key * row + piece * N, hw_load_pack(from + piece * N));
+        else if (piece < dim) tile[key * row + piece] = from[piece];
+        else hw_set(tile + key * row + piece, 0.0f);
+    }
+    __syncthreads();
+}
+
+/* scale * q . k of one key in shared memory. Four chains of additions, so that they do not wait for one
+ * another. */
 template <typename T> __device__ inline float dot(const float *q, const T *k, int dim)
 {
+    enum { N = hw_pack<T>::N };
     float sum[4] = {0, 0, 0, 0};
-    int i = 0;
-    for (; i + 4 <= dim; i += 4)
-        for (int c = 0; c < 4; c++) sum[c] += q[i + c] * hw_get(k[i + c]);
-    for (; i < dim; i++) sum[0] += q[i] * hw_get(k[i]);
+    for (int i = 0; i < dim; i += N) {
+        const hw_pack<T> pack = hw_load_pack(k + i);
+#pragma unroll
+        for (int c = 0; c < N; c++) sum[c % 4] += q[i + c] * hw_get(pack.at[c]);
+    }
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* Scores of up to HW_ATTN_BLOCK keys from `first`, then each head's maximum, exponentials and sum, merged
- * into the chunk's state. */
+/* Of up to HW_ATTN_BLOCK keys from `first`; -inf for those that are not there. */
+template <typename T>
+__device__ void score(const work &w, const cache_view<T> &cache, int n_heads, int first, int n_keys)
+{
+    T *tile = static_cast<T *>(w.tile);
+    const int dim = cache.heads.head_dim, width = in_packs<T>(dim), n_tile = cache.tile_keys;
+    for (int t = 0; t < HW_ATTN_BLOCK; t += n_tile) {
+        const int n = n_keys - t < n_tile ? n_keys - t : n_tile;
+        bring(tile, cache, 0, first + t, n);
+        for (int i = (int)threadIdx.x; i < n_heads * n_tile; i += BLOCK) {
+            const int h = i / n_tile, key = i % n_tile;
+            w.p[h * HW_ATTN_BLOCK + t + key] =
+                key < n ? dot(w.q + h * width, tile + key * pitch<T>(dim), width) : -INFINITY;
+        }
+        __syncthreads();
+    }
+}
+
+/* Scores, then each head's maximum, exponentials and sum, merged into the chunk's state. */
 template <typename T>
 __device__ void weigh(const work &w, const cache_view<T> &cache, int n_heads, int first, int n_keys)
 {
-    const int dim = cache.heads.head_dim, lane = (int)threadIdx.x % HW_WARP;
-    for (int i = (int)threadIdx.x; i < n_heads * HW_ATTN_BLOCK; i += BLOCK) {
-        const int h = i / HW_ATTN_BLOCK, key = i % HW_ATTN_BLOCK;
-        w.p[i] = key < n_keys ? dot(w.q + h * dim, cache.at(first + key, 0), dim) : -INFINITY;
-    }
-    __syncthreads();
+    const int lane = (int)threadIdx.x % HW_WARP;
+    score(w, cache, n_heads, first, n_keys);
     for (int h = (int)threadIdx.x / HW_WARP; h < n_heads; h += BLOCK / HW_WARP) {
         float *p = w.p + h * HW_ATTN_BLOCK;
         const float max = hw_warp_max(fmaxf(p[lane], p[lane + HW_WARP]));
@@ -116,15 +167,20 @@ __device__ void weigh(const work &w, const cache_view<T> &cache, int n_heads, in
 template <typename T>
 __device__ void add_values(const work &w, const cache_view<T> &cache, int n_heads, int first, int n_keys)
 {
-    const int dim = cache.heads.head_dim;
-    for (int i = (int)threadIdx.x; i < n_heads * dim; i += BLOCK) {
-        const int h = i / dim, e = i % dim;
-        float sum = 0;
-        for (int key = 0; key < n_keys; key++)
-            sum += w.p[h * HW_ATTN_BLOCK + key] * hw_get(cache.at(first + key, 1)[e]);
-        w.chunk[i] = w.chunk[i] * w.factors[2 * h] + sum * w.factors[2 * h + 1];
+    T *tile = static_cast<T *>(w.tile);
+    const int dim = cache.heads.head_dim, row = pitch<T>(dim);
+    for (int t = 0; t < n_keys; t += cache.tile_keys) {
+        const int n = n_keys - t < cache.tile_keys ? n_keys - t : cache.tile_keys;
+        bring(tile, cache, 1, first + t, n);
+        for (int i = (int)threadIdx.x; i < n_heads * dim; i += BLOCK) {
+            const int h = i / dim, e = i % dim;
+            const float *p = w.p + h * HW_ATTN_BLOCK + t;
+            float sum = 0;
+            for (int key = 0; key < n; key++) sum += p[key] * hw_get(tile[key * row + e]);
+            w.chunk[i] = w.chunk[i] * (t ? 1.0f : w.factors[2 * h]) + sum * w.factors[2 * h + 1];
+        }
+        __syncthreads();
     }
-    __syncthreads();
 }
 
 /* Positions first .. end - 1, into chunk and chunk_state. */
@@ -155,7 +211,8 @@ __device__ void add_chunk_to_total(const work &w, int n_heads, int dim)
  *   out [n_rows, n_heads, dim], or when split partial [n_rows, n_heads, n_chunks, dim + 2]: values, maximum, sum */
 template <typename A, typename T>
 __global__ void attend(A *out, float *partial, const A *qkv, hw_heads heads, float scale, hw_rows rows,
-                       const T *data, int block_tokens, int heads_per_block, int groups_per_kv_head)
+                       const T *data, int block_tokens, int heads_per_block, int groups_per_kv_head,
+                       int tile_keys)
 {
     HW_DYNAMIC_SHARED(memory);
     hw_begin();
@@ -169,13 +226,19 @@ __global__ void attend(A *out, float *partial, const A *qkv, hw_heads heads, flo
               end_chunk = partial ? first_chunk + 1 : (n_keys + CHUNK - 1) / CHUNK;
     if (n_heads <= 0 || first_chunk * CHUNK >= n_keys) return;
 
-    const work w = lay_out(memory, heads_per_block, dim);
-    const cache_view<T> cache = {data, rows.block_tables + (size_t)rows.seqs[row] * (size_t)rows.max_blocks,
-                                 heads, block_tokens, kv_head};
+    const work w = lay_out<T>(memory, heads_per_block, dim, tile_keys);
+    const cache_view<T> cache = {
+        data,    rows.block_tables + (size_t)rows.seqs[row] * (size_t)rows.max_blocks,
+        heads,   block_tokens,
+        kv_head, tile_keys};
     const size_t width = ((size_t)heads.n_heads + 2 * (size_t)heads.n_kv_heads) * (size_t)dim;
     const A *q = qkv + (size_t)row * width + (size_t)head * (size_t)dim;
-    for (int i = (int)threadIdx.x; i < n_heads * dim; i += BLOCK)
-        w.q[i] = hw_get(q[i]) * scale, w.total[i] = 0;
+    const int q_width = in_packs<T>(dim);
+    for (int i = (int)threadIdx.x; i < n_heads * q_width; i += BLOCK) {
+        const int h = i / q_width, e = i % q_width;
+        w.q[i] = e < dim ? hw_get(q[h * dim + e]) * scale : 0.0f;
+    }
+    for (int i = (int)threadIdx.x; i < n_heads * dim; i += BLOCK) w.total[i] = 0;
     for (int h = (int)threadIdx.x; h < n_heads; h += BLOCK) w.total_state[h] = {-INFINITY, 0};
     __syncthreads();
     for (int chunk = first_chunk; chunk < end_chunk; chunk++) {
@@ -216,6 +279,15 @@ __global__ void merge_chunks(A *out, const float *partial, const int32_t *positi
     }
 }
 
+/* As many keys as fit beside the rest into what a block has without asking. */
+template <typename T> int tile_keys_for(int n_heads, int dim)
+{
+    int n = HW_ATTN_BLOCK;
+    while (n > 1 && shared_bytes<T>(n_heads, dim, n) > HW_CUDA_SHARED_BYTES - HW_CUDA_STATIC_SHARED_BYTES)
+        n /= 2;
+    return n;
+}
+
 int chunks_of(int n_positions) { return (n_positions + CHUNK - 1) / CHUNK; }
 
 } // namespace
@@ -249,10 +321,11 @@ hw_status hw_cuda_attention(hw_device *d, hw_stream *, void *out, const void *qk
         using A = decltype(active);
         hw_status st = hw_with_type(kv.dtype, [&](auto kept) {
             using T = decltype(kept);
+            const int tile_keys = tile_keys_for<T>(per_block, dim);
             return hw_cuda_launch(c, "attention", attend<A, T>, grid, BLOCK,
-                                  shared_floats(per_block, dim) * sizeof(float), (A *)out, partial,
+                                  shared_bytes<T>(per_block, dim, tile_keys), (A *)out, partial,
                                   (const A *)qkv, heads, scale, *rows, (const T *)kv.data, kv.block_tokens,
-                                  per_block, groups);
+                                  per_block, groups, tile_keys);
         });
         if (st || !split) return st;
         return hw_cuda_launch(c, "attention, merging chunks", merge_chunks<A>,

@@ -30,6 +30,12 @@ static const scene scenes[] = {
     {{3, 1, 0, 0, 3, 100}, HW_BF16, 48, 50, 2, {90, 7}}, /* a head longer than what is widened at once */
     {{100, 1, 0, 0, 100, 16}, HW_F32, 16, 8, 1, {67}},   /* more heads than go over a block together */
     {{2, 1, 0, 0, 2, 16}, HW_F32, 16, 8, 1, {2200}},
+    {{8, 1, 0, 0, 8, 128},
+     HW_F32,
+     16,
+     64,
+     1,
+     {70}}, /* more than a GPU's shared memory holds of one block of keys */
 };
 enum { N_SCENES = sizeof scenes / sizeof *scenes };
 
