@@ -15,7 +15,11 @@
 namespace
 {
 
-enum { BLOCK = 256, WARPS = BLOCK / HW_WARP, BLOCKS_PER_MULTIPROCESSOR = 4 };
+enum { BLOCK = 256, WARPS = BLOCK / HW_WARP };
+
+/* Blocks that a multiprocessor has registers for at once. The grid is no larger: blocks that had to wait for
+ * others to end would bring the rows again, and end alone. */
+constexpr int resident(int n_rows) { return n_rows == 1 ? 3 : 2; }
 
 /* As the kernel gets it. */
 struct job {
@@ -112,7 +116,8 @@ template <typename T> __device__ inline void finish(const job &j, size_t o, int 
     hw_set(to, j.adds ? hw_get(*to) + y : y);
 }
 
-template <typename T, int ROWS, int OUTS, int UNROLL> __global__ void __launch_bounds__(BLOCK) gemv(job j)
+template <typename T, int ROWS, int OUTS, int UNROLL>
+__global__ void __launch_bounds__(BLOCK, resident(ROWS)) gemv(job j)
 {
     HW_DYNAMIC_SHARED(memory);
     __shared__ float shared[HW_WARP], sums[WARPS][HW_WARP], partners[WARPS][HW_WARP];
@@ -167,7 +172,7 @@ template <typename T, int ROWS, int OUTS, int UNROLL> hw_status launch(hw_cuda_d
     const size_t n_bytes = (size_t)j.n_rows * j.stride * sizeof(T);
     j.n_parts = parts_for(c, n_groups, hw_cuda_blocks(j.stride, UNROLL * HW_WARP * hw_pack<T>::N));
     const unsigned wanted = hw_cuda_blocks(n_groups, (size_t)(WARPS / j.n_parts));
-    const unsigned most = (unsigned)(c->n_multiprocessors * BLOCKS_PER_MULTIPROCESSOR);
+    const unsigned most = (unsigned)(c->n_multiprocessors * resident(ROWS));
     const char *name = j.norms  ? j.activates ? "gemv, normed and activated" : "gemv, normed"
                        : j.adds ? "gemv, added"
                                 : "gemv";
