@@ -90,7 +90,9 @@ bool same_shape(const hw_cuda_plan *a, const hw_cuda_plan *b)
            a->alignment == b->alignment;
 }
 
-/* Choosing takes longer than many a product, so the choices for the last shapes are kept. */
+/* Choosing takes longer than many a product, so the choices for the last HW_CUDA_MAX_PLANS shapes are kept. A
+ * choice holds for its number of rows alone: cuBLASLt promises nothing for others. A step with a new number
+ * of rows chooses once for each shape of matrix and not for each layer, which is little beside its products. */
 cublasStatus_t find_plan(hw_cuda_device *c, product *p, hw_cuda_plan *wanted)
 {
     for (int i = 0; i < c->n_plans; i++)

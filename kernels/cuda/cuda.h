@@ -142,6 +142,10 @@ hw_status hw_cuda_select_rows(hw_device *d, hw_stream *s, void *out, const void 
                               int n, int dim);
 hw_status hw_cuda_activate(hw_device *d, hw_stream *s, void *out, const void *x, int n_rows, int n,
                            hw_activation act, bool gated);
+
+/* The same of x + bias, bias [n], gated [2 n], or NULL. */
+hw_status hw_cuda_activate_biased(hw_cuda_device *c, void *out, const void *x, const float *bias, int n_rows,
+                                  int n, hw_activation act, bool gated);
 hw_status hw_cuda_add_bias_residual(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
                                     int n, int dim);
 hw_status hw_cuda_norm(hw_device *d, void *out, const void *x, hw_norm norm, int n, int dim);

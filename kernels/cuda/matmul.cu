@@ -22,7 +22,9 @@ hw_status in_parts(hw_cuda_device *c, void *out, const void *x, const hw_weight 
     return st;
 }
 
-/* A bias is float32, which cuBLASLt adds to float32 alone. */
+/* A bias is float32, which cuBLASLt adds to float32 alone: to 16 bits it adds a bias of 16 bits. There it is
+ * a pass of its own, which only products have behind which nothing else passes over the result: q/k/v of
+ * models with biases. */
 hw_status many_rows(hw_cuda_device *c, void *out, const void *x, const hw_weight *w, const hw_gemv *g, int n)
 {
     const bool takes_bias = g->wide || w->dims.dtype == HW_F32;
@@ -80,8 +82,10 @@ hw_status hw_cuda_norm_matmul_activate(hw_device *d, hw_stream *s, void *out, co
     if (w->dims.n_in && hw_cuda_gemv_takes(hw_cuda_of(d), w, n))
         return hw_cuda_gemv(hw_cuda_of(d), out, x, w, &g, n);
     const int n_out = (int)w->dims.n_out;
-    hw_status st = hw_cuda_norm_matmul(d, s, up, x, norm, w, bias, n, normed);
-    return st ? st : hw_cuda_activate(d, s, out, up, n, gated ? n_out / 2 : n_out, act, gated);
+    hw_status st = hw_cuda_norm_matmul(d, s, up, x, norm, w, nullptr, n, normed);
+    return st ? st
+              : hw_cuda_activate_biased(hw_cuda_of(d), out, up, bias, n, gated ? n_out / 2 : n_out, act,
+                                        gated);
 }
 
 hw_status hw_cuda_matmul_add(hw_device *d, hw_stream *s, void *x, const void *in, const hw_weight *w,

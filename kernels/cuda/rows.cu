@@ -56,6 +56,13 @@ __global__ void select_rows(T *out, const T *x, const int32_t *rows, size_t n, s
     }
 }
 
+/* Zeros without a bias. */
+template <typename T> __device__ void load_bias(float *to, const float *bias, size_t i, size_t n, bool packed)
+{
+    for (int k = 0; bias && k < hw_pack<T>::N; k += hw_pack<float>::N)
+        hw_load_row(to + k, bias, i + (size_t)k, n, packed);
+}
+
 /* x += y + bias; without y, x += bias. */
 template <typename T>
 __global__ void add_bias_residual(T *x, const T *y, const float *bias, size_t n, size_t dim)
@@ -66,8 +73,7 @@ __global__ void add_bias_residual(T *x, const T *y, const float *bias, size_t n,
     float plus[N] = {};
     hw_begin();
     if (i >= dim) return;
-    for (int k = 0; bias && k < N; k += hw_pack<float>::N)
-        hw_load_row(plus + k, bias, i + (size_t)k, dim, packed);
+    load_bias<T>(plus, bias, i, dim, packed);
     for (size_t r = blockIdx.y; r < n; r += gridDim.y) {
         float to[N], added[N] = {};
         hw_load_row(to, x + r * dim, i, dim, packed);
@@ -77,20 +83,26 @@ __global__ void add_bias_residual(T *x, const T *y, const float *bias, size_t n,
     }
 }
 
+/* bias [n], gated [2 n], or NULL */
 template <typename T>
-__global__ void activate(T *out, const T *x, size_t n_rows, size_t n, hw_activation act, bool gated)
+__global__ void activate(T *out, const T *x, const float *bias, size_t n_rows, size_t n, hw_activation act,
+                         bool gated)
 {
     enum { N = hw_pack<T>::N };
     const bool packed = hw_is_packed<T>(n);
     const size_t i = own_pack<T>();
+    float plus[N] = {}, up_plus[N] = {};
     hw_begin();
     if (i >= n) return;
+    load_bias<T>(plus, bias, i, n, packed);
+    if (gated) load_bias<T>(up_plus, bias ? bias + n : nullptr, i, n, packed);
     for (size_t r = blockIdx.y; r < n_rows; r += gridDim.y) {
         const T *in = x + r * (gated ? 2 * n : n);
         float y[N], up[N] = {};
         hw_load_row(y, in, i, n, packed);
         if (gated) hw_load_row(up, in + n, i, n, packed);
-        for (int k = 0; k < N; k++) y[k] = hw_activation_of(y[k], act) * (gated ? up[k] : 1.0f);
+        for (int k = 0; k < N; k++)
+            y[k] = hw_activation_of(y[k] + plus[k], act) * (gated ? up[k] + up_plus[k] : 1.0f);
         hw_store_row(out + r * n, i, n, packed, y);
     }
 }
@@ -134,13 +146,19 @@ hw_status hw_cuda_add_bias_residual(hw_device *d, hw_stream *, void *x, const vo
     });
 }
 
+hw_status hw_cuda_activate_biased(hw_cuda_device *c, void *out, const void *x, const float *bias, int n_rows,
+                                  int n, hw_activation act, bool gated)
+{
+    if (!n_rows || !n) return HW_OK;
+    return hw_with_type(c->base.device.act, [&](auto number) {
+        using T = decltype(number);
+        return hw_cuda_launch(c, "activate", activate<T>, grid_for<T>((size_t)n_rows, (size_t)n), BLOCK, 0,
+                              (T *)out, (const T *)x, bias, n_rows, n, act, gated);
+    });
+}
+
 hw_status hw_cuda_activate(hw_device *d, hw_stream *, void *out, const void *x, int n_rows, int n,
                            hw_activation act, bool gated)
 {
-    if (!n_rows || !n) return HW_OK;
-    return hw_with_type(d->act, [&](auto number) {
-        using T = decltype(number);
-        return hw_cuda_launch(hw_cuda_of(d), "activate", activate<T>, grid_for<T>((size_t)n_rows, (size_t)n),
-                              BLOCK, 0, (T *)out, (const T *)x, n_rows, n, act, gated);
-    });
+    return hw_cuda_activate_biased(hw_cuda_of(d), out, x, nullptr, n_rows, n, act, gated);
 }

@@ -95,6 +95,31 @@ Test(matmul, of_every_type_agrees_with_a_plain_loop)
     }
 }
 
+/* Twice as many numbers of rows as the device keeps algorithms for, each twice: an algorithm is found again,
+ * chosen again, and never taken for another number. */
+Test(matmul, of_more_shapes_than_are_kept_agree)
+{
+    enum { FIRST = 9, N_COUNTS = 128, LAST = FIRST + N_COUNTS, N_OUT = 4, N_IN = 16 };
+    hw_device *d = open_device(HW_F32);
+    linear l = make_linear(d, N_OUT, N_IN, false);
+    float *x = numbers(HW_F32, LAST * N_IN, 1);
+    double *in = wide(x, LAST * N_IN), *want = doubles(LAST * N_OUT), *slack = doubles(LAST * N_OUT);
+    void *from = there(d, HW_F32, x, LAST * N_IN);
+    multiply(want, slack, &l, in, LAST);
+    for (int i = 0; i < LAST * N_OUT; i++) slack[i] *= SUM;
+    for (int i = 0; i < 2 * N_COUNTS; i++) {
+        const size_t n = (size_t)(FIRST + i % N_COUNTS);
+        void *to = there(d, HW_F32, NULL, n * N_OUT);
+        cr_assert_eq(d->k->matmul(d, NULL, to, from, l.w, NULL, (int)n), HW_OK);
+        float *got = back(d, HW_F32, to, n * N_OUT);
+        expect(got, want, slack, n * N_OUT, half_ulp(HW_F32), 0, "matmul", HW_F32);
+        free(got);
+    }
+    d->k->free(d, from);
+    drop_linear(d, &l), free(x), free(in), free(want), free(slack);
+    hw_device_destroy(d);
+}
+
 static void norm_row(double *out, const float *x, const float *w, const float *b, bool centred, size_t dim)
 {
     double mean = 0, squares = 0;
