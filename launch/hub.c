@@ -207,6 +207,7 @@ static void update_views(hw_hub *h)
         hw_rank_view *r = &h->ranks[i];
         const peer *p = &h->peers[i];
         int waiting = 0;
+        r->connected = p->line != NULL;
         if (!p->line) continue;
         r->silent_ms = ms_between(p->heard_ns, h->now_ns);
         r->still_ms = ms_between(p->moved_ns, h->now_ns);

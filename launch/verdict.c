@@ -28,12 +28,15 @@ uint64_t hw_allowed_ms(const hw_rank_view *r, uint64_t limit_ms)
     return larger(limit_ms, larger(SLOWEST_TIMES * r->slowest_ms, work_ms));
 }
 
+/* A rank that has said good-bye is heard until it, or on another host Open MPI's daemon, has ended. */
+static bool should_be_heard(const hw_rank_view *r) { return r->known && (!r->left || r->connected); }
+
 /* A host is cut off when nobody there is heard and what is sent there does not arrive. */
 static bool is_cut_off(const hw_rank_view *ranks, int n, int rank, uint64_t limit_ms)
 {
     if (!ranks[rank].unreached) return false;
     for (int i = 0; i < n; i++)
-        if (ranks[i].known && !ranks[i].left && !strcmp(ranks[i].host, ranks[rank].host) &&
+        if (should_be_heard(&ranks[i]) && !strcmp(ranks[i].host, ranks[rank].host) &&
             ranks[i].silent_ms < limit_ms / 2)
             return false;
     return true;
@@ -44,7 +47,7 @@ static hw_verdict judge_silence(const hw_rank_view *ranks, int n, uint64_t limit
     int worst = -1;
     for (int i = 0; i < n; i++) {
         const hw_rank_view *r = &ranks[i];
-        if (!r->known || r->left || r->silent_ms <= limit_ms) continue;
+        if (!should_be_heard(r) || r->silent_ms <= limit_ms) continue;
         if (worst < 0 || r->silent_ms > ranks[worst].silent_ms) worst = i;
     }
     if (worst < 0) return (hw_verdict){HW_WELL, 0};

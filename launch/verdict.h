@@ -23,6 +23,7 @@ typedef enum hw_verdict_kind {
 /* What is known of a rank. Plain. */
 typedef struct hw_rank_view {
     bool known, left; /* it has said hello; it has said good-bye */
+    bool connected;
     char host[HW_WATCH_HOST_BYTES];
     int32_t pid;
     uint64_t silent_ms;  /* since it was last heard */

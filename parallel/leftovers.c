@@ -14,7 +14,7 @@
 #include "runtime/base/host.h"
 
 #define SHARED_MEMORY "/dev/shm"
-enum { DAEMON_WAITS = 30, DAEMON_WAIT_US = 10000 };
+enum { MAX_CHILDREN = 1024 };
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -48,6 +48,29 @@ static void remove_segments(uint32_t job, int local_rank)
     remove_files(SHARED_MEMORY, "vader_segment.", middle, end);
 }
 
+static const char *temporary_folder(void)
+{
+    const char *tmp = getenv("TMPDIR");
+    return tmp && *tmp ? tmp : "/tmp";
+}
+
+/* Open MPI leaves the domain out. */
+static void open_mpi_host(char *host, size_t size)
+{
+    hw_host_name(host, size);
+    host[strcspn(host, ".")] = '\0';
+}
+
+/* pmix-gds-shmem.HOST-JOB.PART.PROCESS: what an mpirun or daemon with PMIx 5 tells its ranks. */
+static void remove_pmix_files(pid_t process)
+{
+    char host[256], beginning[300], end[32];
+    open_mpi_host(host, sizeof host);
+    snprintf(beginning, sizeof beginning, "pmix-gds-shmem.%s-", host);
+    snprintf(end, sizeof end, ".%d", (int)process);
+    remove_files(temporary_folder(), beginning, "", end);
+}
+
 void hw_leftovers_remove_segments(uint32_t job) { remove_segments(job, -1); }
 
 void hw_leftovers_remove_own(void)
@@ -56,14 +79,14 @@ void hw_leftovers_remove_own(void)
     if (job && rank) remove_segments((uint32_t)strtoul(job, NULL, 10), atoi(rank));
 }
 
-static bool is_daemon(pid_t pid)
+bool hw_leftovers_is_daemon(pid_t pid)
 {
-    char path[64], name[32] = "";
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    FILE *f = fopen(path, "re");
-    if (f && !fgets(name, sizeof name, f)) *name = '\0';
+    char path[64], name[32] = "", state = 'Z';
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = pid > 1 ? fopen(path, "re") : NULL;
+    if (f && fscanf(f, "%*d (%31[^)]) %c", name, &state) != 2) state = 'Z';
     if (f) fclose(f);
-    return !strcmp(name, "orted\n");
+    return !strcmp(name, "orted") && state != 'Z' && state != 'X';
 }
 
 static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *place)
@@ -80,36 +103,49 @@ static void remove_folder(const char *path)
         nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-void hw_leftovers_end_daemon(void)
+/* Processes that `parent` started, this one not among them; at most `capacity`. */
+static int list_children(pid_t parent, pid_t *children, int capacity)
 {
-    const pid_t daemon = getppid();
-    const char *folder = getenv("OMPI_MCA_orte_jobfam_session_dir");
-    if (daemon <= 1 || !is_daemon(daemon)) return;
-    kill(daemon, SIGTERM);
-    for (int i = 0; i < DAEMON_WAITS && getppid() == daemon; i++) usleep(DAEMON_WAIT_US);
-    if (getppid() == daemon) kill(daemon, SIGKILL);
-    if (folder && strstr(folder, "/ompi.")) remove_folder(folder);
+    int n = 0;
+    DIR *proc = opendir("/proc");
+    for (const struct dirent *e; proc && n < capacity && (e = readdir(proc));) {
+        char path[64];
+        int its = 0;
+        const pid_t pid = atoi(e->d_name);
+        if (pid <= 1 || pid == getpid()) continue;
+        snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+        FILE *f = fopen(path, "re");
+        if (f && fscanf(f, "%*d (%*[^)]) %*c %d", &its) == 1 && its == parent) children[n++] = pid;
+        if (f) fclose(f);
+    }
+    if (proc) closedir(proc);
+    return n;
 }
 
-/* pmix-gds-shmem.HOST-JOB.PART.PROCESS: what an mpirun or daemon with PMIx 5 tells its ranks. */
-static void remove_pmix_files(const char *folder, const char *host, pid_t process)
+/* Nobody is asked: told to end, the daemon would first end this process and then wait for mpirun, and told so by two
+ * ranks it may do neither. Several ranks do this at once, and each may be ended by another's doing: whoever comes
+ * as far as ending the daemon has removed everything by then. */
+void hw_leftovers_end_daemon(pid_t daemon)
 {
-    char beginning[300], end[32];
-    snprintf(beginning, sizeof beginning, "pmix-gds-shmem.%s-", host);
-    snprintf(end, sizeof end, ".%d", (int)process);
-    remove_files(folder, beginning, "", end);
+    const char *folder = getenv("OMPI_MCA_orte_jobfam_session_dir"), *job = getenv("OMPI_MCA_ess_base_jobid");
+    pid_t ranks[MAX_CHILDREN];
+    if (!hw_leftovers_is_daemon(daemon)) return;
+    if (job) remove_segments((uint32_t)strtoul(job, NULL, 10), -1);
+    if (folder && strstr(folder, "/ompi.")) remove_folder(folder);
+    remove_pmix_files(daemon);
+    const int n = list_children(daemon, ranks, MAX_CHILDREN);
+    kill(daemon, SIGKILL);
+    for (int i = 0; i < n; i++) kill(ranks[i], SIGKILL);
 }
 
 void hw_leftovers_remove_session(pid_t mpirun)
 {
     char path[4096], host[256];
-    const char *tmp = getenv("TMPDIR");
     if (mpirun <= 1) return;
-    if (!tmp || !*tmp) tmp = "/tmp";
-    hw_host_name(host, sizeof host);
-    host[strcspn(host, ".")] = '\0'; /* Open MPI leaves the domain out */
-    remove_pmix_files(tmp, host, mpirun);
-    snprintf(path, sizeof path, "%s/ompi.%s.%u/pid.%d", tmp, host, (unsigned)geteuid(), (int)mpirun);
+    open_mpi_host(host, sizeof host);
+    remove_pmix_files(mpirun);
+    snprintf(path, sizeof path, "%s/ompi.%s.%u/pid.%d", temporary_folder(), host, (unsigned)geteuid(),
+             (int)mpirun);
     remove_folder(path);
     *strrchr(path, '/') = '\0';
     rmdir(path); /* when no other run is in it */

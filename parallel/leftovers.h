@@ -3,15 +3,19 @@
 #ifndef HW_PARALLEL_LEFTOVERS_H
 #define HW_PARALLEL_LEFTOVERS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 /* This rank's segment of shared memory, when it is about to end without MPI_Finalize. */
 void hw_leftovers_remove_own(void);
 
-/* Ends Open MPI's daemon above this rank, and removes its session folder: cut off from mpirun, it would wait for
- * minutes. Nothing happens where mpirun itself is above. */
-void hw_leftovers_end_daemon(void);
+/* Whether a process is Open MPI's daemon of a host, and runs. Above a rank it is on every host but mpirun's own. */
+bool hw_leftovers_is_daemon(pid_t pid);
+
+/* Ends the daemon above this rank and the other ranks below it, and removes their segments and session folder: cut
+ * off from mpirun, it would wait for minutes. Nothing happens where `daemon` is none. */
+void hw_leftovers_end_daemon(pid_t daemon);
 
 /* Segments of all ranks of a job that this user had on this machine. */
 void hw_leftovers_remove_segments(uint32_t job);

@@ -26,6 +26,7 @@ enum {
     QUIET_MS = 1000, /* a launcher that says nothing for so long may be stopped: nothing is piled up for it */
     STACK_BYTES = 128 << 10,
     RING_SEND_MS = 300,
+    GUARD_US = 50000,
 };
 
 struct hw_watch {
@@ -37,6 +38,7 @@ struct hw_watch {
     _Alignas(64) int fd;
     int wake[2]; /* closing the second ends the thread */
     int rank;
+    pid_t daemon; /* that started the rank; where mpirun did, it is none */
     pthread_t thread;
     clockid_t cpu; /* of the rank's own thread */
     pthread_mutex_t meter_lock;
@@ -186,12 +188,12 @@ static void listen_to_launcher(hw_watch *w, hw_watch_inbox *in, hearing *h)
 
 /* What the other machine's kernel has taken has got through, even if the launcher there is stopped and
  * does not answer. */
-static void check_link(const hw_watch *w, hearing *h)
+static void check_link(const hw_watch *w, hearing *h, bool open)
 {
     int waiting = 0;
-    if (ioctl(w->fd, SIOCOUTQ, &waiting) || waiting == 0) h->through = h->now;
+    if (open && (ioctl(w->fd, SIOCOUTQ, &waiting) || waiting == 0)) h->through = h->now;
     if (h->now - h->through <= h->limit_ns) return;
-    hw_leftovers_end_daemon(); /* mpirun cannot */
+    hw_leftovers_end_daemon(w->daemon); /* mpirun cannot */
     end_process();
 }
 
@@ -211,7 +213,7 @@ static void *watch(void *user)
         h.now += slept;
         if (slept > nap) h.heard = h.through = h.now; /* this process was stopped */
         if (ends[0].revents) listen_to_launcher(w, &in, &h);
-        check_link(w, &h);
+        check_link(w, &h, true);
         if (h.now < next) continue;
         if (h.now - h.heard < nap) {
             send_beat(w);
@@ -219,6 +221,43 @@ static void *watch(void *user)
         }
         next = h.now + (uint64_t)HW_WATCH_BEAT_MS * 1000000;
     }
+}
+
+/* ---- after the rank */
+
+/* In a process of its own. */
+static _Noreturn void guard_daemon(const hw_watch *w)
+{
+    hw_watch_inbox in = {.n_bytes = 0};
+    uint64_t before = hw_clock_ns();
+    hearing h = {before, before, before, (uint64_t)HW_WATCH_LIMIT_MS * 1000000};
+    bool open = true;
+    setsid();
+    if (w->fd > 0) close_range(0, (unsigned)w->fd - 1, 0);
+    close_range((unsigned)w->fd + 1, ~0u, 0);
+    while (hw_leftovers_is_daemon(w->daemon)) {
+        int n = 0;
+        usleep(GUARD_US);
+        h.now = hw_clock_ns();
+        if (h.now - before > (uint64_t)QUIET_MS * 1000000) h.through = h.now; /* this process was stopped */
+        before = h.now;
+        while (open && (n = hw_watch_receive(w->fd, &in)) == 1)
+            if (in.message.type == HW_WATCH_PING) h.limit_ns = (uint64_t)in.message.value * 1000000;
+        open = open && n == 0;
+        check_link(w, &h, open); /* what is sent now may take a moment to be acknowledged */
+        if (open) send_beat(w);
+    }
+    _exit(0);
+}
+
+/* When the link goes down just as the ranks of a host have ended, nobody is left there who would end the daemon.
+ * Somebody waits for it to end. True when so: the connection is theirs. */
+static bool leave_guard(const hw_watch *w)
+{
+    if (!hw_leftovers_is_daemon(w->daemon)) return false;
+    const pid_t pid = fork();
+    if (pid == 0) guard_daemon(w);
+    return pid > 0;
 }
 
 /* ---- beginning and end */
@@ -306,6 +345,7 @@ hw_status hw_watch_start(hw_watch **out, hw_error *err)
     pthread_mutex_init(&w->meter_lock, NULL);
     w->wake[0] = w->wake[1] = -1;
     w->rank = hw_comm_launched_rank();
+    w->daemon = getppid();
     pthread_getcpuclockid(pthread_self(), &w->cpu);
     w->fd = connect_to_launcher(&address, host);
     hw_status st = HW_OK;
@@ -333,6 +373,10 @@ void hw_watch_stop(hw_watch *w, int exit_code)
     close(w->wake[1]);
     w->wake[1] = -1;
     pthread_join(w->thread, NULL);
+    if (leave_guard(w)) {
+        destroy(w);
+        return;
+    }
     /* Closed with something unread, the connection would be reset, and the farewell could be lost with it. */
     hw_watch_inbox rest = {.n_bytes = 0};
     shutdown(w->fd, SHUT_WR);

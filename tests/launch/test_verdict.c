@@ -71,6 +71,18 @@ Test(verdict, a_host_that_nothing_reaches_is_cut_off)
     judged(r, HW_STOPPED, 2, "rank 2 on node2");
 }
 
+/* On another host somebody goes on in its name until Open MPI's daemon has ended. */
+Test(verdict, so_is_one_whose_ranks_have_said_good_bye)
+{
+    hw_rank_view r[4];
+    make_well(r);
+    for (int i = 0; i < 4; i++) r[i].left = true;
+    for (int i = 2; i < 4; i++) r[i].silent_ms = LIMIT + i, r[i].unreached = true;
+    judged(r, HW_WELL, 0, "");
+    r[2].connected = r[3].connected = true;
+    judged(r, HW_CUT_OFF, 3, "the link to node2 is down");
+}
+
 Test(verdict, who_does_not_move_while_the_others_wait_is_stuck)
 {
     hw_rank_view r[4];
