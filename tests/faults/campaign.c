@@ -1,4 +1,4 @@
-/* campaign N [SEED [FAULT]]: injects N faults into runs under `headway launch`, one after the other, and
+/* campaign N [SEED [FAULT [PHASE]]]: injects N faults into runs under `headway launch`, one after the other, and
  * prints how long it takes until a message names the rank and until everything is gone. What happens to whom
  * and when is drawn with the seed. The exit status is 1 when one of them ended otherwise than it should.
  *
@@ -32,21 +32,23 @@ static uint64_t draw(uint64_t *state)
 static double draw_share(uint64_t *state) { return (double)(draw(state) >> 11) * 0x1p-53; }
 
 /* Every fault comes equally often; the rest is chance. */
-static trial draw_trial(int i, fault only, uint64_t *state)
+static trial draw_trial(int i, fault only, phase when, uint64_t *state)
 {
     const int n_faults = getenv("HW_NET") ? N_FAULTS : FAULT_LINK;
     trial t = {.fault = only < N_FAULTS ? only : (fault)(i % n_faults)};
-    t.phase = (phase)(draw(state) % N_PHASES);
+    t.phase = (phase)(draw(state) % (t.fault == FAULT_LINK ? N_PHASES : PHASE_ENDING));
     t.n_ranks = 2 + (int)(draw(state) % 3);
     t.victim = (int)(draw(state) % (uint64_t)t.n_ranks);
     t.delay = draw_share(state);
+    t.messages = draw(state) % 2;
     if (t.fault == FAULT_LINK) t.victim = -1;
     /* A rank that waits for the world may do so for ever, and loading is given more time than the bound:
      * there it is not stuck. */
     if (t.fault == FAULT_STUCK) t.phase = draw(state) % 2 ? PHASE_PREFILLING : PHASE_DECODING;
-    if (t.fault == FAULT_DISK || t.fault == FAULT_MEMORY)
-        t.phase = draw(state) % 2 ? PHASE_LOADING : PHASE_IDLE;
-    else if (t.phase == PHASE_LOADING) t.delay *= 0.6;
+    const bool limits = t.fault == FAULT_DISK || t.fault == FAULT_MEMORY;
+    if (limits) t.phase = draw(state) % 2 ? PHASE_LOADING : PHASE_IDLE;
+    if (when < N_PHASES) t.phase = when;
+    if (!limits && t.phase == PHASE_LOADING) t.delay *= 0.6;
     return t;
 }
 
@@ -113,33 +115,40 @@ static outcome run_undisturbed(trial t, const char *folder, int *n_disturbed)
     return o;
 }
 
-static fault parse_fault(const char *name)
+/* n when there is none of that name. */
+static int find_name(const char *name, const char *const *names, int n)
 {
-    for (int f = 0; f < N_FAULTS; f++)
-        if (!strcmp(name, fault_names[f])) return (fault)f;
-    return N_FAULTS;
+    int i = 0;
+    while (i < n && strcmp(name, names[i])) i++;
+    return i;
 }
 
 int main(int argc, char **argv)
 {
     const int n = argc > 1 ? atoi(argv[1]) : 20;
     const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
-    const fault only = argc > 3 ? parse_fault(argv[3]) : N_FAULTS;
+    const fault only = argc > 3 ? (fault)find_name(argv[3], fault_names, N_FAULTS) : N_FAULTS;
+    const phase when = argc > 4 ? (phase)find_name(argv[4], phase_names, N_PHASES) : N_PHASES;
     char folder[] = "/tmp/headway-faults-XXXXXX", command[64];
     static row rows[N_FAULTS];
     int n_wrong = 0, n_disturbed = 0;
     uint64_t state = seed;
-    if (n < 1 || n > MAX_TRIALS || (argc > 3 && only == N_FAULTS) || !mkdtemp(folder)) {
-        fprintf(stderr, "usage: campaign [N [SEED [FAULT]]]\n");
+    if (n < 1 || n > MAX_TRIALS || (argc > 3 && only == N_FAULTS) || (argc > 4 && when == N_PHASES) ||
+        !mkdtemp(folder)) {
+        fprintf(stderr, "usage: campaign [N [SEED [FAULT [PHASE]]]]\n");
         return 2;
     }
     for (int i = 0; i < n; i++) {
-        const trial t = draw_trial(i, only, &state);
+        const trial t = draw_trial(i, only, when, &state);
         const outcome o = run_undisturbed(t, folder, &n_disturbed);
         record(&rows[t.fault], t, &o);
-        printf("%d: %s, %s, %d ranks, victim %d: told %.2f s, gone %.2f s, exit code %d%s%s\n    %s\n", i + 1,
-               fault_names[t.fault], phase_names[t.phase], t.n_ranks, t.victim, o.told, o.gone, o.exit_code,
-               *o.complaint ? "; WRONG: " : "", o.complaint, o.message);
+        printf("%d: %s, %s, %d ranks%s, victim %d: told %.2f s, gone %.2f s, exit code %d%s%s\n    %s\n",
+               i + 1, fault_names[t.fault], phase_names[t.phase], t.n_ranks,
+               t.fault == FAULT_LINK ? ""
+               : t.messages          ? ", mpi"
+                                     : ", shm",
+               t.victim, o.told, o.gone, o.exit_code, *o.complaint ? "; WRONG: " : "", o.complaint,
+               o.message);
         fflush(stdout);
         n_wrong += *o.complaint != '\0';
     }

@@ -21,11 +21,11 @@
 #define SHAPE   HW_SOURCE_DIR "/models/shapes/gpt2-124m"
 #define TALES   HW_SOURCE_DIR "/models/tales"
 
-enum { LOOK_US = 5000, ASLEEP_MS = 700, START_S = 60 };
+enum { LOOK_US = 5000, ENDING_LOOK_US = 500, ASLEEP_MS = 700, START_S = 60 };
 
 const char *const fault_names[N_FAULTS] = {"killed",    "crashed",   "stopped",       "exits",    "stuck",
                                            "disk full", "no memory", "mpirun killed", "link down"};
-const char *const phase_names[N_PHASES] = {"loading", "prefilling", "decoding", "idle"};
+const char *const phase_names[N_PHASES] = {"loading", "prefilling", "decoding", "idle", "ending"};
 
 /* A limit that was set does nothing until something runs into it: what counts is the time from the message
  * to the end, which is the bound of a killed rank. */
@@ -48,7 +48,7 @@ static void write_config(trial t, const char *path, const char *folder)
 {
     FILE *f = fopen(path, "w");
     if (!f) perror(path), exit(1);
-    if (t.phase == PHASE_IDLE) fprintf(f, "model: {path: %s}\n", TALES);
+    if (t.phase >= PHASE_IDLE) fprintf(f, "model: {path: %s}\n", TALES);
     else fprintf(f, "model: {path: %s, load_format: dummy}\n", SHAPE);
     fprintf(f, "limits: {report_folder: %s}\n", folder);
     if (t.fault == FAULT_LINK)
@@ -58,8 +58,10 @@ static void write_config(trial t, const char *path, const char *folder)
                 "  binding: none\n  oversubscribe: true\n  remote_shell: %s\n",
                 t.n_ranks - t.n_ranks / 2, t.n_ranks / 2, getenv("HW_NET_AGENT"));
     else
-        fprintf(f, "parallelism: {ranks: %d}\ncluster:\n  hosts: [{name: localhost, slots: %d}]\n", t.n_ranks,
-                t.n_ranks);
+        fprintf(f,
+                "collectives: {backend: %s}\nparallelism: {ranks: %d}\n"
+                "cluster:\n  hosts: [{name: localhost, slots: %d}]\n",
+                t.messages ? "mpi" : "shm", t.n_ranks, t.n_ranks);
     fprintf(f, "  environment: [LD_PRELOAD=%s, HWLOC_COMPONENTS=-gl]\n", INSIDE);
     fclose(f);
 }
@@ -71,6 +73,7 @@ static void become(trial t, const char *config, const char *mark, int in, int er
         [PHASE_PREFILLING] = {"bench", "-v", "-p", "512", "-n", "0", "-r", "1000"},
         [PHASE_DECODING] = {"bench", "-v", "-p", "0", "-n", "900", "-r", "1000"},
         [PHASE_IDLE] = {"generate", "-"},
+        [PHASE_ENDING] = {"generate", "-q", "-p", "Once upon a time", "-n", "2"},
     };
     const char *argv[16] = {HEADWAY, "launch", config, "--"};
     for (int i = 0; work[t.phase][i]; i++) argv[4 + i] = work[t.phase][i];
@@ -277,7 +280,7 @@ static void judge(trial t, const running *r, outcome *o)
     snprintf(who, sizeof who, "rank %d on ", t.victim);
     const bool limits = t.fault == FAULT_DISK || t.fault == FAULT_MEMORY;
     const double from = limits && o->told >= 0 ? o->told : 0;
-    if (o->exit_code == 0 && limits) {
+    if (o->exit_code == 0 && (limits || t.phase == PHASE_ENDING)) {
         o->unharmed = true;
         return;
     }
@@ -297,6 +300,17 @@ static bool has_loaded(running *r, trial t)
 {
     read_text(r);
     return (t.phase != PHASE_PREFILLING && t.phase != PHASE_DECODING) || strstr(r->text, " positions)");
+}
+
+/* Until a rank has ended, which all do in the end. */
+static void wait_for_ending(const processes *p)
+{
+    int n = p->n_ranks;
+    while (n == p->n_ranks) {
+        usleep(ENDING_LOOK_US);
+        n = 0;
+        for (int i = 0; i < p->n; i++) n += p->all[i].rank >= 0 && is_running(p->all[i].pid);
+    }
 }
 
 /* False when they do not come. */
@@ -327,7 +341,8 @@ outcome run_trial(trial t, const char *folder)
     running r = start(t, folder, ++number);
     if (wait_for_ranks(&r, t, &p)) {
         /* A limit is for what comes, so it is set at once. */
-        if (t.fault != FAULT_MEMORY && t.fault != FAULT_DISK) usleep((useconds_t)(t.delay * 1e6));
+        if (t.phase == PHASE_ENDING) wait_for_ending(&p);
+        else if (t.fault != FAULT_MEMORY && t.fault != FAULT_DISK) usleep((useconds_t)(t.delay * 1e6));
         stopwatch w = {.start_ns = hw_clock_ns(), .last_ns = hw_clock_ns()};
         inject(t, &p);
         if (t.phase == PHASE_IDLE && (t.fault == FAULT_MEMORY || t.fault == FAULT_DISK)) give_prompt(&r);

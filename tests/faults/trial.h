@@ -18,7 +18,14 @@ typedef enum fault {
     N_FAULTS
 } fault;
 
-typedef enum phase { PHASE_LOADING, PHASE_PREFILLING, PHASE_DECODING, PHASE_IDLE, N_PHASES } phase;
+typedef enum phase {
+    PHASE_LOADING,
+    PHASE_PREFILLING,
+    PHASE_DECODING,
+    PHASE_IDLE,   /* rank 0 waits for its prompt, and the others for rank 0 */
+    PHASE_ENDING, /* a rank has ended; for FAULT_LINK, since the others end by themselves at any moment */
+    N_PHASES
+} phase;
 
 extern const char *const fault_names[N_FAULTS], *const phase_names[N_PHASES];
 
@@ -33,12 +40,13 @@ typedef struct trial {
     fault fault;
     phase phase;
     int n_ranks, victim; /* a rank; -1: whoever it is */
-    double delay;        /* seconds after the ranks are there */
+    bool messages; /* collectives by messages; false: in shared memory, where the ranks are on one host */
+    double delay;  /* seconds after the ranks are there */
 } trial;
 
 typedef struct outcome {
-    bool disturbed;    /* this machine stood still, or no ranks came: nothing was shown */
-    bool unharmed;     /* the run went on to its end: nothing was asked for that the limit forbids */
+    bool disturbed; /* this machine stood still, or no ranks came: nothing was shown */
+    bool unharmed;  /* the run came to its end: it asked for nothing that the limit forbids, or was faster */
     double told, gone; /* seconds after the fault; -1: not within TRIAL_TIMEOUT_S */
     int exit_code;
     char message[512];    /* the line of ours, "" when there is none */
