@@ -18,6 +18,7 @@ enum {
     OPT_GRAPHS,
     OPT_PIN,
     OPT_COMM,
+    OPT_STUCK_AFTER,
     OPT_DTYPE,
     OPT_KV_CACHE,
     OPT_KV_DTYPE,
@@ -46,8 +47,12 @@ enum {
 
 hw_args hw_args_defaults(void)
 {
-    hw_args a = {
-        .comm = "auto", .load_format = "auto", .engine = hw_engine_defaults(), .repeats = 5, .ranks = 1};
+    hw_args a = {.comm = "auto",
+                 .load_format = "auto",
+                 .engine = hw_engine_defaults(),
+                 .stuck_after = HW_STUCK_AFTER_S,
+                 .repeats = 5,
+                 .ranks = 1};
     a.engine.n_threads = 0; /* the host's cores are ours to divide */
     a.engine.pin = true;
     return a;
@@ -152,6 +157,7 @@ static error_t parse_engine(int key, char *arg, struct argp_state *state)
         o->graphs = !strcmp(arg, "on");
         break;
     case OPT_COMM: a->comm = arg; break;
+    case OPT_STUCK_AFTER: a->stuck_after = hw_args_number("--stuck-after", arg, 1, 86400, state); break;
     case OPT_DTYPE: o->dtype = to_dtype("--dtype", arg, state); break;
     case OPT_MATMUL: o->matmul = to_matmul(arg, state); break;
     case OPT_KV_CACHE: o->kv_policy = to_policy(arg, state); break;
@@ -293,6 +299,11 @@ static const struct argp_option engine_options[] = {
     {"comm", OPT_COMM, "C", 0,
      "Collectives: auto, self (one rank), shm (memory shared by the ranks of a host), mpi, or nccl: by NCCL "
      "between GPUs, which auto takes where it can (auto)",
+     0},
+    {"stuck-after", OPT_STUCK_AFTER, "SECONDS", 0,
+     "A rank without progress for so long is stuck: launch ends the run, and nccl gives up after ten times "
+     "as long "
+     "(3.5)",
      0},
     {"load-format", OPT_LOAD_FORMAT, "F", 0,
      "auto, safetensors, or dummy: random weights from config.json alone", 0},

@@ -25,6 +25,7 @@ typedef struct hw_args {
     const char *config; /* -c; then checks that the file may decide wait for hw_args_override */
     const char *model, *comm, *load_format;
     hw_engine_options engine;
+    float stuck_after; /* limits.stuck_after, seconds */
     bool has_dummy_seed;
     /* prompt: at most one of them */
     const char *prompt, *file, *token_list;

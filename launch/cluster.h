@@ -33,7 +33,6 @@ typedef struct hw_cluster {
     const char *remote_shell;  /* NULL: ssh; else what mpirun starts on other hosts with, and its options */
     const char *work_folder;   /* NULL: the folder that launch is started in */
     const char *program;       /* NULL: the program that launch itself is */
-    float stuck_after;         /* limits.stuck_after, seconds */
     const char *report_folder; /* limits.report_folder; NULL: $TMPDIR */
 } hw_cluster;
 

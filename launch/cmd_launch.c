@@ -68,19 +68,33 @@ static const struct argp own = {
 
 /* ---- the command */
 
-/* Cores go by threads, and a flag overrides the file: -t 4, -t4, --threads 4 or --threads=4. */
+/* The value of an option of the subcommand, NULL when it is not given: -t 4, -t4, --threads 4 or --threads=4.
+ * letter: "-t", or NULL when it has none. */
+static const char *find_option(const char *letter, const char *name, char *const *args, int n_args)
+{
+    const char *value = NULL;
+    const size_t n = strlen(name);
+    for (int i = 1; i < n_args; i++) {
+        if ((letter && !strcmp(args[i], letter)) || !strcmp(args[i], name))
+            value = i + 1 < n_args ? args[i + 1] : NULL;
+        else if (!strncmp(args[i], name, n) && args[i][n] == '=') value = args[i] + n + 1;
+        else if (letter && !strncmp(args[i], letter, 2)) value = args[i] + 2;
+    }
+    return value;
+}
+
+/* A flag overrides the file; what is no such number the subcommand itself refuses. */
 static int count_threads(int from_file, char *const *args, int n_args)
 {
-    int n = from_file;
-    for (int i = 1; i < n_args; i++) {
-        const char *value = NULL;
-        if (!strcmp(args[i], "-t") || !strcmp(args[i], "--threads"))
-            value = i + 1 < n_args ? args[i + 1] : NULL;
-        else if (!strncmp(args[i], "--threads=", 10)) value = args[i] + 10;
-        else if (!strncmp(args[i], "-t", 2)) value = args[i] + 2;
-        if (value && atoi(value) > 0) n = atoi(value); /* anything else the subcommand itself refuses */
-    }
-    return n;
+    const char *value = find_option("-t", "--threads", args, n_args);
+    return value && atoi(value) > 0 ? atoi(value) : from_file;
+}
+
+static double stuck_after(const request *r, float from_file, char *const *args, int n_args)
+{
+    const char *value = find_option(NULL, "--stuck-after", args, n_args);
+    if (r->stuck_after > 0) return r->stuck_after;
+    return value && atof(value) >= 1 ? atof(value) : from_file;
 }
 
 /* As a shell reads it back. */
@@ -135,7 +149,7 @@ static hw_status run(const surroundings *s, const request *r, char *const *args,
                            count_threads(s->config.args.engine.n_threads, args, n_args), args, n_args, err);
     if (st) return st;
     const hw_cluster *c = &s->config.cluster;
-    const hw_supervision how = {.stuck_after = r->stuck_after > 0 ? r->stuck_after : c->stuck_after,
+    const hw_supervision how = {.stuck_after = stuck_after(r, s->config.args.stuck_after, args, n_args),
                                 .report_folder = c->report_folder,
                                 .interface = c->interface,
                                 .other_host = hw_cluster_other_host(c, &s->here)};

@@ -79,8 +79,7 @@ const hw_setting hw_settings[] = {
      ARG(engine.max_batch_rows), 0},
     {"limits.prefill_chunk", HW_SETTING_WHOLE, "tokens", "auto", true, 1, MANY, NULL, ARG(prefill_chunk), 0},
 
-    {"limits.stuck_after", HW_SETTING_NUMBER, "seconds", "3.5", false, 1, 86400, NULL, CLUSTER(stuck_after),
-     0},
+    {"limits.stuck_after", HW_SETTING_NUMBER, "seconds", "3.5", false, 1, 86400, NULL, ARG(stuck_after), 0},
     {"limits.report_folder", HW_SETTING_TEXT, NULL, "auto", true, 0, 0, NULL, CLUSTER(report_folder), 0},
 
     {"collectives.backend", HW_SETTING_WORD, NULL, "auto", false, 0, 0, backends, ARG(comm), 0},
@@ -109,8 +108,7 @@ const int hw_n_settings = sizeof hw_settings / sizeof *hw_settings;
 
 hw_config hw_config_defaults(void)
 {
-    return (hw_config){.args = hw_args_defaults(),
-                       .cluster = {.oversubscribe = HW_AUTO, .stuck_after = 3.5f}};
+    return (hw_config){.args = hw_args_defaults(), .cluster = {.oversubscribe = HW_AUTO}};
 }
 
 /* "auto, a, b or c" */

@@ -322,6 +322,7 @@ hw_status hw_hub_open(hw_hub **out, const char *interface, const char *other_hos
     *h = (hw_hub){
         .epoll = epoll_create1(EPOLL_CLOEXEC), .listening = {-1, -1}, .limit_ms = limit_ms, .lost = -1};
     h->now_ns = hw_clock_ns();
+    h->address.limit_ms = limit_ms;
     hw_host_name(h->address.host, sizeof h->address.host);
     hw_status st = HW_OK;
     if (getrandom(h->address.secret, sizeof h->address.secret, 0) != sizeof h->address.secret || h->epoll < 0)

@@ -229,6 +229,7 @@ hw_status hw_session_start(hw_session *s, hw_args *a, hw_error *err)
     s->rank = hw_comm_rank(s->comm);
     hw_comm_set_watch(s->comm, s->watch);
     hw_watch_enter(s->watch, HW_WATCH_IDLE);
+    hw_comm_set_stuck_after(s->comm, s->watch ? hw_watch_stuck_after(s->watch) : a->stuck_after);
     if (a->verify) (void)hw_comm_become(s->comm, a->comm);
     return HW_OK;
 }

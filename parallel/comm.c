@@ -21,6 +21,7 @@ struct hw_comm {
     enum { DEVICE_NEVER, DEVICE_IF_POSSIBLE, DEVICE_REQUIRED } wants;
     hw_comm_group *group; /* NULL: collectives are on host memory alone */
     hw_watch *watch;      /* borrowed */
+    double stuck_after_s;
 };
 
 static const hw_comm_ops *const backends[] = {&hw_comm_self_ops, &hw_comm_shm_ops, &hw_comm_mpi_ops};
@@ -85,7 +86,8 @@ hw_status hw_comm_wrap(hw_comm **out, const hw_comm_ops *ops, void *state, hw_ra
                    .rank = ranks.rank,
                    .n_ranks = ranks.n_ranks,
                    .n_sharing = ranks.n_sharing,
-                   .host_of = ranks.host_of};
+                   .host_of = ranks.host_of,
+                   .stuck_after_s = HW_STUCK_AFTER_S};
     for (int r = 0; r < c->n_ranks; r++) c->n_local_ranks += c->host_of[r] == c->host_of[c->rank];
     hw_status st = hw_meter_create(&c->meter, c->n_ranks, err);
     if (st) hw_comm_destroy(c);
@@ -201,6 +203,9 @@ const char *hw_comm_backend(const hw_comm *c)
 }
 
 hw_meter *hw_comm_meter(hw_comm *c) { return c->meter; }
+void hw_comm_set_stuck_after(hw_comm *c, double seconds) { c->stuck_after_s = seconds; }
+double hw_comm_stuck_after(const hw_comm *c) { return c->stuck_after_s; }
+
 hw_watch *hw_comm_watch(const hw_comm *c) { return c->watch; }
 
 void hw_comm_set_watch(hw_comm *c, hw_watch *w)

@@ -60,6 +60,12 @@ int hw_comm_n_sharing(const hw_comm *c);         /* with shm: ranks that share m
 const char *hw_comm_backend(const hw_comm *c);
 hw_meter *hw_comm_meter(hw_comm *c); /* borrowed */
 
+/* Local. After how many seconds without progress a rank counts as stuck (limits.stuck_after); HW_STUCK_AFTER_S at
+ * first. It takes effect when a device is attached. */
+#define HW_STUCK_AFTER_S 3.5f
+void hw_comm_set_stuck_after(hw_comm *c, double seconds);
+double hw_comm_stuck_after(const hw_comm *c);
+
 /* Local. Who is told of this rank's collectives, borrowed; NULL, as at first: nobody. */
 void hw_comm_set_watch(hw_comm *c, hw_watch *w);
 hw_watch *hw_comm_watch(const hw_comm *c);

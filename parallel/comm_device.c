@@ -7,7 +7,9 @@
 #include "parallel/comm.h"
 #include "runtime/base/host.h"
 
-enum { DEFAULT_DEADLINE_S = 60, MAX_DEADLINE_S = 86400, HOST_CHARS = 64 };
+/* A launcher looks closer and sees more, so it is the first to find out; without one a collective that takes so many
+ * times limits.stuck_after is given up. */
+enum { DEADLINE_TIMES = 10, HOST_CHARS = 64 };
 
 struct hw_comm_group {
     hw_comm *comm; /* borrowed */
@@ -21,14 +23,6 @@ typedef struct member {
     uint64_t hardware; /* 0: cannot take part */
     char name[64], host[HOST_CHARS];
 } member;
-
-/* HW_COLLECTIVE_TIMEOUT: seconds, for machines on which a step takes longer than that. */
-static double deadline(void)
-{
-    const char *text = getenv("HW_COLLECTIVE_TIMEOUT");
-    const double s = text ? strtod(text, NULL) : 0;
-    return s > 0 && s <= MAX_DEADLINE_S ? s : DEFAULT_DEADLINE_S;
-}
 
 static hw_status open_library(hw_comm_group *g, const hw_comm_attachment *a, hw_error *err)
 {
@@ -127,7 +121,7 @@ hw_status hw_comm_group_create(hw_comm_group **out, hw_comm *c, const hw_comm_at
         free(g);
         return st;
     }
-    *g = (hw_comm_group){.comm = c, .deadline_s = deadline()};
+    *g = (hw_comm_group){.comm = c, .deadline_s = DEADLINE_TIMES * hw_comm_stuck_after(c)};
     st = compare_devices(g, a, open_library(g, a, &why), &why);
     const bool can = !st;
     if (can) st = join(g, a, &why);

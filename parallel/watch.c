@@ -38,7 +38,8 @@ struct hw_watch {
     _Alignas(64) int fd;
     int wake[2]; /* closing the second ends the thread */
     int rank;
-    pid_t daemon; /* that started the rank; where mpirun did, it is none */
+    uint64_t limit_ns; /* of silence, at first */
+    pid_t daemon;      /* that started the rank; where mpirun did, it is none */
     pthread_t thread;
     clockid_t cpu; /* of the rank's own thread */
     pthread_mutex_t meter_lock;
@@ -201,7 +202,7 @@ static void *watch(void *user)
 {
     hw_watch *w = user;
     const uint64_t start = hw_clock_ns(), nap = (uint64_t)QUIET_MS * 1000000;
-    hearing h = {start, start, start, (uint64_t)HW_WATCH_LIMIT_MS * 1000000};
+    hearing h = {start, start, start, w->limit_ns};
     hw_watch_inbox in = {.n_bytes = 0};
     struct pollfd ends[2] = {{w->fd, POLLIN, 0}, {w->wake[0], POLLIN, 0}};
     uint64_t next = start;
@@ -230,7 +231,7 @@ static _Noreturn void guard_daemon(const hw_watch *w)
 {
     hw_watch_inbox in = {.n_bytes = 0};
     uint64_t before = hw_clock_ns();
-    hearing h = {before, before, before, (uint64_t)HW_WATCH_LIMIT_MS * 1000000};
+    hearing h = {before, before, before, w->limit_ns};
     bool open = true;
     setsid();
     if (w->fd > 0) close_range(0, (unsigned)w->fd - 1, 0);
@@ -241,8 +242,7 @@ static _Noreturn void guard_daemon(const hw_watch *w)
         h.now = hw_clock_ns();
         if (h.now - before > (uint64_t)QUIET_MS * 1000000) h.through = h.now; /* this process was stopped */
         before = h.now;
-        while (open && (n = hw_watch_receive(w->fd, &in)) == 1)
-            if (in.message.type == HW_WATCH_PING) h.limit_ns = (uint64_t)in.message.value * 1000000;
+        while (open && (n = hw_watch_receive(w->fd, &in)) == 1) continue;
         open = open && n == 0;
         check_link(w, &h, open); /* what is sent now may take a moment to be acknowledged */
         if (open) send_beat(w);
@@ -345,6 +345,7 @@ hw_status hw_watch_start(hw_watch **out, hw_error *err)
     pthread_mutex_init(&w->meter_lock, NULL);
     w->wake[0] = w->wake[1] = -1;
     w->rank = hw_comm_launched_rank();
+    w->limit_ns = (uint64_t)address.limit_ms * 1000000;
     w->daemon = getppid();
     pthread_getcpuclockid(pthread_self(), &w->cpu);
     w->fd = connect_to_launcher(&address, host);
@@ -358,6 +359,8 @@ hw_status hw_watch_start(hw_watch **out, hw_error *err)
     else *out = w;
     return st;
 }
+
+double hw_watch_stuck_after(const hw_watch *w) { return w ? (double)w->limit_ns * 1e-9 : 0; }
 
 void hw_watch_leave(hw_watch *w, int exit_code)
 {

@@ -22,6 +22,9 @@ typedef struct hw_watch hw_watch;
  * then, and the rank can run unwatched. */
 hw_status hw_watch_start(hw_watch **out, hw_error *err);
 
+/* Seconds without a sign of life or progress that the launcher takes for a fault; 0 for NULL. */
+double hw_watch_stuck_after(const hw_watch *w);
+
 /* Says that the process ends of its own will: with another exit code than 0 it ends the whole job, and has
  * told why. */
 void hw_watch_leave(hw_watch *w, int exit_code);

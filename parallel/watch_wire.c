@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,8 +113,8 @@ void hw_watch_address_print(const hw_watch_address *a, char text[HW_WATCH_ADDRES
     char at[2][64];
     for (int i = 0; i < 2; i++) print_at(&a->at[i], at[i], sizeof at[i]);
     for (int i = 0; i < HW_WATCH_SECRET_BYTES; i++) sprintf(text + 2 * i, "%02x", a->secret[i]);
-    snprintf(text + 2 * HW_WATCH_SECRET_BYTES, HW_WATCH_ADDRESS_TEXT - 2 * HW_WATCH_SECRET_BYTES, ",%s%s%s",
-             a->host, at[0], at[1]);
+    snprintf(text + 2 * HW_WATCH_SECRET_BYTES, HW_WATCH_ADDRESS_TEXT - 2 * HW_WATCH_SECRET_BYTES,
+             ",%s,%d%s%s", a->host, a->limit_ms, at[0], at[1]);
 }
 
 static bool parse_at(struct sockaddr_storage *at, const char *text, size_t n)
@@ -142,6 +143,9 @@ bool hw_watch_address_parse(hw_watch_address *a, const char *text)
     if (n_host >= sizeof a->host) return false;
     memcpy(a->host, text, n_host);
     text += n_host;
+    int n_limit = 0;
+    if (sscanf(text, ",%9" SCNd32 "%n", &a->limit_ms, &n_limit) != 1 || a->limit_ms < 1) return false;
+    text += n_limit;
     for (int i = 0; *text == ','; i++) {
         const size_t n = strcspn(++text, ",");
         if (i == 2 || !parse_at(&a->at[i], text, n)) return false;

@@ -48,7 +48,6 @@ enum {
     HW_WATCH_RING_LAST = 64, /* that a rank sends */
     HW_WATCH_MAX_RANKS = 65536,
     HW_WATCH_BEAT_MS = 100,
-    HW_WATCH_LIMIT_MS = 3500, /* without a sign of life, unless the launcher says otherwise */
 };
 /* Where ranks find hw_watch_address as text. What has its own prefix, Open MPI hands on to every host. */
 #define HW_WATCH_VARIABLE "OMPI_HEADWAY_WATCH"
@@ -108,6 +107,7 @@ bool hw_watch_send(int fd, const hw_watch_message *m);
 typedef struct hw_watch_address {
     uint8_t secret[HW_WATCH_SECRET_BYTES];
     char host[HW_WATCH_HOST_BYTES]; /* the launcher's own name: ranks there take the first address */
+    int32_t limit_ms;               /* limits.stuck_after */
     struct sockaddr_storage at[2];  /* on its own machine; from others, or family 0 */
 } hw_watch_address;
 

@@ -11,7 +11,7 @@
 
 #define GENERATE "generate", "-m", TALES, "-p", "Once", "-n", "3"
 #define ON_SIMT  "--device", HW_SIMT_PLUGIN
-#define BY_NCCL  ON_SIMT, "--comm", "nccl"
+#define BY_NCCL  ON_SIMT, "--comm", "nccl", "--stuck-after", "30" /* there are fewer cores than ranks */
 
 #ifdef HW_SANITIZE
 enum { SANITIZED = 1 }; /* several times slower */
@@ -25,7 +25,6 @@ static void set_up(void)
 {
     setenv("HW_NCCL", HW_SIMT_NCCL, 1);
     setenv("HW_SIMT_DEVICES", "4", 1);
-    setenv("HW_COLLECTIVE_TIMEOUT", "300", 1); /* there are fewer cores than ranks */
 }
 
 static void passes(int n_ranks, const char *const argv[])
@@ -155,10 +154,9 @@ Test(nccl, all_reduce_stands_beside_ours_in_a_benchmark, .init = set_up)
 Test(nccl, a_collective_that_one_rank_misses_is_named, .init = set_up)
 {
     setenv("HW_SIMT_NCCL_STOP", "1:5", 1);
-    setenv("HW_COLLECTIVE_TIMEOUT", "3", 1);
-    hw_run_result r = RUN(2, NULL, GENERATE, BY_NCCL);
+    hw_run_result r = RUN(2, NULL, GENERATE, ON_SIMT, "--comm", "nccl", "--stuck-after", "1");
     cr_expect_eq(r.exit_code, 5, "exit code %d\n%s", r.exit_code, r.err);
-    cr_expect(strstr(r.err, "site attn, layer 2 (nccl)"), "%s", r.err);
+    cr_expect(strstr(r.err, "site attn, layer 2 (nccl) for up to 10 s"), "%s", r.err);
     cr_expect(strstr(r.err, "rank 0 on ") || strstr(r.err, "rank 1 on "), "%s", r.err);
     hw_run_free(&r);
 }

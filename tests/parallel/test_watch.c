@@ -86,19 +86,22 @@ Test(watch, a_message_in_pieces_is_one_message)
 
 Test(watch, addresses_come_back_as_they_were_printed)
 {
-    static const char *const good[] = {SECRET ",node1,[127.0.0.1]:4711",
-                                       SECRET ",n,[127.0.0.1]:1,[10.77.0.1]:65535",
-                                       SECRET ",n,[127.0.0.1]:4711,[fd00::2]:1"};
+    static const char *const good[] = {SECRET ",node1,3500,[127.0.0.1]:4711",
+                                       SECRET ",n,1000,[127.0.0.1]:1,[10.77.0.1]:65535",
+                                       SECRET ",n,86400000,[127.0.0.1]:4711,[fd00::2]:1"};
     static const char *const bad[] = {"",
                                       SECRET,
                                       SECRET ",n",
-                                      SECRET ",n,127.0.0.1:1",
-                                      SECRET ",n,[127.0.0.1]:65536",
-                                      SECRET ",n,[1.2.3]:1",
-                                      SECRET ",n,[127.0.0.1]:1,[127.0.0.1]:2,[127.0.0.1]:3",
-                                      SECRET ",n,[127.0.0.1]:1x",
-                                      "00,n,[127.0.0.1]:1",
-                                      SECRET ",n,[127.0.0.1]:1,"};
+                                      SECRET ",n,1",
+                                      SECRET ",n,[127.0.0.1]:1",
+                                      SECRET ",n,0,[127.0.0.1]:1",
+                                      SECRET ",n,1,127.0.0.1:1",
+                                      SECRET ",n,1,[127.0.0.1]:65536",
+                                      SECRET ",n,1,[1.2.3]:1",
+                                      SECRET ",n,1,[127.0.0.1]:1,[127.0.0.1]:2,[127.0.0.1]:3",
+                                      SECRET ",n,1,[127.0.0.1]:1x",
+                                      "00,n,1,[127.0.0.1]:1",
+                                      SECRET ",n,1,[127.0.0.1]:1,"};
     hw_watch_address a;
     char text[HW_WATCH_ADDRESS_TEXT];
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
