@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum {
-    LOADING_TIMES = 10,     /* a disk, a driver or a network file system may be silent for long */
+    SLOW_TIMES = 10,        /* a disk, a driver or a network file system may be silent for long */
     SLOWEST_TIMES = 4,      /* what took this long a moment ago may take so many times as long now */
     RATE_TIMES = 20,        /* a piece may be so many times slower than the average before it */
     OPERATIONS_MS = 200000, /* before anything is measured: a rank does at least so many in a millisecond */
@@ -21,7 +21,9 @@ static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 uint64_t hw_allowed_ms(const hw_rank_view *r, uint64_t limit_ms)
 {
-    if (r->beat.phase == HW_WATCH_STARTING || r->beat.phase == HW_WATCH_LOADING) limit_ms *= LOADING_TIMES;
+    const bool idle = r->beat.phase == HW_WATCH_IDLE && !r->beat.call;
+    if (r->beat.phase == HW_WATCH_STARTING || r->beat.phase == HW_WATCH_LOADING || idle)
+        limit_ms *= SLOW_TIMES;
     const double rate = r->rate > RATE_TIMES * (double)OPERATIONS_MS ? r->rate / RATE_TIMES : OPERATIONS_MS;
     const uint64_t work_ms =
         r->beat.call ? r->beat.n_bytes / CALL_BYTES_MS : (uint64_t)((double)r->beat.work / rate);
@@ -54,6 +56,16 @@ static hw_verdict judge_silence(const hw_rank_view *ranks, int n, uint64_t limit
     return (hw_verdict){is_cut_off(ranks, n, worst, limit_ms) ? HW_CUT_OFF : HW_STOPPED, worst};
 }
 
+/* Rank 0 alone deals with the world, which may take any time. Another rank that sleeps outside a collective while
+ * all the others are in one does nothing that is known. */
+static bool may_idle(const hw_rank_view *ranks, int n, int rank, uint64_t limit_ms)
+{
+    if (rank == 0 || ranks[rank].asleep_ms <= hw_allowed_ms(&ranks[rank], limit_ms)) return true;
+    for (int i = 0; i < n; i++)
+        if (i != rank && !ranks[i].beat.call) return true;
+    return false;
+}
+
 /* Ranks that wait are not to blame while one works; that one has its time. */
 static hw_verdict judge_work(const hw_rank_view *ranks, int n, uint64_t limit_ms)
 {
@@ -61,7 +73,8 @@ static hw_verdict judge_work(const hw_rank_view *ranks, int n, uint64_t limit_ms
     uint64_t most = 0;
     for (int i = 0; i < n; i++) {
         const hw_rank_view *r = &ranks[i];
-        if (!r->known || r->left || waits(r) || r->beat.phase == HW_WATCH_IDLE) continue;
+        if (!r->known || r->left || waits(r)) continue;
+        if (r->beat.phase == HW_WATCH_IDLE && may_idle(ranks, n, i, limit_ms)) continue;
         const uint64_t allowed = hw_allowed_ms(r, limit_ms);
         if (r->still_ms <= allowed || r->still_ms - allowed < most) continue;
         most = r->still_ms - allowed;

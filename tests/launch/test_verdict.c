@@ -133,6 +133,24 @@ Test(verdict, who_waits_for_the_world_may_wait)
     judged(r, HW_WELL, 0, "");
 }
 
+/* But ranks other than 0 have nothing to do with the world, and as long for a file as in loading. */
+Test(verdict, who_sleeps_in_idle_while_all_others_wait_is_stuck)
+{
+    hw_rank_view r[4];
+    make_well(r);
+    for (int i = 0; i < 4; i++) r[i].still_ms = 10 * LIMIT + 1;
+    works(&r[2]);
+    r[2].beat.phase = HW_WATCH_IDLE;
+    judged(r, HW_WELL, 0, ""); /* its thread runs */
+    r[2].asleep_ms = 10 * LIMIT;
+    judged(r, HW_WELL, 0, "");
+    r[2].asleep_ms++;
+    judged(r, HW_STUCK, 2, "it is idle");
+    works(&r[0]);
+    r[0].beat.phase = HW_WATCH_IDLE; /* rank 0 does not wait for it */
+    judged(r, HW_WELL, 0, "");
+}
+
 Test(verdict, when_all_wait_it_is_who_is_furthest_behind)
 {
     hw_rank_view r[4];
