@@ -55,14 +55,26 @@ static bool has_mark(pid_t pid, const char *mark)
     return found && is_on_our_network(pid);
 }
 
-bool hw_process_is_stopped(pid_t pid, const char *mark)
+/* As /proc has it: 'R', 'S', 'T', ...; 'X' when there is none. */
+static char state_of(pid_t pid)
 {
-    char path[64], state = '?';
+    char path[64], state = 'X';
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *f = fopen(path, "re");
-    if (!f) return false;
-    if (fscanf(f, "%*d (%*[^)]) %c", &state) != 1) state = '?';
-    fclose(f);
+    if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1) state = 'X';
+    if (f) fclose(f);
+    return state;
+}
+
+bool hw_process_has_ended(pid_t pid)
+{
+    const char state = state_of(pid);
+    return state == 'Z' || state == 'X';
+}
+
+bool hw_process_is_stopped(pid_t pid, const char *mark)
+{
+    const char state = state_of(pid);
     return (state == 'T' || state == 't') && has_mark(pid, mark);
 }
 

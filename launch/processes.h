@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* Also when nobody has waited for it: where process 1 does not, it stays a zombie. */
+bool hw_process_has_ended(pid_t pid);
+
 /* `mark`: the value of HW_WATCH_VARIABLE. A process without it, or on another network than ours, is left
  * alone. */
 bool hw_process_is_stopped(pid_t pid, const char *mark);

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +24,7 @@ const char *hw_temporary_folder(void)
 static void remove_leftovers(const hw_run_record *r)
 {
     hw_processes_kill_all(r->mark);
-    if (r->mpirun > 1 && !kill(r->mpirun, 0))
+    if (r->mpirun > 1 && !hw_process_has_ended(r->mpirun))
         return; /* the number is another process's by now, or mpirun goes on: leave it */
     hw_leftovers_remove_segments(r->job);
     hw_leftovers_remove_session(r->mpirun);

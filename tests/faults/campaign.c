@@ -82,16 +82,17 @@ static void print_table(row *rows)
         row *r = &rows[f];
         if (!r->n) continue;
         printf("| %s | %d | %d |", fault_names[f], r->n, r->n_ok);
-        print_times(r->told, r->n - r->n_unharmed);
+        print_times(r->told, f == FAULT_LAUNCH ? 0 : r->n - r->n_unharmed);
         print_times(r->gone, r->n - r->n_unharmed);
         if (fault_bounds[f].told > 0) printf(" %g, %g |\n", fault_bounds[f].told, fault_bounds[f].gone);
+        else if (f == FAULT_LAUNCH) printf(" nobody is left to tell, %g |\n", fault_bounds[f].gone);
         else printf(" %g after the message; %d met no limit |\n", fault_bounds[f].gone, r->n_unharmed);
     }
 }
 
 static void record(row *r, trial t, const outcome *o)
 {
-    const bool limits = fault_bounds[t.fault].told == 0;
+    const bool limits = t.fault == FAULT_DISK || t.fault == FAULT_MEMORY;
     r->n++;
     r->n_ok += !*o->complaint;
     if (o->unharmed) {

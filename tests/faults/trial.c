@@ -1,6 +1,5 @@
 #include "tests/faults/trial.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -13,7 +12,7 @@
 #include <unistd.h>
 
 #include "runtime/base/clock.h"
-#include "runtime/base/host.h"
+#include "tests/faults/leftovers.h"
 #include "tests/faults/processes.h"
 
 #define HEADWAY HW_BINARY_DIR "/launch/headway"
@@ -23,16 +22,17 @@
 
 enum { LOOK_US = 5000, ENDING_LOOK_US = 500, ASLEEP_MS = 700, START_S = 60 };
 
-const char *const fault_names[N_FAULTS] = {"killed",    "crashed",   "stopped",       "exits",    "stuck",
-                                           "disk full", "no memory", "mpirun killed", "link down"};
+const char *const fault_names[N_FAULTS] = {"killed",     "crashed",   "stopped",   "exits",
+                                           "stuck",      "disk full", "no memory", "mpirun killed",
+                                           "all killed", "link down"};
 const char *const phase_names[N_PHASES] = {"loading", "prefilling", "decoding", "idle", "ending"};
 
 /* A limit that was set does nothing until something runs into it: what counts is the time from the message
  * to the end, which is the bound of a killed rank. */
 const bounds fault_bounds[N_FAULTS] = {
-    [FAULT_KILL] = {2, 2},   [FAULT_CRASH] = {2, 2},  [FAULT_STOP] = {5, 7},
-    [FAULT_EXIT] = {2, 2},   [FAULT_STUCK] = {5, 7},  [FAULT_DISK] = {0, 2},
-    [FAULT_MEMORY] = {0, 2}, [FAULT_MPIRUN] = {2, 2}, [FAULT_LINK] = {5, 7}};
+    [FAULT_KILL] = {2, 2},   [FAULT_CRASH] = {2, 2}, [FAULT_STOP] = {5, 7},   [FAULT_EXIT] = {2, 2},
+    [FAULT_STUCK] = {5, 7},  [FAULT_DISK] = {0, 2},  [FAULT_MEMORY] = {0, 2}, [FAULT_MPIRUN] = {2, 2},
+    [FAULT_LAUNCH] = {0, 2}, [FAULT_LINK] = {5, 7}};
 
 /* ---- the run */
 
@@ -40,9 +40,15 @@ typedef struct running {
     pid_t pid;
     int in, err; /* our ends of its standard input and error */
     char mark[64];
+    char config[PATH_MAX];
     char text[8192];
     size_t n_text;
 } running;
+
+static bool is_on_two_hosts(trial t)
+{
+    return t.fault == FAULT_LINK || (t.fault == FAULT_LAUNCH && t.messages && getenv("HW_NET"));
+}
 
 static void write_config(trial t, const char *path, const char *folder)
 {
@@ -51,7 +57,7 @@ static void write_config(trial t, const char *path, const char *folder)
     if (t.phase >= PHASE_IDLE) fprintf(f, "model: {path: %s}\n", TALES);
     else fprintf(f, "model: {path: %s, load_format: dummy}\n", SHAPE);
     fprintf(f, "limits: {report_folder: %s}\n", folder);
-    if (t.fault == FAULT_LINK)
+    if (is_on_two_hosts(t))
         fprintf(f,
                 "cluster:\n  hosts: [{name: node1, slots: %d}, {name: node2, slots: %d}]\n  interface: "
                 "10.77.0.0/24\n"
@@ -90,13 +96,12 @@ static void become(trial t, const char *config, const char *mark, int in, int er
 static running start(trial t, const char *folder, int number)
 {
     running r = {.n_text = 0};
-    char config[PATH_MAX];
     int in[2], err[2];
-    snprintf(config, sizeof config, "%s/%d.yaml", folder, number);
+    snprintf(r.config, sizeof r.config, "%s/%d.yaml", folder, number);
     snprintf(r.mark, sizeof r.mark, "%d-%d", (int)getpid(), number);
-    write_config(t, config, folder);
+    write_config(t, r.config, folder);
     if (pipe2(in, O_CLOEXEC) || pipe2(err, O_CLOEXEC) || (r.pid = fork()) < 0) perror("trial"), exit(1);
-    if (!r.pid) become(t, config, r.mark, in[0], err[1]);
+    if (!r.pid) become(t, r.config, r.mark, in[0], err[1]);
     close(in[0]);
     close(err[1]);
     fcntl(err[0], F_SETFL, O_NONBLOCK);
@@ -162,7 +167,7 @@ static void set_link(const char *state)
     if (system(command)) fprintf(stderr, "the link does not go %s\n", state);
 }
 
-static void inject(trial t, const processes *p)
+static void inject(trial t, const running *r, const processes *p)
 {
     static const int signals[N_FAULTS] = {[FAULT_KILL] = SIGKILL,
                                           [FAULT_CRASH] = SIGSEGV,
@@ -171,7 +176,8 @@ static void inject(trial t, const processes *p)
                                           [FAULT_STUCK] = SIGUSR1};
     const process *victim = find_rank(p, t.victim);
     const pid_t pid = victim ? victim->pid : -1;
-    if (t.fault == FAULT_MPIRUN) kill(find_mpirun(p), SIGKILL);
+    if (t.fault == FAULT_LAUNCH) kill(r->pid, SIGKILL);
+    if (t.fault == FAULT_LAUNCH || t.fault == FAULT_MPIRUN) kill(find_mpirun(p), SIGKILL);
     else if (t.fault == FAULT_LINK) set_link("down");
     else if (pid <= 1) return;
     else if (t.fault == FAULT_DISK) prlimit(pid, RLIMIT_FSIZE, &(struct rlimit){4096, 4096}, NULL);
@@ -235,42 +241,11 @@ static void wait_for_end(running *r, const processes *p, stopwatch *w, outcome *
     if (!*o->message) find_message(r, o->message, sizeof o->message);
 }
 
-/* Files of Open MPI and of launch that bear the number of a process of this trial. */
-static void look_for_files(const processes *p, const char *folder, const char *pattern, outcome *o)
+/* Nobody was left to say anything. */
+static void judge_silent_end(outcome *o)
 {
-    DIR *d = opendir(folder);
-    for (const struct dirent *e; d && (e = readdir(d));)
-        for (int i = 0; i < p->n; i++) {
-            char number[24];
-            const char *digits = e->d_name + strlen(e->d_name);
-            while (digits > e->d_name && digits[-1] >= '0' && digits[-1] <= '9') digits--;
-            snprintf(number, sizeof number, "%d", (int)p->all[i].pid);
-            if (!strncmp(e->d_name, pattern, strlen(pattern)) && !strcmp(digits, number))
-                COMPLAIN(o, "left behind: %s/%s; ", folder, e->d_name);
-        }
-    if (d) closedir(d);
-}
-
-static int count_segments(void)
-{
-    int n = 0;
-    DIR *d = opendir("/dev/shm");
-    for (const struct dirent *e; d && (e = readdir(d));) n += !strncmp(e->d_name, "vader_segment.", 14);
-    if (d) closedir(d);
-    return n;
-}
-
-static void look_for_leftovers(const running *r, const processes *p, outcome *o)
-{
-    char host[64], sessions[128];
-    const processes left = find_processes(r->mark);
-    hw_host_name(host, sizeof host);
-    for (int i = 0; i < left.n; i++)
-        COMPLAIN(o, "process %d (rank %d) goes on; ", (int)left.all[i].pid, left.all[i].rank);
-    snprintf(sessions, sizeof sessions, "/tmp/ompi.%s.%u", host, (unsigned)geteuid());
-    look_for_files(p, sessions, "pid.", o);
-    look_for_files(p, "/tmp", "headway-run-", o);
-    look_for_files(p, "/tmp", "pmix-gds-shmem.", o);
+    if (o->gone < 0 || o->gone > fault_bounds[FAULT_LAUNCH].gone) COMPLAIN(o, "gone late; ");
+    if (o->exit_code != 128 + SIGKILL) COMPLAIN(o, "exit code %d; ", o->exit_code);
 }
 
 static void judge(trial t, const running *r, outcome *o)
@@ -332,6 +307,33 @@ static void give_prompt(running *r)
     r->in = -1;
 }
 
+/* What was killed could not clean up, so the next start does. */
+static void start_again(const running *r, outcome *o)
+{
+    int status = 0;
+    decoy d = place_decoy();
+    const uint64_t start_ns = hw_clock_ns();
+    const pid_t pid = fork();
+    if (!pid) {
+        setenv(TRIAL_VARIABLE, r->mark, 1);
+        dup2(open("/dev/null", O_RDWR), 1);
+        execl(HEADWAY, HEADWAY, "launch", r->config, "--", "plan", (char *)NULL);
+        _exit(127);
+    }
+    while (waitpid(pid, &status, WNOHANG) != pid && hw_seconds_since(start_ns) < START_S) usleep(LOOK_US);
+    if (hw_seconds_since(start_ns) >= START_S || status)
+        COMPLAIN(o, "the next start ended with %d; ", status);
+    if (!is_decoy_there(&d)) COMPLAIN(o, "the next start removed what was not its own; ");
+}
+
+static void look_for_leftovers(const running *r, const processes *p, int segments, outcome *o)
+{
+    const size_t n = strlen(o->complaint);
+    list_leftovers(r->mark, p, o->complaint + n, sizeof o->complaint - n);
+    /* Other runs on this machine may begin and end meanwhile; on hosts of our own there are none. */
+    if (getenv("HW_NET") && count_segments() > segments) COMPLAIN(o, "segments in /dev/shm are left; ");
+}
+
 outcome run_trial(trial t, const char *folder)
 {
     static int number;
@@ -344,14 +346,13 @@ outcome run_trial(trial t, const char *folder)
         if (t.phase == PHASE_ENDING) wait_for_ending(&p);
         else if (t.fault != FAULT_MEMORY && t.fault != FAULT_DISK) usleep((useconds_t)(t.delay * 1e6));
         stopwatch w = {.start_ns = hw_clock_ns(), .last_ns = hw_clock_ns()};
-        inject(t, &p);
+        inject(t, &r, &p);
         if (t.phase == PHASE_IDLE && (t.fault == FAULT_MEMORY || t.fault == FAULT_DISK)) give_prompt(&r);
         wait_for_end(&r, &p, &w, &o);
         o.disturbed = w.disturbed;
-        judge(t, &r, &o);
-        look_for_leftovers(&r, &p, &o);
-        /* Other runs on this machine may begin and end meanwhile; on hosts of our own there are none. */
-        if (getenv("HW_NET") && count_segments() > segments) COMPLAIN(&o, "segments in /dev/shm are left; ");
+        if (t.fault == FAULT_LAUNCH) judge_silent_end(&o), start_again(&r, &o);
+        else judge(t, &r, &o);
+        look_for_leftovers(&r, &p, segments, &o);
         if (*o.complaint) fprintf(stderr, "%s", r.text);
     } else {
         read_text(&r);

@@ -14,6 +14,7 @@ typedef enum fault {
     FAULT_DISK,   /* a rank may write no file (RLIMIT_FSIZE) */
     FAULT_MEMORY, /* a rank gets no more memory (RLIMIT_AS) */
     FAULT_MPIRUN, /* SIGKILL for mpirun */
+    FAULT_LAUNCH, /* SIGKILL for launch and mpirun: nobody is left to clean up, but for the next start */
     FAULT_LINK,   /* two hosts, and the cable between them is pulled out */
     N_FAULTS
 } fault;
