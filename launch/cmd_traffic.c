@@ -33,7 +33,7 @@ static error_t parse_own(int key, char *arg, struct argp_state *state)
 static const struct argp_option own_options[] = {
     {"verify", OPT_VERIFY, 0, 0,
      "Compare with Open MPI's own count of every message between every pair of ranks; a difference is an "
-     "error. Takes --comm mpi",
+     "error. Takes --comm mpi, and on several hosts a TMPDIR that they share",
      0},
     {"compare-kv", OPT_COMPARE, 0, 0, "Run the same with the cache off, and compare", 0},
     {"layers", OPT_LAYERS, 0, 0, "Also each layer by itself", 0},

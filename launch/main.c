@@ -63,7 +63,7 @@ static void print_usage(FILE *f)
     fprintf(f, "\n'headway SUBCOMMAND --help' explains its options.\n"
                "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 model files, 4 not enough memory, "
                "5 a rank died,\n"
-               "6 device or collective library.\n");
+               "was stopped, stuck or cut off, 6 device or collective library (docs/deployment.md).\n");
 }
 
 /* Help is printed without looking whether it arrives, and that a disk is full may show when the last of it is written. */

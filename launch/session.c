@@ -10,6 +10,7 @@
 #include "launch/agreement.h"
 #include "launch/output.h"
 #include "parallel/watch.h"
+#include "runtime/base/host.h"
 #include "runtime/checkpoint.h"
 #include "runtime/source.h"
 
@@ -214,8 +215,11 @@ static void say_farewell(int exit_code, void *watch)
 static void start_watch(hw_session *s)
 {
     hw_error why;
+    char host[HOST_NAME_MAX + 1];
+    hw_host_name(host, sizeof host);
     if (hw_watch_start(&s->watch, &why))
-        fprintf(stderr, "headway: rank %d is not watched: %s\n", hw_comm_launched_rank(), why.message);
+        fprintf(stderr, "headway: rank %d on %s is not watched: %s\n", hw_comm_launched_rank(), host,
+                why.message);
     if (s->watch) on_exit(say_farewell, s->watch);
 }
 
@@ -330,8 +334,10 @@ void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err)
     if (st != HW_ERR_DEVICE && st != HW_ERR_RANK && st != HW_ERR_NO_MEMORY) return;
     if (hw_comm_n_ranks(s->comm) == 1) return;
     const bool says_rank = !strncmp(err->message, "rank ", 5); /* what comes from a device does */
+    char host[HOST_NAME_MAX + 1];
+    hw_host_name(host, sizeof host);
     if (says_rank) fprintf(stderr, "headway: %s\n", err->message);
-    else fprintf(stderr, "headway: rank %d: %s\n", s->rank, err->message);
+    else fprintf(stderr, "headway: rank %d on %s: %s\n", s->rank, host, err->message);
     hw_watch_leave(s->watch, hw_exit_code(st));
     hw_comm_abort(s->comm, hw_exit_code(st));
 }

@@ -115,12 +115,13 @@ static hw_status wait_for(const hw_monitoring *m, int rank, const char *ending, 
     report_path(m, path, rank, ending);
     while (access(path, F_OK)) {
         if (hw_seconds_since(start) > WAIT_S)
-            return hw_fail(err, HW_ERR_UNSUPPORTED,
-                           "%s: Open MPI wrote no count for rank %d: its monitoring component is missing "
-                           "(ompi_info | grep "
-                           "monitoring), was switched off (--mca pml ob1 does), or that rank's host does not "
-                           "share this folder (set TMPDIR)",
-                           path, rank);
+            return hw_fail(
+                err, HW_ERR_UNSUPPORTED,
+                "%s: Open MPI wrote no count for rank %d: its monitoring component is missing "
+                "(ompi_info | grep "
+                "monitoring), was switched off (--mca pml ob1 does), or that rank's host does not "
+                "share this folder (cluster.environment: [\"TMPDIR=FOLDER\"], or mpirun -x TMPDIR)",
+                path, rank);
         usleep(2000);
     }
     return HW_OK;

@@ -1,10 +1,12 @@
 #include "runtime/engine.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/host.h"
 #include "runtime/decode_graph.h"
 #include "runtime/devices.h"
 #include "runtime/engine_state.h"
@@ -355,8 +357,10 @@ hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
     hw_status lost = hw_comm_device_wait(e->comm, err);
     if (lost) return lost;
     hw_status told = e->device->k->synchronize(e->device, NULL, err);
-    if (told) return hw_context(err, told, "rank %d", hw_comm_rank(e->comm));
-    return st;
+    if (!told) return st;
+    char host[HOST_NAME_MAX + 1];
+    hw_host_name(host, sizeof host);
+    return hw_context(err, told, "rank %d on %s", hw_comm_rank(e->comm), host);
 }
 
 /* Every rank's slice of a row is sent padded to the widest, so that one all-gather takes them all. */

@@ -88,6 +88,9 @@ Test(cli, every_subcommand_has_help)
         cr_expect(strstr(all, names[i]), "%s is not in the list", names[i]);
         free(help);
     }
+    cr_expect(strstr(all, "Exit status: 0 done, 1 failed, 2 usage or configuration, 3 model files, 4 not "
+                          "enough memory, 5 "),
+              "%s", all);
     free(all);
 }
 

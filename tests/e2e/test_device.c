@@ -69,18 +69,20 @@ Test(simt, a_kernel_that_cannot_be_started_is_named)
     REFUSED(1, 6, WORDS("rank 0", "GPU 0", "device cuda", "gemv", "cudaErrorLaunchFailure"), GENERATE,
             "--device", HW_SIMT_PLUGIN);
     setenv("HW_SIMT_FAIL_LAUNCH", "20@1", 1);
-    fails_on_rank_1((const char *const[]){"rank 1: GPU 0: device cuda: ", "cudaErrorLaunchFailure"}, 2);
+    fails_on_rank_1((const char *const[]){"rank 1 on ", ": GPU 0: device cuda: ", "cudaErrorLaunchFailure"},
+                    3);
 }
 
 /* A fault that shows when somebody waits. Where every kernel is waited for, it is known which it was. */
 Test(simt, a_kernel_that_fails_on_its_way_is_named)
 {
     setenv("HW_SIMT_FAIL_KERNEL", "7@1", 1);
-    fails_on_rank_1((const char *const[]){"rank 1: GPU 0: device cuda: ", "or one before it",
+    fails_on_rank_1((const char *const[]){"rank 1 on ", ": GPU 0: device cuda: ", "or one before it",
                                           "cudaErrorECCUncorrectable"},
-                    3);
+                    4);
     setenv("HW_CUDA_SYNC", "1", 1);
-    fails_on_rank_1((const char *const[]){"rank 1: GPU 0: device cuda: add_bias_residual: ", "ECC"}, 2);
+    fails_on_rank_1((const char *const[]){"rank 1 on ", ": GPU 0: device cuda: add_bias_residual: ", "ECC"},
+                    3);
 }
 
 /* The layer's device has 2 GiB. */
