@@ -90,6 +90,7 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
     if (info.n_graph_steps)
         fprintf(f, "graphs                 %llu of %d decode steps\n", (unsigned long long)info.n_graph_steps,
                 r->n_steps);
+    if (info.no_graphs) fprintf(f, "graphs                 none: %s\n", info.no_graphs);
     fprintf(f, "rank 0                 weights %s, peak resident %s\n",
             hw_format_bytes(text[0], (double)info.weight_bytes),
             hw_format_bytes(text[1], (double)hw_memory_peak()));

@@ -2,14 +2,23 @@
 
 #include "kernels/kernels.h"
 
+const char *hw_graph_obstacle(const hw_engine *e)
+{
+    const hw_device *d = e->device;
+    if (!d->k->can_capture) return "the device keeps none";
+    if (!e->options.graphs) return "--cuda-graphs off";
+    if (!d->k->can_capture(d)) return "the device waits after every kernel";
+    if (e->options.kv_policy == HW_KV_OFF) return "--kv-cache off, every step runs the whole prefix";
+    if (e->part.n_ranks > 1 && !hw_comm_on_device(e->comm))
+        return "sums go through host memory (--comm nccl leaves them on the device)";
+    return NULL;
+}
+
 bool hw_graph_suits(const hw_step *s)
 {
-    const hw_engine *e = s->e;
     const hw_batch *b = s->b;
-    return e->options.graphs && s->k->can_capture && s->k->can_capture(s->d) &&
-           e->options.kv_policy != HW_KV_OFF && !b->n_prefill_rows && b->n_decode_rows == b->n_rows &&
-           b->n_logits == b->n_rows && b->n_seqs == b->n_rows &&
-           (e->part.n_ranks == 1 || hw_comm_on_device(e->comm));
+    return !hw_graph_obstacle(s->e) && !b->n_prefill_rows && b->n_decode_rows == b->n_rows &&
+           b->n_logits == b->n_rows && b->n_seqs == b->n_rows;
 }
 
 static int positions_of(const hw_step *s)

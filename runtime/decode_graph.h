@@ -20,6 +20,9 @@ typedef struct hw_decode_graphs {
     uint64_t n_steps, n_launched; /* decode steps, and those of them that were a launch */
 } hw_decode_graphs;
 
+/* Why no decode step of this engine can be one, in words for people; NULL: they can. */
+const char *hw_graph_obstacle(const hw_engine *e);
+
 /* Whether the step can be one: rows of decode alone, each with its logits. */
 bool hw_graph_suits(const hw_step *s);
 

@@ -285,6 +285,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .device = hw_device_description(e->device),
                             .comm = hw_comm_backend(e->comm),
                             .n_graph_steps = e->graphs->n_launched,
+                            .no_graphs = e->device->host_memory ? NULL : hw_graph_obstacle(e),
                             .sent_is_estimate = hw_comm_on_device(e->comm),
                             .rank = e->part.rank,
                             .n_ranks = e->part.n_ranks,

@@ -174,6 +174,8 @@ static void print_foot(FILE *f, const hw_bench *b)
     else
         fprintf(f, "%d of %d windows are left out: in them a rank had less than %.0f %% of its cores.\n",
                 n_dropped, b->n_tests * b->args->repeats, 100 * HW_BENCH_LEAST_BUSY);
+    if (hw_engine_info_get(b->s->engine).no_graphs)
+        fprintf(f, "No decode step is a graph: %s.\n", hw_engine_info_get(b->s->engine).no_graphs);
     if (n_disturbed)
         fprintf(f, "Of %d test%s no window was undisturbed; all of them are shown.\n", n_disturbed,
                 n_disturbed > 1 ? "s" : "");

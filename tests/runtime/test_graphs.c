@@ -114,6 +114,23 @@ Test(graphs, of_several_kinds_live_side_by_side)
     end(&r);
 }
 
+/* What is the engine's to know; the words for sums through host memory are in test_nccl.c. */
+Test(graphs, that_cannot_be_are_explained)
+{
+    run kept = start(true, 1), plain = start(false, 1);
+    cr_expect_null(hw_engine_info_get(kept.e).no_graphs);
+    cr_expect_str_eq(hw_engine_info_get(plain.e).no_graphs, "--cuda-graphs off");
+    kept.e->options.kv_policy = HW_KV_OFF;
+    cr_expect(strstr(hw_engine_info_get(kept.e).no_graphs, "--kv-cache off"));
+    kept.e->options.kv_policy = HW_KV_PAGED;
+    end(&kept);
+    end(&plain);
+    setenv("HW_CUDA_SYNC", "1", 1);
+    kept = start(true, 1);
+    cr_expect(strstr(hw_engine_info_get(kept.e).no_graphs, "waits after every kernel"));
+    end(&kept);
+}
+
 Test(graphs, that_fail_are_named)
 {
     hw_error err = {""};
