@@ -139,6 +139,8 @@ static __device__ inline void hw_wait_for_previous()
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
+#elif !defined(__CUDACC__)
+    hw_simt_wait_for_previous();
 #endif
 }
 

@@ -32,6 +32,7 @@ struct fibre {
     void *fake_stack; /* of the address sanitizer */
     state is;
     unsigned n_shuffles;
+    bool has_waited; /* for the kernel before */
 #if defined(__x86_64__)
     void *sp;
 #else
@@ -148,7 +149,8 @@ void explain_deadlock()
 void run_block(bool backwards)
 {
     n_at_block_barrier = 0;
-    for (unsigned i = 0; i < n_threads; i++) fibres[i].is = READY, fibres[i].n_shuffles = 0;
+    for (unsigned i = 0; i < n_threads; i++)
+        fibres[i].is = READY, fibres[i].n_shuffles = 0, fibres[i].has_waited = false;
     for (unsigned i = 0; i < n_threads / WARP; i++) warps[i].n_waiting = 0;
     for (unsigned n_ended = 0; n_ended < n_threads;) {
         bool ran = false;
@@ -158,6 +160,8 @@ void run_block(bool backwards)
             ran = true;
             enter(i);
             n_ended += fibres[i].is == ENDED;
+            if (fibres[i].is == ENDED && !fibres[i].has_waited)
+                give_up("ends without having waited for the kernel before (hw_begin)");
         }
         if (!ran) explain_deadlock();
     }
@@ -198,6 +202,7 @@ uint64_t hw_simt_shuffle(unsigned lanes, uint64_t x, int from)
 }
 
 unsigned char *hw_simt_dynamic_shared() { return shared; }
+void hw_simt_wait_for_previous() { fibres[current].has_waited = true; }
 
 void hw_simt_run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &thread)
 {

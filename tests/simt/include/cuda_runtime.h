@@ -37,6 +37,7 @@ extern dim3 blockDim, gridDim;
 
 void __syncthreads();
 unsigned char *hw_simt_dynamic_shared();
+void hw_simt_wait_for_previous(); /* every thread of every kernel has to */
 
 /* Every lane of the warp gives `x` and gets the one of lane ^ lane_mask. */
 uint64_t hw_simt_shuffle_xor(unsigned lanes, uint64_t x, int lane_mask);
