@@ -15,7 +15,7 @@
 #define GQA    VECTORS "/llama-gqa"
 #define FLOATS "--dtype", "float32", "--kv-cache-dtype", "float32" /* what the reference computed with */
 
-#ifdef HW_SANITIZE /* slow starts; test_golden has 4 and 8 ranks under the sanitizers */
+#ifdef HW_SANITIZE /* slow starts; test_golden has 4 ranks under the sanitizers */
 static const int ranks[] = {1, 2, 3};
 #else
 static const int ranks[] = {1, 2, 3, 4, 8};

@@ -14,10 +14,10 @@ enum { MAX_FOLDERS = 64, TIMEOUT_S = 900 };
 
 /* Those with the most uneven sizes: with sanitizers no others are run. */
 static const char *const uneven[] = {"llama-gqa-uneven", "llama-mqa", "llama-sharded", "gpt2-odd"};
-#ifdef HW_FEW_VECTORS
-enum { FEW_VECTORS = true };
+#ifdef HW_SANITIZE
+enum { FEW_VECTORS = true, MOST_RANKS = 4 };
 #else
-enum { FEW_VECTORS = false };
+enum { FEW_VECTORS = false, MOST_RANKS = 8 };
 #endif
 
 static bool wanted(const char *name, bool few)
@@ -91,7 +91,7 @@ static char *run_on(int n_ranks, const char *backend, bool few)
 static void expect_bits_of_one_rank(const char *backend, bool few)
 {
     char *one = run_on(1, "auto", few);
-    for (int n = 2; n <= 8; n *= 2) {
+    for (int n = 2; n <= MOST_RANKS; n *= 2) {
         char *lines = run_on(n, backend, few);
         cr_expect_str_eq(lines, one, "%d ranks with %s gave other bits than one rank", n, backend);
         free(lines);
