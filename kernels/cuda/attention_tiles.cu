@@ -317,8 +317,9 @@ __device__ inline bool is_last(unsigned *n_done, int n)
     return last;
 }
 
-/* Tiles of many tokens. Grid: tile of tokens, group of heads. */
-template <typename T, int D> __global__ void __launch_bounds__(BLOCK) attend_tiles(job<T> j)
+/* Tiles of many tokens. Grid: tile of tokens, group of heads. The registers are enough for so many blocks at
+ * once; left to itself, the compiler aims at one more on sm_100, and spills. */
+template <typename T, int D> __global__ void __launch_bounds__(BLOCK, D <= 64 ? 3 : 2) attend_tiles(job<T> j)
 {
     HW_DYNAMIC_SHARED(memory);
     hw_begin();
