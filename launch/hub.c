@@ -107,7 +107,8 @@ static void measure(hw_hub *h, peer *p, hw_rank_view *r, const hw_watch_beat *b)
 {
     const uint64_t took = ms_between(p->moved_ns, h->now_ns);
     r->slowest_ms = r->slowest_ms * 15 / 16; /* what was slow is forgotten in some seconds */
-    if (took > r->slowest_ms && !r->beat.call && b->phase == r->beat.phase) r->slowest_ms = took;
+    const bool is_work = !r->beat.call && b->phase == r->beat.phase && b->phase != HW_WATCH_IDLE;
+    if (is_work && took > r->slowest_ms) r->slowest_ms = took;
     if (b->phase != r->beat.phase) {
         p->measured_ns = h->now_ns;
         p->measured_done = b->done;

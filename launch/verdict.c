@@ -95,7 +95,7 @@ static bool is_further_behind(const hw_rank_view *a, const hw_rank_view *b, uint
  * keeps the others. */
 static hw_verdict judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit_ms)
 {
-    int absent = -1, gone = -1, behind = -1;
+    int absent = -1, gone = -1, behind = -1, n_asleep = 0;
     bool any_call = false, long_ago = true;
     for (int i = 0; i < n; i++) {
         const hw_rank_view *r = &ranks[i];
@@ -104,14 +104,17 @@ static hw_verdict judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit
         if (!r->known || r->left) continue;
         if (!waits(r) || r->still_ms <= hw_allowed_ms(r, limit_ms)) return (hw_verdict){HW_WELL, 0};
         any_call = any_call || r->beat.call;
+        n_asleep += r->asleep_ms > limit_ms;
         long_ago = long_ago && r->still_ms > ABSENT_MS && r->beat.phase == HW_WATCH_STARTING;
         if (behind < 0 || is_further_behind(r, &ranks[behind], limit_ms)) behind = i;
     }
     if (behind < 0) return (hw_verdict){HW_WELL, 0};
     if (absent >= 0) return (hw_verdict){long_ago ? HW_ABSENT : HW_WELL, absent};
     if (gone >= 0) return (hw_verdict){HW_LEFT, gone};
-    return any_call ? (hw_verdict){HW_ALL_WAIT, behind}
-                    : (hw_verdict){HW_WELL, 0}; /* mpirun sees to the start */
+    if (any_call) return (hw_verdict){HW_ALL_WAIT, behind};
+    /* At the start those that look for the others do not sleep for long. */
+    if (n_asleep && n_asleep < n) return (hw_verdict){HW_STUCK, behind};
+    return (hw_verdict){long_ago ? HW_ALL_WAIT : HW_WELL, behind};
 }
 
 hw_verdict hw_judge(const hw_rank_view *ranks, int n_ranks, uint64_t limit_ms)

@@ -42,12 +42,15 @@ static trial draw_trial(int i, fault only, phase when, uint64_t *state)
     t.delay = draw_share(state);
     t.messages = draw(state) % 2;
     if (t.fault == FAULT_LINK) t.victim = -1;
-    /* A rank that waits for the world may do so for ever, and loading is given more time than the bound:
-     * there it is not stuck. */
-    if (t.fault == FAULT_STUCK) t.phase = draw(state) % 2 ? PHASE_PREFILLING : PHASE_DECODING;
+    /* Loading is given more time than the bound: there it is not stuck. */
+    if (t.fault == FAULT_STUCK) t.phase = (phase)(PHASE_PREFILLING + draw(state) % 3);
     const bool limits = t.fault == FAULT_DISK || t.fault == FAULT_MEMORY;
     if (limits) t.phase = draw(state) % 2 ? PHASE_LOADING : PHASE_IDLE;
     if (when < N_PHASES) t.phase = when;
+    /* Rank 0, which waits for the world, may do so for ever; the others are missed when it goes on, once they wait too. */
+    const bool waits_for_prompt = t.fault == FAULT_STUCK && t.phase == PHASE_IDLE;
+    if (waits_for_prompt && t.victim == 0) t.victim = 1;
+    if (waits_for_prompt) t.delay += 1.5;
     if (!limits && t.phase == PHASE_LOADING) t.delay *= 0.6;
     return t;
 }

@@ -299,6 +299,9 @@ static bool wait_for_ranks(running *r, trial t, processes *p)
     return true;
 }
 
+/* Nothing comes of the fault before the run goes on. */
+static bool waits_for_prompt(fault f) { return f == FAULT_MEMORY || f == FAULT_DISK || f == FAULT_STUCK; }
+
 static void give_prompt(running *r)
 {
     static const char prompt[] = "Once upon a time";
@@ -347,7 +350,7 @@ outcome run_trial(trial t, const char *folder)
         else if (t.fault != FAULT_MEMORY && t.fault != FAULT_DISK) usleep((useconds_t)(t.delay * 1e6));
         stopwatch w = {.start_ns = hw_clock_ns(), .last_ns = hw_clock_ns()};
         inject(t, &r, &p);
-        if (t.phase == PHASE_IDLE && (t.fault == FAULT_MEMORY || t.fault == FAULT_DISK)) give_prompt(&r);
+        if (t.phase == PHASE_IDLE && waits_for_prompt(t.fault)) give_prompt(&r);
         wait_for_end(&r, &p, &w, &o);
         o.disturbed = w.disturbed;
         if (t.fault == FAULT_LAUNCH) judge_silent_end(&o), start_again(&r, &o);

@@ -174,6 +174,25 @@ Test(verdict, who_has_gone_keeps_the_others)
     judged(r, HW_LEFT, 1, "rank 1 on node1 has ended");
 }
 
+/* Nothing of theirs is a collective yet. */
+Test(verdict, who_sleeps_at_the_start_is_stuck)
+{
+    hw_rank_view r[4];
+    make_well(r);
+    for (int i = 0; i < 4; i++) {
+        works(&r[i]);
+        r[i].beat.phase = HW_WATCH_STARTING;
+        r[i].still_ms = 10 * LIMIT + 1;
+    }
+    judged(r, HW_WELL, 0, "");
+    r[2].asleep_ms = LIMIT + 1;
+    judged(r, HW_STUCK, 2, "it is starting");
+    for (int i = 0; i < 4; i++) r[i].asleep_ms = LIMIT + 1; /* all alike: the network, or a slow start */
+    judged(r, HW_WELL, 0, "");
+    for (int i = 0; i < 4; i++) r[i].still_ms = 121000;
+    judged(r, HW_ALL_WAIT, 0, "all ranks wait for each other for 121.0 s");
+}
+
 Test(verdict, who_was_never_heard_of_is_missed_in_the_end)
 {
     hw_rank_view r[4];
