@@ -27,6 +27,12 @@ void hw_host_op_free(hw_device *d, void *p);
 hw_status hw_host_op_copy(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
 hw_status hw_host_op_synchronize(hw_device *d, hw_stream *s, hw_error *err);
 
+/* Their entries of a table of ops. */
+#define HW_HOST_MEMORY_OPS                                                                                   \
+    .alloc = hw_host_op_alloc, .free = hw_host_op_free, .copy_in = hw_host_op_copy,                          \
+    .copy_out = hw_host_op_copy, .copy = hw_host_op_copy, .synchronize = hw_host_op_synchronize,             \
+    .host_alloc = hw_host_op_alloc, .host_free = hw_host_op_free
+
 /* Errors: HW_ERR_INVALID, naming what does not fit. */
 hw_status hw_weight_dims_check(const hw_weight_dims *dims, hw_error *err);
 hw_status hw_weight_piece_check(const hw_weight_dims *dims, const hw_weight_piece *piece, hw_error *err);

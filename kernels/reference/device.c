@@ -5,14 +5,7 @@
 
 static const hw_kernels table = {
     .name = "reference",
-    .alloc = hw_host_op_alloc,
-    .free = hw_host_op_free,
-    .copy_in = hw_host_op_copy,
-    .copy_out = hw_host_op_copy,
-    .copy = hw_host_op_copy,
-    .synchronize = hw_host_op_synchronize,
-    .host_alloc = hw_host_op_alloc,
-    .host_free = hw_host_op_free,
+    HW_HOST_MEMORY_OPS,
     .weight_create = hw_ref_weight_create,
     .weight_put = hw_ref_weight_put,
     .weight_destroy = hw_ref_weight_destroy,
