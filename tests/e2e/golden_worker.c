@@ -27,6 +27,7 @@
 #include "runtime/base/json.h"
 #include "runtime/engine.h"
 #include "tests/support/npy.h"
+#include "tests/support/rank.h"
 
 /* float32 on both sides, sums of a few hundred terms in another order: the reference's own distance from
  * float64 is up to 4e-6 (reference_error in golden.json). */
@@ -78,17 +79,8 @@ static const variant variants[] = {
     {.name = "reference", .n_threads = 1, .reference = true},
 };
 
-static hw_comm *comm;
 static const char *device = "cpu", *backend = "auto";
 static hw_dtype dtype; /* of activations on a device in a plug-in */
-
-static void must(hw_status st, const hw_error *err)
-{
-    if (!st) return;
-    fprintf(stderr, "golden_worker: rank %d: %s\n", hw_comm_rank(comm), err->message);
-    hw_comm_abort(comm, 3);
-    exit(3);
-}
 
 static int32_t *int_list(const json_t *list, int *n)
 {
@@ -185,10 +177,10 @@ static void step(hw_engine *e, hw_batch *batch, hw_sequence *seq, const int32_t 
     if (logits) must(hw_engine_logits(e, logits, &err), &err);
 }
 
-static void expect(bool true_thing, const char *what, int row)
+static void must_hold(bool true_thing, const char *what, int row)
 {
     if (true_thing) return;
-    fprintf(stderr, "golden_worker: rank %d: row %d: %s\n", hw_comm_rank(comm), row, what);
+    fprintf(stderr, "rank %d of %d: row %d: %s\n", rank, n_ranks, row, what);
     hw_comm_abort(comm, 3);
     exit(3);
 }
@@ -208,8 +200,8 @@ static hw_sequence *run_shared(hw_engine *e, const golden *g, float *logits)
             hw_sequence_destroy(seq);
             must(hw_sequence_create(&seq, e, 0, &err), &err);
             step(e, batch, seq, g->prompt, i + 1, logits + (size_t)i * g->logits.n_cols);
-            expect(hw_sequence_n_cached(seq) == (again ? i : i / block * block), "tokens found", i);
-            expect(hw_batch_n_rows(batch) == i + 1 - hw_sequence_n_cached(seq), "rows run", i);
+            must_hold(hw_sequence_n_cached(seq) == (again ? i : i / block * block), "tokens found", i);
+            must_hold(hw_batch_n_rows(batch) == i + 1 - hw_sequence_n_cached(seq), "rows run", i);
         }
     hw_batch_destroy(batch);
     return seq;
@@ -228,7 +220,7 @@ static hw_sequence *run_forked(hw_engine *e, const golden *g, float *logits)
         const int32_t *other = &g->prompt[(i + 3) % g->n_prompt];
         float *row = logits + (size_t)i * g->logits.n_cols;
         must(hw_sequence_fork(&fork, seq, &err), &err);
-        expect(hw_sequence_n_tokens(fork) == i, "tokens of the fork", i);
+        must_hold(hw_sequence_n_tokens(fork) == i, "tokens of the fork", i);
         if (i % 2) step(e, batch, fork, other, 1, NULL);
         step(e, batch, seq, g->prompt + i, 1, row);
         if (i % 2 == 0) step(e, batch, fork, other, 1, NULL);
@@ -279,7 +271,7 @@ static bool greedy_matches(hw_engine *e, const golden *g, hw_sequence *seq)
         must(hw_engine_sample(e, &greedy, 0, &token, &err), &err);
         if (token == g->greedy[i]) continue;
         equal = g->margins[i] <= TOLERANCE;
-        if (!equal && hw_comm_rank(comm) == 0)
+        if (!equal && rank == 0)
             fprintf(stderr, "%s: greedy token %d is %d, wanted %d (margin %.2g)\n", g->name, i, token,
                     g->greedy[i], g->margins[i]);
         break;
@@ -311,14 +303,13 @@ static void compare_halves(const golden *g, const variant *v, const float *logit
     const double mine = rms_error(g, logits), theirs = json_number_value(json_object_get(cases, g->name));
     json_decref(all);
     halves_mine += mine * mine, halves_theirs += theirs * theirs;
-    if (hw_comm_rank(comm) == 0)
-        printf("%-24s %-12s rms %.3e, transformers %.3e\n", g->name, v->name, mine, theirs);
+    if (rank == 0) printf("%-24s %-12s rms %.3e, transformers %.3e\n", g->name, v->name, mine, theirs);
 }
 
 static bool halves_are_good(void)
 {
     const double ratio = sqrt(halves_mine / halves_theirs);
-    if (hw_comm_rank(comm) == 0) printf("over all: %.3f of the error of transformers\n", ratio);
+    if (rank == 0) printf("over all: %.3f of the error of transformers\n", ratio);
     return ratio <= 1.1; /* false for NaN */
 }
 
@@ -335,7 +326,7 @@ static bool run_variant(const golden *g, const variant *v, uint64_t *bits)
     if (halves) compare_halves(g, v, logits);
     if (v->greedy && !halves && !greedy_matches(e, g, seq)) good = false;
     *bits = hash(logits, n);
-    if (hw_comm_rank(comm) == 0 && !halves)
+    if (rank == 0 && !halves)
         printf("%-24s %-12s %.2e %016llx%s\n", g->name, v->name, error, (unsigned long long)*bits,
                good ? "" : "  WRONG");
     hw_sequence_destroy(seq);
@@ -346,30 +337,27 @@ static bool run_variant(const golden *g, const variant *v, uint64_t *bits)
 
 int main(int argc, char **argv)
 {
-    hw_error err;
     int first = 1, known;
     if (argc > 2 && !strcmp(argv[1], "--device")) device = argv[2], first = 3, dtype = HW_F32;
     if (argc > 4 && !strcmp(argv[3], "--dtype")) dtype = hw_dtype_parse(argv[4], &known), first = 5;
     const bool exact = first == 1;
     if (argc > first + 1 && !strcmp(argv[first], "--comm")) backend = argv[first + 1], first += 2;
-    bool good = argc > first;
-    if (hw_comm_create(&comm, backend, &err)) return fprintf(stderr, "golden_worker: %s\n", err.message), 3;
+    if (argc <= first) return fprintf(stderr, "golden_worker: which folders?\n"), 2;
+    start(backend);
     hw_comm_set_stuck_after(comm, 30); /* there are fewer cores than ranks */
     for (int i = first; i < argc; i++) {
         golden g = open_golden(argv[i]);
         uint64_t bits[sizeof variants / sizeof *variants];
         for (size_t v = 0; v < sizeof variants / sizeof *variants; v++)
-            if ((exact || variants[v].any_device) && !run_variant(&g, &variants[v], &bits[v])) good = false;
+            if ((exact || variants[v].any_device) && !run_variant(&g, &variants[v], &bits[v])) n_wrong++;
         for (size_t v = 1; exact && v < sizeof variants / sizeof *variants; v++)
             if (bits[v] != bits[0] && !variants[v].reference) {
                 fprintf(stderr, "%s: %s has other bits than %s\n", g.name, variants[v].name,
                         variants[0].name);
-                good = false;
+                n_wrong++;
             }
         close_golden(&g);
     }
-    if (halves_theirs > 0 && !halves_are_good()) good = false;
-    hw_status st = hw_comm_agree(comm, good ? HW_OK : HW_ERR_FAILED, NULL);
-    hw_comm_destroy(comm);
-    return st ? 1 : 0;
+    if (halves_theirs > 0 && !halves_are_good()) n_wrong++;
+    return finish();
 }

@@ -10,31 +10,13 @@
 
 #include "runtime/engine.h"
 #include "runtime/kv_capacity.h"
+#include "tests/support/rank.h"
 
 enum { BLOCK = 4, N_BLOCKS = 7 };
-
-static hw_comm *comm;
-static bool good = true;
-
-static void must(hw_status st, const hw_error *err)
-{
-    if (!st) return;
-    fprintf(stderr, "kv_worker: rank %d: %s\n", hw_comm_rank(comm), err->message);
-    hw_comm_abort(comm, 3);
-    exit(3);
-}
-
-static void expect(bool true_thing, const char *what)
-{
-    if (!true_thing && good)
-        fprintf(stderr, "rank %d of %d: %s\n", hw_comm_rank(comm), hw_comm_n_ranks(comm), what);
-    good &= true_thing;
-}
 
 static bool same_everywhere(const char *mine)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
-    const int n_ranks = hw_comm_n_ranks(comm);
     char text[HW_ERROR_CAPACITY] = "";
     bool same = true;
     hw_error err;
@@ -65,24 +47,24 @@ static hw_kv_request request_of(uint64_t available)
 
 static void check_capacity(void)
 {
-    const int rank = hw_comm_rank(comm), last = hw_comm_n_ranks(comm) - 1;
+    const int last = n_ranks - 1;
     hw_error err = {""};
     int n = 0;
     hw_kv_request r = request_of(rank == last ? 20 * 1536 - 1 : 1 << 30);
     must(hw_kv_capacity(&n, comm, HW_OK, &r, &err), &err);
-    expect(n == 19, "capacity is not that of the poorest rank");
+    expect(n == 19, "capacity is not that of the poorest rank", 0);
     r = request_of(1 << 30);
     must(hw_kv_capacity(&n, comm, HW_OK, &r, &err), &err);
-    expect(n == 100, "capacity is not what was wanted");
+    expect(n == 100, "capacity is not what was wanted", 0);
     r = request_of(rank == last ? 9 * 1536 : 1 << 30);
-    expect(hw_kv_capacity(&n, comm, HW_OK, &r, &err) == HW_ERR_NO_MEMORY, "too little was enough");
+    expect(hw_kv_capacity(&n, comm, HW_OK, &r, &err) == HW_ERR_NO_MEMORY, "too little was enough", 0);
     char said[64];
     snprintf(said, sizeof said, "not enough memory: rank %d needs", last);
-    expect(strstr(err.message, said), err.message);
+    expect(strstr(err.message, said), err.message, 0);
     hw_status failed = rank == last ? hw_fail(&err, HW_ERR_MODEL, "spoiled") : HW_OK;
     r = request_of(1 << 30);
-    expect(hw_kv_capacity(&n, comm, failed, &r, &err) == HW_ERR_MODEL, "a failure was not told");
-    expect(strstr(err.message, "spoiled"), err.message);
+    expect(hw_kv_capacity(&n, comm, failed, &r, &err) == HW_ERR_MODEL, "a failure was not told", 0);
+    expect(strstr(err.message, "spoiled"), err.message, 0);
 }
 
 /* ---- running out */
@@ -123,7 +105,7 @@ static void check_skipped_step(const char *folder)
         must(hw_batch_add(batch, seq, tokens, 2, HW_LOGITS_NONE, &err), &err);
         hw_batch_clear(batch);
         hw_status st = hw_batch_add(batch, seq, tokens + 2, 1, HW_LOGITS_LAST, &err);
-        expect(st == (policies[i] == HW_KV_OFF ? HW_OK : HW_ERR_INVALID), hw_kv_policy_name(policies[i]));
+        expect(st == (policies[i] == HW_KV_OFF ? HW_OK : HW_ERR_INVALID), hw_kv_policy_name(policies[i]), 0);
         hw_batch_destroy(batch);
         hw_sequence_destroy(seq);
         hw_engine_destroy(e);
@@ -139,7 +121,7 @@ static int fill(hw_engine *e, hw_batch *batch, hw_sequence *seq, int32_t first, 
         hw_batch_clear(batch);
         *st = hw_batch_add(batch, seq, &token, 1, HW_LOGITS_LAST, err);
         if (*st) {
-            expect(hw_batch_n_rows(batch) == 0 && hw_batch_n_logits(batch) == 0, "the batch was changed");
+            expect(hw_batch_n_rows(batch) == 0 && hw_batch_n_logits(batch) == 0, "the batch was changed", 0);
             return n;
         }
         step(e, batch, NULL);
@@ -165,22 +147,23 @@ static void check_full(const char *folder)
     hw_status st;
     float *want = calloc(vocab, sizeof *want), *got = calloc(vocab, sizeof *got);
     u = hw_engine_kv_usage(e);
-    expect(u.n_blocks == N_BLOCKS, "capacity in blocks");
-    expect(u.capacity_bytes == u.bytes_per_token * BLOCK * N_BLOCKS, "capacity in bytes");
+    expect(u.n_blocks == N_BLOCKS, "capacity in blocks", 0);
+    expect(u.capacity_bytes == u.bytes_per_token * BLOCK * N_BLOCKS, "capacity in bytes", 0);
     must(hw_batch_create(&batch, e, &err), &err);
     must(hw_sequence_create(&one, e, 0, &err), &err);
     must(hw_sequence_create(&two, e, 0, &err), &err);
     const int32_t others[] = {40, 41, 42, 43, 44};
     hw_batch_clear(batch);
     must(hw_batch_add(batch, two, others, 5, HW_LOGITS_NONE, &err), &err);
-    expect(hw_sequence_fork(&fork, two, NULL) == HW_ERR_INVALID, "forked before its step");
+    expect(hw_sequence_fork(&fork, two, NULL) == HW_ERR_INVALID, "forked before its step", 0);
     step(e, batch, NULL);
     int n = fill(e, batch, one, 1, &st, &err);
-    expect(n == (N_BLOCKS - 2) * BLOCK && hw_sequence_n_tokens(one) == n, "tokens until the cache was full");
-    expect(st == HW_ERR_CACHE_FULL && strstr(err.message, "0 of 7 are free"), err.message);
-    expect(same_everywhere(err.message), "ranks were told different things");
+    expect(n == (N_BLOCKS - 2) * BLOCK && hw_sequence_n_tokens(one) == n, "tokens until the cache was full",
+           0);
+    expect(st == HW_ERR_CACHE_FULL && strstr(err.message, "0 of 7 are free"), err.message, 0);
+    expect(same_everywhere(err.message), "ranks were told different things", 0);
     u = hw_engine_kv_usage(e);
-    expect(u.n_free == 0 && u.used_bytes == u.bytes_per_token * (uint64_t)(n + 5), "used bytes");
+    expect(u.n_free == 0 && u.used_bytes == u.bytes_per_token * (uint64_t)(n + 5), "used bytes", 0);
     hw_sequence_destroy(two);
     const int32_t next = 30;
     hw_batch_clear(batch);
@@ -198,7 +181,7 @@ static void check_full(const char *folder)
     must(hw_batch_create(&batch, e, &err), &err);
     must(hw_batch_add(batch, one, all, n + 1, HW_LOGITS_LAST, &err), &err);
     step(e, batch, want);
-    expect(!memcmp(got, want, vocab * sizeof *got), "logits after the refusal have other bits");
+    expect(!memcmp(got, want, vocab * sizeof *got), "logits after the refusal have other bits", 0);
     hw_sequence_destroy(one);
     hw_batch_destroy(batch);
     hw_engine_destroy(e);
@@ -214,23 +197,21 @@ static void check_contiguous(const char *folder)
     hw_error err;
     for (int i = 0; i < 3; i++) must(hw_sequence_create(&seqs[i], e, 1, &err), &err);
     hw_kv_usage u = hw_engine_kv_usage(e);
-    expect(u.wasted_bytes == u.capacity_bytes && u.reserved_bytes == u.capacity_bytes, "reserved up front");
-    expect(hw_sequence_create(&seqs[3], e, 1, &err) == HW_ERR_CACHE_FULL && !seqs[3],
-           "a fourth one was made");
+    expect(u.wasted_bytes == u.capacity_bytes && u.reserved_bytes == u.capacity_bytes, "reserved up front",
+           0);
+    expect(hw_sequence_create(&seqs[3], e, 1, &err) == HW_ERR_CACHE_FULL && !seqs[3], "a fourth one was made",
+           0);
     for (int i = 0; i < 3; i++) hw_sequence_destroy(seqs[i]);
     hw_engine_destroy(e);
 }
 
 int main(int argc, char **argv)
 {
-    hw_error err;
     if (argc != 2) return fprintf(stderr, "usage: kv_worker FOLDER\n"), 2;
-    if (hw_comm_create(&comm, "auto", &err)) return fprintf(stderr, "kv_worker: %s\n", err.message), 3;
+    start("auto");
     check_capacity();
     check_skipped_step(argv[1]);
     check_full(argv[1]);
     check_contiguous(argv[1]);
-    hw_status st = hw_comm_agree(comm, good ? HW_OK : HW_ERR_FAILED, NULL);
-    hw_comm_destroy(comm);
-    return st ? 1 : 0;
+    return finish();
 }

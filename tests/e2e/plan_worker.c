@@ -8,25 +8,13 @@
 #include "parallel/volume.h"
 #include "runtime/generate.h"
 #include "runtime/plan.h"
-
-static hw_comm *comm;
-static bool good = true;
-
-static void must(hw_status st, const hw_error *err)
-{
-    if (!st) return;
-    fprintf(stderr, "plan_worker: rank %d: %s\n", hw_comm_rank(comm), err->message);
-    hw_comm_abort(comm, 3);
-    exit(3);
-}
+#include "tests/support/rank.h"
 
 static void expect_equal(const char *what, const char *where, uint64_t found, uint64_t wanted)
 {
-    if (found == wanted) return;
-    if (good)
-        fprintf(stderr, "rank %d of %d, %s: %s is %llu, predicted %llu\n", hw_comm_rank(comm),
-                hw_comm_n_ranks(comm), where, what, (unsigned long long)found, (unsigned long long)wanted);
-    good = false;
+    if (found == wanted || n_wrong++ >= 10) return;
+    fprintf(stderr, "rank %d of %d, %s: %s is %llu, predicted %llu\n", rank, n_ranks, where, what,
+            (unsigned long long)found, (unsigned long long)wanted);
 }
 
 /* Sizes around the change from whole vectors to halves, odd ones among them. */
@@ -34,7 +22,6 @@ static void check_collectives(void)
 {
     static const size_t counts[] = {1, 2, 7, 768, 4095, 4096, 8191, 8192, 8193, 8197, 10007, 100003};
     const hw_tag tag = {.site = HW_SITE_EMBED, .decode_rows = 1};
-    const int rank = hw_comm_rank(comm), n_ranks = hw_comm_n_ranks(comm);
     const hw_place at = {rank, n_ranks, hw_comm_n_sharing(comm)};
     float *buffer = calloc(100003, sizeof *buffer), *all = calloc(100003 * (size_t)n_ranks, sizeof *all);
     hw_error err;
@@ -125,7 +112,7 @@ static void compare_work(const char *folder, const char *name, const hw_engine *
     bool shares = hw_engine_part(e)->heads.first_head % (m->n_heads / m->n_kv_heads) != 0;
     expect_equal("work is replicated", where, sum.replicated_flops > 0, shares);
     expect_equal("KV heads are replicated", where, total[1] > (uint64_t)m->n_kv_heads,
-                 hw_comm_n_ranks(comm) > m->n_kv_heads && m->n_kv_heads < m->n_heads);
+                 n_ranks > m->n_kv_heads && m->n_kv_heads < m->n_heads);
 }
 
 /* What the engine took is what the plan says, but for the padding of weights, which these odd sizes need. */
@@ -221,16 +208,13 @@ static void check_mixed_step(const char *folder)
 
 int main(int argc, char **argv)
 {
-    hw_error err;
-    if (argc < 2 || hw_comm_create(&comm, argv[1], &err))
-        return fprintf(stderr, "plan_worker: %s\n", err.message), 3;
+    if (argc < 2) return fprintf(stderr, "usage: plan_worker BACKEND FOLDER...\n"), 2;
+    start(argv[1]);
     check_collectives();
     for (int i = 2; i < argc; i++) {
         for (size_t v = 0; v < sizeof variants / sizeof *variants; v++)
             check_generation(argv[i], &variants[v]);
         check_mixed_step(argv[i]);
     }
-    hw_status st = hw_comm_agree(comm, good ? HW_OK : HW_ERR_FAILED, NULL);
-    hw_comm_destroy(comm);
-    return st ? 1 : 0;
+    return finish();
 }

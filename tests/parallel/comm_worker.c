@@ -398,7 +398,5 @@ int main(int argc, char **argv)
     expect(hw_comm_n_local_ranks(comm) == (per_host ? per_host : n_ranks), "all ranks are on this host", 0);
     check_all();
     if (rank == 0) printf("%d ranks, %s\n", n_ranks, hw_comm_backend(comm));
-    st = hw_comm_agree(comm, n_wrong ? HW_ERR_FAILED : HW_OK, NULL);
-    hw_comm_destroy(comm);
-    return st ? 1 : 0;
+    return finish();
 }

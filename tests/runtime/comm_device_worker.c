@@ -112,9 +112,8 @@ int main(int argc, char **argv)
     hw_error err = {{0}};
     void *at = NULL, *all = NULL;
     if (argc != 2) return 2;
-    if (hw_comm_create(&comm, "nccl", &err)) return fprintf(stderr, "%s\n", err.message), 3;
+    start("nccl");
     hw_comm_set_stuck_after(comm, 30); /* there are fewer cores than ranks */
-    rank = hw_comm_rank(comm), n_ranks = hw_comm_n_ranks(comm);
     must(hw_device_choose(&device, comm, argv[1], 1, HW_F32, &err), &err);
     /* A second time, after the first group was left. */
     for (int again = 0; again < 2; again++) {
@@ -135,7 +134,5 @@ int main(int argc, char **argv)
         hw_comm_detach(comm);
     }
     hw_device_destroy(device);
-    hw_status st = hw_comm_agree(comm, n_wrong ? HW_ERR_FAILED : HW_OK, NULL);
-    hw_comm_destroy(comm);
-    return st ? 1 : 0;
+    return finish();
 }

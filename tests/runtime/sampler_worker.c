@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "tests/runtime/naive_sampler.h"
+#include "tests/support/rank.h"
 
 typedef struct setting {
     const char *name;
@@ -43,21 +44,10 @@ static const setting settings[] = {
 };
 enum { N_SETTINGS = sizeof settings / sizeof *settings };
 
-static hw_comm *comm;
-static int n_wrong;
-
-static void expect(bool good, const char *what, const char *name, int step)
+static void expect_of(bool good, const char *what, const char *name, int step)
 {
-    if (good) return;
-    if (n_wrong++ < 10) fprintf(stderr, "rank %d: %s: %s (step %d)\n", hw_comm_rank(comm), name, what, step);
-}
-
-static void must(hw_status st, const hw_error *err)
-{
-    if (!st) return;
-    fprintf(stderr, "rank %d: %s\n", hw_comm_rank(comm), err->message);
-    hw_comm_abort(comm, 3);
-    exit(3);
+    if (good || n_wrong++ >= 10) return;
+    fprintf(stderr, "rank %d of %d: %s: %s (step %d)\n", rank, n_ranks, name, what, step);
 }
 
 /* One sequence per setting, all in one batch. */
@@ -124,7 +114,7 @@ static void compare(runs *r, int i, int n_valid, int at)
     if (want.n_kept > most_kept && r->sampling[i].top_p > 0 && r->sampling[i].top_p < 1)
         most_kept = want.n_kept;
     if (naive_is_certain(row, n, history, n_tokens, &r->sampling[i], (uint64_t)n_tokens))
-        expect(r->tokens[i] == want.token, "another token than the naive sampler's", settings[i].name, at);
+        expect_of(r->tokens[i] == want.token, "another token than the naive sampler's", settings[i].name, at);
     else n_uncertain++;
 }
 
@@ -142,15 +132,15 @@ static void check_pairs(const runs *r)
         const int32_t *tokens = hw_sequence_tokens(r->sequences[i]);
         if (settings[i].same_as) {
             const hw_sequence *other = r->sequences[find(settings[i].same_as)];
-            expect(!memcmp(tokens, hw_sequence_tokens(other), n), "should be the same as another setting",
-                   settings[i].name, 0);
+            expect_of(!memcmp(tokens, hw_sequence_tokens(other), n), "should be the same as another setting",
+                      settings[i].name, 0);
         }
         for (int j = 0; j < i; j++) {
             const char *a = settings[i].same_as ? settings[i].same_as : settings[i].name;
             const char *b = settings[j].same_as ? settings[j].same_as : settings[j].name;
             if (strcmp(a, b))
-                expect(memcmp(tokens, hw_sequence_tokens(r->sequences[j]), n), settings[j].name,
-                       settings[i].name, 0);
+                expect_of(memcmp(tokens, hw_sequence_tokens(r->sequences[j]), n), settings[j].name,
+                          settings[i].name, 0);
         }
     }
 }
@@ -165,16 +155,16 @@ static void check_ranks_agree(const runs *r)
             h = (h ^ (uint64_t)hw_sequence_tokens(r->sequences[i])[j]) * 1099511628211u;
     uint64_t ends[2] = {h, ~h};
     must(hw_comm_all_reduce(comm, (hw_tag){.site = HW_SITE_CONTROL}, ends, 2, HW_U64, HW_MAX, &err), &err);
-    expect(ends[0] == ~ends[1], "ranks hold different tokens", "steps", 0);
+    expect_of(ends[0] == ~ends[1], "ranks hold different tokens", "steps", 0);
 }
 
 /* Rank 0 has compared. */
 static void report(const runs *r)
 {
     /* Near-ties are rare; were they not, this would compare nothing. */
-    expect(n_uncertain * 50 < n_compared, "too many choices hang on rounding", "steps", n_uncertain);
-    expect(r->vocab < 1000 || most_kept > 1000, "top-p never had to look beyond the first candidates",
-           "steps", most_kept);
+    expect_of(n_uncertain * 50 < n_compared, "too many choices hang on rounding", "steps", n_uncertain);
+    expect_of(r->vocab < 1000 || most_kept > 1000, "top-p never had to look beyond the first candidates",
+              "steps", most_kept);
     for (int i = 0; i < r->n; i++) {
         printf("%s:", settings[i].name);
         for (int j = 0; j < hw_sequence_n_tokens(r->sequences[i]); j++)
@@ -198,12 +188,12 @@ static void run_steps(const char *folder, bool dummy, int n_steps)
         step(&r);
         if (look) must(hw_engine_logits(r.engine, r.logits, &err), &err);
         must(hw_engine_sample(r.engine, r.sampling, n_valid, r.tokens, &err), &err);
-        for (int i = 0; i < r.n && look && hw_comm_rank(comm) == 0; i++)
+        for (int i = 0; i < r.n && look && rank == 0; i++)
             compare(&r, i, n_valid < r.vocab ? n_valid : 0, at);
     }
     check_pairs(&r);
     check_ranks_agree(&r);
-    if (hw_comm_rank(comm) == 0) report(&r);
+    if (rank == 0) report(&r);
     close_runs(&r);
 }
 /* ---- draws */
@@ -253,12 +243,12 @@ static void run_draws(const char *folder, bool dummy, int n)
             must(hw_engine_sample(r.engine, &set, 0, r.tokens, &err), &err);
             n_drawn[r.tokens[0]]++;
             if (p[r.tokens[0]] == 0)
-                expect(false, "a token that the filters drop was drawn", names[i], r.tokens[0]);
+                expect_of(false, "a token that the filters drop was drawn", names[i], r.tokens[0]);
         }
         /* Seeds are fixed, so this either always holds or never; five deviations come about once in a
          * million. */
         double off = deviations(p, n_drawn, r.vocab, n);
-        expect(fabs(off) < 5, "the draws do not have the distribution", names[i], (int)off);
+        expect_of(fabs(off) < 5, "the draws do not have the distribution", names[i], (int)off);
     }
     free(p);
     free(n_drawn);
@@ -276,8 +266,8 @@ static void run_nan(const char *folder, int token)
         for (int j = 0; j < N_SETTINGS; j++) set[j] = settings[i].s;
         step(&r);
         hw_status st = hw_engine_sample(r.engine, set, 0, r.tokens, &err);
-        expect(st == HW_ERR_FAILED, "NaN should be refused", settings[i].name, i);
-        expect(strstr(err.message, "not a number"), err.message, settings[i].name, i);
+        expect_of(st == HW_ERR_FAILED, "NaN should be refused", settings[i].name, i);
+        expect_of(strstr(err.message, "not a number"), err.message, settings[i].name, i);
         /* A token that is not valid may have any logit. */
         must(hw_engine_sample(r.engine, set, token, r.tokens, &err), &err);
     }
@@ -291,25 +281,22 @@ static void run_cancel(const char *folder)
     step(&r);
     must(hw_engine_sample(r.engine, r.sampling, 0, r.tokens, &err), &err);
     step(&r);
-    if (hw_comm_rank(comm) == hw_comm_n_ranks(comm) - 1) hw_engine_cancel(r.engine);
+    if (rank == n_ranks - 1) hw_engine_cancel(r.engine);
     hw_status st = hw_engine_sample(r.engine, r.sampling, 0, r.tokens, &err);
-    expect(st == HW_ERR_FAILED, "cancelling one rank ends all", "cancel", 0);
-    expect(!strcmp(err.message, "cancelled"), err.message, "cancel", 0);
+    expect_of(st == HW_ERR_FAILED, "cancelling one rank ends all", "cancel", 0);
+    expect_of(!strcmp(err.message, "cancelled"), err.message, "cancel", 0);
     close_runs(&r);
 }
 
 int main(int argc, char **argv)
 {
-    hw_error err;
     if (argc < 3) return fprintf(stderr, "sampler_worker: two arguments are needed\n"), 2;
     bool dummy = argc > 3 && !strcmp(argv[3], "dummy");
     int n = argc > 3 ? atoi(argv[argc - 1]) : 0;
-    if (hw_comm_create(&comm, "auto", &err)) return fprintf(stderr, "%s\n", err.message), 3;
+    start("auto");
     if (!strcmp(argv[1], "steps")) run_steps(argv[2], dummy, n);
     else if (!strcmp(argv[1], "draws")) run_draws(argv[2], dummy, n);
     else if (!strcmp(argv[1], "nan")) run_nan(argv[2], n);
     else run_cancel(argv[2]);
-    hw_status st = hw_comm_agree(comm, n_wrong ? HW_ERR_FAILED : HW_OK, NULL);
-    hw_comm_destroy(comm);
-    return st ? 1 : 0;
+    return finish();
 }
