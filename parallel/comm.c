@@ -72,24 +72,52 @@ static hw_status create_best(void **state, const hw_comm_ops **ops, hw_ranks *ra
     return HW_OK;
 }
 
+/* A status and whose it is, as one number: the larger status wins, among equals the lowest rank. */
+static uint64_t claim(hw_status st, int rank, int n_ranks)
+{
+    return (uint64_t)st << 32 | (uint32_t)(n_ranks - 1 - rank);
+}
+
+static int claimant(uint64_t worst, int n_ranks) { return n_ranks - 1 - (int)(uint32_t)worst; }
+
+/* The part of hw_comm_agree of a rank that has failed to make a communicator: the others have one and wait. */
+static hw_status agree_without(const hw_comm_ops *ops, void *state, hw_ranks ranks, hw_error *err)
+{
+    hw_error said = {""}, lost;
+    uint64_t worst = claim(HW_ERR_NO_MEMORY, ranks.rank, ranks.n_ranks);
+    char host[HOST_NAME_MAX + 1];
+    hw_host_name(host, sizeof host);
+    hw_status st =
+        hw_fail(&said, HW_ERR_NO_MEMORY, "rank %d on %s: no memory for a communicator", ranks.rank, host);
+    if (ranks.n_ranks > 1 && !ops->all_reduce(state, NULL, &worst, 1, HW_U64, HW_MAX, &lost)) {
+        ops->broadcast(state, NULL, &said, sizeof said, claimant(worst, ranks.n_ranks), &lost);
+        st = (hw_status)(worst >> 32);
+    }
+    return hw_fail(err, st, "%s", said.message);
+}
+
 hw_status hw_comm_wrap(hw_comm **out, const hw_comm_ops *ops, void *state, hw_ranks ranks, hw_error *err)
 {
     *out = NULL;
+    hw_meter *meter = NULL;
     hw_comm *c = calloc(1, sizeof *c);
-    if (!c) {
+    if (!c || hw_meter_create(&meter, ranks.n_ranks, err)) {
+        hw_status st = agree_without(ops, state, ranks, err);
         ops->destroy(state);
         free(ranks.host_of);
-        return hw_fail(err, HW_ERR_NO_MEMORY, "communicator: no memory");
+        free(c);
+        return st;
     }
     *c = (hw_comm){.ops = ops,
                    .state = state,
+                   .meter = meter,
                    .rank = ranks.rank,
                    .n_ranks = ranks.n_ranks,
                    .n_sharing = ranks.n_sharing,
                    .host_of = ranks.host_of,
                    .stuck_after_s = HW_STUCK_AFTER_S};
     for (int r = 0; r < c->n_ranks; r++) c->n_local_ranks += c->host_of[r] == c->host_of[c->rank];
-    hw_status st = hw_meter_create(&c->meter, c->n_ranks, err);
+    hw_status st = hw_comm_agree(c, HW_OK, err);
     if (st) hw_comm_destroy(c);
     else *out = c;
     return st;
@@ -393,13 +421,12 @@ hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err)
 {
     if (c->n_ranks == 1) return mine;
     hw_tag tag = {.site = HW_SITE_CONTROL};
-    /* The larger status wins; among equals the lowest rank. */
-    uint64_t worst = (uint64_t)mine << 32 | (uint32_t)(c->n_ranks - 1 - c->rank);
+    uint64_t worst = claim(mine, c->rank, c->n_ranks);
     hw_status st = hw_comm_all_reduce(c, tag, &worst, 1, HW_U64, HW_MAX, err);
     if (st) return st;
     hw_status agreed = (hw_status)(worst >> 32);
     if (agreed == HW_OK) return HW_OK;
-    int who = c->n_ranks - 1 - (int)(uint32_t)worst;
+    const int who = claimant(worst, c->n_ranks);
     hw_error said = {{0}};
     if (who == c->rank && err) {
         said = *err;

@@ -32,7 +32,8 @@ typedef struct hw_comm_ops {
 
 extern const hw_comm_ops hw_comm_self_ops, hw_comm_shm_ops, hw_comm_mpi_ops;
 
-/* Local. A communicator of what a backend's `create` gave, which it owns also when it fails. */
+/* Collective. A communicator of what a backend's `create` gave, which it owns also when it fails: HW_ERR_NO_MEMORY, then on
+ * all ranks. */
 hw_status hw_comm_wrap(hw_comm **out, const hw_comm_ops *ops, void *state, hw_ranks ranks, hw_error *err);
 
 /* Collective. Puts shared memory in front of `mpi`, a state of hw_comm_mpi_ops with these ranks. On HW_OK

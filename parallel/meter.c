@@ -107,6 +107,7 @@ void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what, uint64_t ticks)
 
 void hw_meter_send(hw_meter *m, int to, size_t n_bytes)
 {
+    if (!m) return;
     m->sent_bytes[to] += n_bytes;
     m->sent_messages[to]++;
     m->sent_bytes[m->n_ranks] += n_bytes;

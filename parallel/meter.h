@@ -62,7 +62,7 @@ hw_status hw_meter_set_layers(hw_meter *m, int n_layers, hw_error *err);
  * look at the clock, and is turned into nanoseconds when it is read; what.time_ns is not looked at. */
 void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what, uint64_t ticks);
 
-/* One message of n_bytes to a rank. Backends call it as they send. */
+/* One message of n_bytes to a rank. Backends call it as they send. NULL: nobody counts. */
 void hw_meter_send(hw_meter *m, int to, size_t n_bytes);
 
 /* Forgets what was counted per site. What was sent to each rank, and the ring, go on, since they are compared

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "launch/session.h"
 #include "runtime/base/clock.h"
 
 typedef struct run {
@@ -164,6 +165,17 @@ static hw_status one_step(run *r, int number)
     return st ? st : hand_out(r, tokens);
 }
 
+/* What fails on one rank alone cannot be agreed on here, where others may be in a collective of the step. */
+static hw_status all_steps(run *r)
+{
+    hw_comm *comm = hw_engine_comm(r->e);
+    hw_session alone = {.comm = comm, .rank = hw_comm_rank(comm)};
+    hw_status st = HW_OK;
+    for (int number = 0; number < r->capacity && !st; number++) st = one_step(r, number);
+    hw_session_end_if_alone(&alone, st, r->err);
+    return st;
+}
+
 /* ---- over all ranks */
 
 static hw_status sum_counts(hw_comm *comm, uint64_t *counts, size_t n, hw_error *err)
@@ -213,7 +225,7 @@ hw_status hw_trial_run(hw_trial *out, hw_engine *e, const hw_trial_sequence *seq
     hw_status st = hw_comm_agree(comm, prepare(&r, n_seqs), err);
     hw_meter_reset(hw_comm_meter(comm));
     hw_engine_work_reset(e);
-    for (int number = 0; number < r.capacity && !st; number++) st = one_step(&r, number);
+    if (!st) st = all_steps(&r);
     if (!st) st = gather(&r);
     clean_up(&r);
     return st;

@@ -40,8 +40,8 @@ typedef struct hw_trial {
 /* Collective. Runs all sequences to their ends, greedily. Between ranks, every step's payload is compared
  * with what hw_plan_step_traffic says. With one rank nothing crosses, and payload is what the plan says for
  * two.
- * Errors: HW_ERR_FAILED when something crossed that the plan did not say; HW_ERR_NO_MEMORY; those of a
- * step. */
+ * Errors: HW_ERR_FAILED when something crossed that the plan did not say; HW_ERR_NO_MEMORY before the first step.
+ * No memory later, and a device or rank that fails, end the job of several ranks. */
 hw_status hw_trial_run(hw_trial *out, hw_engine *e, const hw_trial_sequence *sequences, int n_seqs,
                        hw_error *err);
 void hw_trial_free(hw_trial *t); /* {0} is fine */
