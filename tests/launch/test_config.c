@@ -37,6 +37,16 @@ static void refused(const char *text, const char *place, const char *word, const
     refused_bytes(text, strlen(text), place, word, other);
 }
 
+/* What is wrong, where, and two words of what is said of it. */
+typedef struct refusal {
+    const char *text, *place, *word, *other;
+} refusal;
+
+static void refuse_all(const refusal *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) refused(rows[i].text, rows[i].place, rows[i].word, rows[i].other);
+}
+
 /* ---- what is taken */
 
 Test(config, every_kind_of_setting_arrives)
@@ -111,41 +121,47 @@ Test(config, quotes_make_a_text_of_any_word)
 
 Test(config, unknown_keys_name_the_nearest)
 {
-    refused("cache:\n  polcy: paged\n", "2:3", "cache.polcy", "did you mean cache.policy?");
-    refused("cache:\n  polciy: paged\n", "2:3", "cache.polciy", "did you mean cache.policy?");
-    refused("model: {threads: 3}", "1:9", "model.threads", "did you mean parallelism.threads?");
-    refused("\n\nmodle: {}", "3:1", "modle", "did you mean model?");
-    refused("cluster:\n  hosts:\n    - {nmae: a}\n", "3:8", "nmae", "did you mean cluster.hosts[].name?");
-    refused("cache: {zzzzzzzz: 1}", "1:9", "cache.zzzzzzzz", "there are policy, memory");
-    refused("weather: 1", "1:1", "weather", "there are model, parallelism");
-    refused("cache.policy: paged", "1:1", "there is no setting cache.policy", "");
-    refused("cluster: {'hosts[]': 1}", "1:11", "no setting", "");
-    refused("cluster.hosts[]: {name: a}", "1:1", "no setting", "");
-    refused("'': 1", "1:1", "no setting", "");
-    refused("<<: {model: 1}", "1:1", "no setting", "");
+    static const refusal rows[] = {
+        {"cache:\n  polcy: paged\n", "2:3", "cache.polcy", "did you mean cache.policy?"},
+        {"cache:\n  polciy: paged\n", "2:3", "cache.polciy", "did you mean cache.policy?"},
+        {"model: {threads: 3}", "1:9", "model.threads", "did you mean parallelism.threads?"},
+        {"\n\nmodle: {}", "3:1", "modle", "did you mean model?"},
+        {"cluster:\n  hosts:\n    - {nmae: a}\n", "3:8", "nmae", "did you mean cluster.hosts[].name?"},
+        {"cache: {zzzzzzzz: 1}", "1:9", "cache.zzzzzzzz", "there are policy, memory"},
+        {"weather: 1", "1:1", "weather", "there are model, parallelism"},
+        {"cache.policy: paged", "1:1", "there is no setting cache.policy", ""},
+        {"cluster: {'hosts[]': 1}", "1:11", "no setting", ""},
+        {"cluster.hosts[]: {name: a}", "1:1", "no setting", ""},
+        {"'': 1", "1:1", "no setting", ""},
+        {"<<: {model: 1}", "1:1", "no setting", ""},
+    };
+    refuse_all(rows, sizeof rows / sizeof *rows);
 }
 
 Test(config, wrong_types)
 {
-    refused("parallelism:\n  threads: four", "2:12", "'four'", "threads, 1 to 1024");
-    refused("parallelism: {threads: 1.0}", "1:24", "'1.0'", "wanted");
-    refused("parallelism: {threads: \"4\"}", "1:24", "\"4\"", "leave the quotes out");
-    refused("parallelism: {threads: [4]}", "1:24", "a list", "wanted");
-    refused("parallelism: {threads: }", "1:24", "empty", "wanted");
-    refused("model: {path: {a: b}}", "1:15", "a mapping", "wanted");
-    refused("model: {path: 12}", "1:15", "'12'", "quotes");
-    refused("model: {path: ''}", "1:15", "\"\"", "text");
-    refused("cache: paged", "1:8", "cache has settings below it", "policy: paged");
-    refused("cache: [policy]", "1:8", "cache has settings below it", "");
-    refused("[1, 2]", "1:1", "wanted sections", "model:");
-    refused("cache: {policy: ring}", "1:17", "'ring'", "paged, growing, contiguous or off");
-    refused("cache: {memory: 12X}", "1:17", "'12X'", "1024M");
-    refused("sampling: {stop: word}", "1:18", "'word'", "a list");
-    refused("sampling: {stop: [a, [b]]}", "1:22", "a list", "texts");
-    refused("cluster: {hosts: a}", "1:18", "'a'", "a list of 1 to");
-    refused("cluster: {hosts: []}", "1:18", "an empty list", "a list of 1 to");
-    refused("cluster: {hosts: [a]}", "1:19", "each as", "{name: node1, slots: 4}");
-    refused("cluster: {environment: [\"1A\"]}", "1:25", "\"1A\"", "NAME=VALUE");
+    static const refusal rows[] = {
+        {"parallelism:\n  threads: four", "2:12", "'four'", "threads, 1 to 1024"},
+        {"parallelism: {threads: 1.0}", "1:24", "'1.0'", "wanted"},
+        {"parallelism: {threads: \"4\"}", "1:24", "\"4\"", "leave the quotes out"},
+        {"parallelism: {threads: [4]}", "1:24", "a list", "wanted"},
+        {"parallelism: {threads: }", "1:24", "empty", "wanted"},
+        {"model: {path: {a: b}}", "1:15", "a mapping", "wanted"},
+        {"model: {path: 12}", "1:15", "'12'", "quotes"},
+        {"model: {path: ''}", "1:15", "\"\"", "text"},
+        {"cache: paged", "1:8", "cache has settings below it", "policy: paged"},
+        {"cache: [policy]", "1:8", "cache has settings below it", ""},
+        {"[1, 2]", "1:1", "wanted sections", "model:"},
+        {"cache: {policy: ring}", "1:17", "'ring'", "paged, growing, contiguous or off"},
+        {"cache: {memory: 12X}", "1:17", "'12X'", "1024M"},
+        {"sampling: {stop: word}", "1:18", "'word'", "a list"},
+        {"sampling: {stop: [a, [b]]}", "1:22", "a list", "texts"},
+        {"cluster: {hosts: a}", "1:18", "'a'", "a list of 1 to"},
+        {"cluster: {hosts: []}", "1:18", "an empty list", "a list of 1 to"},
+        {"cluster: {hosts: [a]}", "1:19", "each as", "{name: node1, slots: 4}"},
+        {"cluster: {environment: [\"1A\"]}", "1:25", "\"1A\"", "NAME=VALUE"},
+    };
+    refuse_all(rows, sizeof rows / sizeof *rows);
 }
 
 Test(config, numbers_that_readers_of_yaml_disagree_about)
@@ -166,17 +182,20 @@ Test(config, numbers_that_readers_of_yaml_disagree_about)
 
 Test(config, values_outside_their_range)
 {
-    refused("parallelism: {threads: 0}", "1:24", "'0'", "1 to 1024");
-    refused("parallelism: {threads: 1025}", "1:24", "'1025'", "1 to 1024");
-    refused("parallelism: {threads: -1}", "1:24", "'-1'", "1 to 1024");
-    refused("parallelism: {threads: 99999999999999999999}", "1:24", "threads", "1 to 1024");
-    refused("sampling: {top_p: 0}", "1:19", "'0'", "1e-06 to 1");
-    refused("sampling: {top_p: 1.01}", "1:19", "'1.01'", "1e-06 to 1");
-    refused("sampling: {seed: -1}", "1:18", "'-1'", "from 0 on");
-    refused("sampling: {seed: 9223372036854775808}", "1:18", "seed", "from 0 on");
-    refused("cache: {memory: 0}", "1:17", "'0'", "bytes");
-    refused("cache: {memory: 99999999999T}", "1:17", "memory", "bytes");
-    refused("sampling: {stop: [a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,b]}", "1:51", "stop", "more than 16");
+    static const refusal rows[] = {
+        {"parallelism: {threads: 0}", "1:24", "'0'", "1 to 1024"},
+        {"parallelism: {threads: 1025}", "1:24", "'1025'", "1 to 1024"},
+        {"parallelism: {threads: -1}", "1:24", "'-1'", "1 to 1024"},
+        {"parallelism: {threads: 99999999999999999999}", "1:24", "threads", "1 to 1024"},
+        {"sampling: {top_p: 0}", "1:19", "'0'", "1e-06 to 1"},
+        {"sampling: {top_p: 1.01}", "1:19", "'1.01'", "1e-06 to 1"},
+        {"sampling: {seed: -1}", "1:18", "'-1'", "from 0 on"},
+        {"sampling: {seed: 9223372036854775808}", "1:18", "seed", "from 0 on"},
+        {"cache: {memory: 0}", "1:17", "'0'", "bytes"},
+        {"cache: {memory: 99999999999T}", "1:17", "memory", "bytes"},
+        {"sampling: {stop: [a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,b]}", "1:51", "stop", "more than 16"},
+    };
+    refuse_all(rows, sizeof rows / sizeof *rows);
 }
 
 Test(config, truth_values_in_odd_places)
@@ -201,26 +220,35 @@ Test(config, truth_values_in_odd_places)
 
 Test(config, the_same_twice)
 {
-    refused("cache:\n  policy: off\n  policy: paged\n", "3:3", "\"policy\" is here a second time", "line 2");
-    refused("model: {}\ncache: {}\n'model': {}\n", "3:1", "\"model\" is here a second time", "line 1");
-    refused("cluster: {hosts: [{name: a}, {name: b}, {name: a}]}", "1:41", "\"a\"", "second time");
-    refused("--- {model: {}}\n--- {model: {}}\n", "2:1", "second document", "");
+    static const refusal rows[] = {
+        {"cache:\n  policy: off\n  policy: paged\n", "3:3", "\"policy\" is here a second time", "line 2"},
+        {"model: {}\ncache: {}\n'model': {}\n", "3:1", "\"model\" is here a second time", "line 1"},
+        {"cluster: {hosts: [{name: a}, {name: b}, {name: a}]}", "1:41", "\"a\"", "second time"},
+        {"--- {model: {}}\n--- {model: {}}\n", "2:1", "second document", ""},
+    };
+    refuse_all(rows, sizeof rows / sizeof *rows);
 }
 
 Test(config, host_names_that_are_options_or_lists)
 {
-    refused("cluster: {hosts: [{name: '-x'}]}", "1:19", "\"-x\"", "host name");
-    refused("cluster: {hosts: [{name: 'a,b'}]}", "1:19", "\"a,b\"", "host name");
-    refused("cluster: {hosts: [{name: 'a b'}]}", "1:19", "\"a b\"", "host name");
+    static const refusal rows[] = {
+        {"cluster: {hosts: [{name: '-x'}]}", "1:19", "\"-x\"", "host name"},
+        {"cluster: {hosts: [{name: 'a,b'}]}", "1:19", "\"a,b\"", "host name"},
+        {"cluster: {hosts: [{name: 'a b'}]}", "1:19", "\"a b\"", "host name"},
+    };
+    refuse_all(rows, sizeof rows / sizeof *rows);
 }
 
 Test(config, aliases_anchors_and_tags)
 {
-    refused("model: &a {path: x}\n", "1:8", "anchors", "write the value out");
-    refused("model: *a\n", "1:8", "aliases", "write the value out");
-    refused("model: {path: !!str x}", "1:15", "tags", "");
-    refused("a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\n", "1:4", "anchors", "");
-    refused("model: {path: &a [x,x]}\ncache: &b [*a,*a]\n", "1:15", "anchors", "");
+    static const refusal rows[] = {
+        {"model: &a {path: x}\n", "1:8", "anchors", "write the value out"},
+        {"model: *a\n", "1:8", "aliases", "write the value out"},
+        {"model: {path: !!str x}", "1:15", "tags", ""},
+        {"a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\n", "1:4", "anchors", ""},
+        {"model: {path: &a [x,x]}\ncache: &b [*a,*a]\n", "1:15", "anchors", ""},
+    };
+    refuse_all(rows, sizeof rows / sizeof *rows);
 }
 
 Test(config, too_deep_and_too_large)
@@ -248,11 +276,14 @@ Test(config, bytes_that_are_no_text)
 
 Test(config, text_that_is_no_yaml)
 {
-    refused("model: {path: x", "2:1", "not YAML", "");
-    refused("model:\n\tpath: x", "2:1", "not YAML", "");
-    refused("model: \"x", "1:10", "not YAML", "");
-    refused("? [a]\n: 1\n", "1:3", "a key has to be a word", "");
-    refused("{a: 1}: 1\n", "1:1", "a key has to be a word", "");
+    static const refusal rows[] = {
+        {"model: {path: x", "2:1", "not YAML", ""},
+        {"model:\n\tpath: x", "2:1", "not YAML", ""},
+        {"model: \"x", "1:10", "not YAML", ""},
+        {"? [a]\n: 1\n", "1:3", "a key has to be a word", ""},
+        {"{a: 1}: 1\n", "1:1", "a key has to be a word", ""},
+    };
+    refuse_all(rows, sizeof rows / sizeof *rows);
 }
 
 /* ---- files */
