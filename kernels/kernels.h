@@ -38,8 +38,11 @@ extern "C" {
 typedef struct hw_stream
     hw_stream;                    /* work in order; NULL on the CPU, where every op is done when it returns */
 typedef struct hw_graph hw_graph; /* ops that are started together */
+typedef struct hw_mark hw_mark;   /* a point in the order of the work */
 typedef struct hw_weight hw_weight; /* a matrix in the device's own layout */
 typedef struct hw_device hw_device;
+
+enum { HW_N_MARKS = 4 };
 
 /* Sums over split inputs are kept as this many partial sums, see `matmul`. */
 enum { HW_N_CUTS = 8 };
@@ -117,6 +120,26 @@ typedef enum hw_activation { HW_ACT_SILU, HW_ACT_GELU, HW_ACT_GELU_TANH, HW_ACT_
  * AUTO: what the device does best. On the CPU that is BF16X3 where there are matrix units, and FLOAT32 elsewhere:
  * three terms take half as long again with dot products of pairs, and thrice as long with multiply-adds alone. */
 typedef enum hw_matmul { HW_MATMUL_AUTO, HW_MATMUL_FLOAT32, HW_MATMUL_BF16X3, HW_MATMUL_BF16 } hw_matmul;
+
+/* How a device chooses the next token of a row by itself: as row_best does (temperature 0), or as row_draw
+ * without a floor. Only tokens below n_valid (global id) take part. */
+typedef struct hw_draw {
+    float temperature;
+    int32_t n_valid;
+    uint64_t seed;
+} hw_draw;
+
+/* Rows of steps that follow one another on the device: the token of one is what the one before it chose. All
+ * arrays D but `ring`, which is from host_alloc and is read behind. */
+typedef struct hw_fed_rows {
+    int n_rows;
+    int vocab_size;              /* of the whole model */
+    uint64_t *keys;              /* [n_rows] zeros, or what outranks the row's own key, when a step begins */
+    const hw_draw *draws;        /* [n_rows] */
+    int32_t *tokens, *positions; /* [n_rows] of the step; then of the next one */
+    uint64_t *ring;              /* [n_slots, slot_rows]; what position p chose is in slot p % n_slots */
+    int n_slots, slot_rows;
+} hw_fed_rows;
 
 /* Keys of attention are taken in blocks of this many absolute positions, whatever the cache's block size is. */
 enum { HW_ATTN_BLOCK = 64 };
@@ -267,6 +290,24 @@ typedef struct hw_kernels {
     hw_status (*capture_end)(hw_device *d, hw_graph **out, hw_error *err);
     hw_status (*graph_launch)(hw_device *d, hw_graph *g);
     void (*graph_destroy)(hw_device *d, hw_graph *g); /* NULL is fine */
+
+    /* ---- steps that follow one another on the device; all four NULL where there are none. The ops may be
+     * kept in a graph, the marks not. */
+
+    /* keys[r] = the larger of keys[r] and the key of row r's next token. A row at position p is drawn as step
+     * p + 1, since it is then that many tokens long.   logits [n_rows, n_vocab] float32 D, as for row_best */
+    hw_status (*choose_keys)(hw_device *d, hw_stream *s, const hw_fed_rows *rows, const float *logits,
+                             int n_vocab, int first_id);
+
+    /* With the keys of all ranks: each goes into the ring, its token into `tokens` (0 where a key is nobody's:
+     * whoever reads the ring refuses it), the row to its next position, and keys become zeros. */
+    hw_status (*feed_keys)(hw_device *d, hw_stream *s, const hw_fed_rows *rows);
+
+    /* Marks the point that the stream has been given work up to. Good until HW_N_MARKS more were made. */
+    hw_status (*mark)(hw_device *d, hw_mark **out);
+
+    /* Returns when all before the mark has run, and tells what went wrong as `synchronize` does. */
+    hw_status (*mark_wait)(hw_device *d, hw_mark *m, hw_error *err);
 
     /* ---- sampling. logits [n_rows, n_vocab] float32 D: this rank's slice of the vocabulary, whose first
      * token id is `first_id`.

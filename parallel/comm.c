@@ -403,9 +403,9 @@ hw_status hw_anchor_device_all_reduce(double *seconds, hw_comm *c, void *buffer,
     return hw_comm_group_measure(c->group, buffer, count, type, repeats, seconds, err);
 }
 
-hw_status hw_comm_device_wait(hw_comm *c, hw_error *err)
+hw_status hw_comm_device_wait(hw_comm *c, void *until, hw_error *err)
 {
-    return c->group ? hw_comm_group_wait(c->group, err) : HW_OK;
+    return c->group ? hw_comm_group_wait(c->group, until, err) : HW_OK;
 }
 
 /* Says whose error it is. Rank 0's may be everybody's. */

@@ -125,9 +125,10 @@ hw_status hw_comm_device_all_gather(hw_comm *c, hw_tag tag, const void *send, si
 /* Local. Counts what hw_comm_device_all_reduce counts, for one that a graph makes. */
 void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type);
 
-/* Local. Waits for the stream of the device, but not for ever: HW_ERR_RANK names this rank, its host and the
+/* Local. Waits until the stream of the device has run up to `until`, a mark of the device's, or all that is in
+ * it (NULL), but not for ever: HW_ERR_RANK names this rank, its host and the
  * collective in which others are missing. Without a device: nothing to wait for. */
-hw_status hw_comm_device_wait(hw_comm *c, hw_error *err);
+hw_status hw_comm_device_wait(hw_comm *c, void *until, hw_error *err);
 
 /* Local. Ends all ranks with this exit code, for errors that were not agreed on. Does not return where
  * there are several ranks. */

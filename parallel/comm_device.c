@@ -177,11 +177,11 @@ static void name_collective(char *text, size_t size, const hw_comm_group *g, uin
     else snprintf(text, size, "a collective of a decode step's graph (--cuda-graphs off names it)");
 }
 
-hw_status hw_comm_group_wait(hw_comm_group *g, hw_error *err)
+hw_status hw_comm_group_wait(hw_comm_group *g, void *until, hw_error *err)
 {
     uint64_t number = UINT64_MAX;
     char why[256] = "", what[128], host[HOST_CHARS];
-    hw_status st = g->ops->wait(g->state, &number, why, sizeof why);
+    hw_status st = g->ops->wait(g->state, until, &number, why, sizeof why);
     if (!st) return HW_OK;
     name_collective(what, sizeof what, g, number);
     hw_host_name(host, sizeof host);

@@ -21,7 +21,7 @@ typedef enum hw_reduce { HW_SUM, HW_MAX } hw_reduce;
 #define HW_COMM_DEVICE_SYMBOL "hw_plugin_collectives"
 
 /* Grows with every change of what follows. */
-enum { HW_COMM_DEVICE_VERSION = 2, HW_COMM_ID_BYTES = 128 };
+enum { HW_COMM_DEVICE_VERSION = 3, HW_COMM_ID_BYTES = 128 };
 
 /* A rank on its way into a group. */
 typedef struct hw_comm_member {
@@ -67,11 +67,12 @@ typedef struct hw_comm_device_ops {
     hw_status (*measure)(void *state, void *buffer, size_t count, hw_dtype type, int repeats, double *seconds,
                          hw_error *err);
 
-    /* Local. Returns when all that is in the stream has run, or has failed: then HW_OK too, as the device
-     * knows better. HW_ERR_RANK when the deadline passed or another rank is gone: the group is then broken
-     * up, so that nothing waits for ever, `why` [capacity] says what the library says of it, and *number is
-     * the first collective that did not end; UINT64_MAX when it was part of a graph. */
-    hw_status (*wait)(void *state, uint64_t *number, char *why, size_t capacity);
+    /* Local. Returns when the stream has run up to `until`, a mark of the device's, or all that is in it
+     * (NULL); or has failed: then HW_OK too, as the device knows better. HW_ERR_RANK when the deadline passed
+     * or another rank is gone: the group is then broken up, so that nothing waits for ever, `why` [capacity]
+     * says what the library says of it, and *number is the first collective that did not end; UINT64_MAX when
+     * it was part of a graph. */
+    hw_status (*wait)(void *state, void *until, uint64_t *number, char *why, size_t capacity);
 } hw_comm_device_ops;
 
 /* The device of a rank, as far as collectives are concerned. */
@@ -99,7 +100,7 @@ hw_status hw_comm_group_all_gather(hw_comm_group *g, const void *send, size_t n_
                                    hw_error *err);
 hw_status hw_comm_group_measure(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, int repeats,
                                 double *seconds, hw_error *err);
-hw_status hw_comm_group_wait(hw_comm_group *g, hw_error *err);
+hw_status hw_comm_group_wait(hw_comm_group *g, void *until, hw_error *err);
 
 #ifdef __cplusplus
 }

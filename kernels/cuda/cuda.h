@@ -61,6 +61,8 @@ typedef struct hw_cuda_device {
     uint64_t *found;     /* [HW_CUDA_MAX_KEYS] D: what the blocks of row_best found, each in its part */
     int32_t *ids;        /* [HW_CUDA_MAX_KEYS] D */
     unsigned *counters;  /* [HW_CUDA_MAX_COUNTERS] D: of blocks that are done; zeros between kernels */
+    cudaEvent_t marks[HW_N_MARKS];
+    int next_mark;
     hw_cuda_failure failure;
     const char *last; /* kernel that was started */
     uint64_t n_launches, n_starts, n_allocations, n_before_capture;
@@ -117,6 +119,12 @@ hw_status hw_cuda_capture_end(hw_device *d, hw_graph **out, hw_error *err);
 hw_status hw_cuda_graph_launch(hw_device *d, hw_graph *g);
 void hw_cuda_graph_destroy(hw_device *d, hw_graph *g);
 
+hw_status hw_cuda_choose_keys(hw_device *d, hw_stream *s, const hw_fed_rows *rows, const float *logits,
+                              int n_vocab, int first_id);
+hw_status hw_cuda_feed_keys(hw_device *d, hw_stream *s, const hw_fed_rows *rows);
+hw_status hw_cuda_mark(hw_device *d, hw_mark **out);
+hw_status hw_cuda_mark_wait(hw_device *d, hw_mark *m, hw_error *err);
+
 /* Memory that is not cleared. */
 hw_status hw_cuda_take(void **out, size_t n_bytes, hw_error *err);
 
@@ -129,6 +137,9 @@ hw_status hw_cuda_copy_in(hw_device *d, hw_stream *s, void *dst, const void *src
 hw_status hw_cuda_copy_out(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
 hw_status hw_cuda_copy(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
 hw_status hw_cuda_synchronize(hw_device *d, hw_stream *s, hw_error *err);
+
+/* What waiting came to, with the kernels that may be meant. */
+hw_status hw_cuda_waited(hw_cuda_device *c, cudaError_t code, hw_error *err);
 
 hw_status hw_cuda_weight_create(hw_device *d, hw_weight **out, const hw_weight_dims *dims, hw_error *err);
 hw_status hw_cuda_weight_put(hw_device *d, hw_weight *w, const hw_weight_piece *piece, hw_error *err);

@@ -53,6 +53,10 @@ hw_kernels make_table()
     t.capture_end = hw_cuda_capture_end;
     t.graph_launch = hw_cuda_graph_launch;
     t.graph_destroy = hw_cuda_graph_destroy;
+    t.choose_keys = hw_cuda_choose_keys;
+    t.feed_keys = hw_cuda_feed_keys;
+    t.mark = hw_cuda_mark;
+    t.mark_wait = hw_cuda_mark_wait;
     t.rope_angles = hw_cuda_rope_angles;
     t.rope_append = hw_cuda_rope_append;
     t.attention = hw_cuda_attention;
@@ -83,6 +87,8 @@ void destroy(hw_device_base *base)
         hw_cuda_host_free(d, c->put[i]);
         if (c->put_done[i]) (void)cudaEventDestroy(c->put_done[i]);
     }
+    for (cudaEvent_t mark : c->marks)
+        if (mark) (void)cudaEventDestroy(mark);
     if (c->blas) (void)cublasLtDestroy(c->blas);
     if (c->stream) (void)cudaStreamDestroy(c->stream);
     (void)cudaGetLastError();
@@ -179,6 +185,9 @@ hw_status make_memory(hw_cuda_device *c, hw_error *err)
             st = hw_cuda_check(err, cudaEventCreateWithFlags(&c->put_done[i], cudaEventDisableTiming),
                                "making an event");
     }
+    for (int i = 0; i < HW_N_MARKS && !st; i++)
+        st = hw_cuda_check(err, cudaEventCreateWithFlags(&c->marks[i], cudaEventDisableTiming),
+                           "making an event");
     return st;
 }
 

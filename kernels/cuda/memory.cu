@@ -112,13 +112,18 @@ hw_status hw_cuda_started(hw_cuda_device *c, cudaError_t code, const char *name)
 
 /* A kernel that could not be started is known by name. One that went wrong on the way is the last that was
  * started or one before it. */
-hw_status hw_cuda_synchronize(hw_device *d, hw_stream *, hw_error *err)
+hw_status hw_cuda_waited(hw_cuda_device *c, cudaError_t code, hw_error *err)
 {
-    hw_cuda_device *c = hw_cuda_of(d);
     char where[128];
     snprintf(where, sizeof where, "kernel '%.40s' or one before it (HW_CUDA_SYNC=1 tells which)",
              c->last ? c->last : "none");
-    const hw_status st = hw_cuda_check(err, cudaStreamSynchronize(c->stream), where);
+    const hw_status st = hw_cuda_check(err, code, where);
     const hw_status told = hw_cuda_tell(&c->failure, err); /* what came first says more */
     return hw_context(err, told ? told : st, "GPU %d", c->index);
+}
+
+hw_status hw_cuda_synchronize(hw_device *d, hw_stream *, hw_error *err)
+{
+    hw_cuda_device *c = hw_cuda_of(d);
+    return hw_cuda_waited(c, cudaStreamSynchronize(c->stream), err);
 }

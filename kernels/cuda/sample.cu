@@ -13,6 +13,7 @@ namespace
 enum {
     BLOCK = 256,
     MOST_BLOCKS = 256,
+    MOST_ROWS = 65535, /* of a grid */
     SELECT_BLOCK = 1024,
     MOST_SELECT_BLOCKS = 64,
     DIGIT_BITS = 8,
@@ -25,10 +26,10 @@ struct slice {
     int first_id, n;
 };
 
-slice slice_of(const float *row, int n_vocab, int first_id, int n_valid)
+HW_EVERYWHERE inline slice slice_of(const float *row, int n_vocab, int first_id, int n_valid)
 {
-    const int64_t n = std::min<int64_t>(n_vocab, (int64_t)n_valid - first_id);
-    return {row, first_id, (int)std::max<int64_t>(n, 0)};
+    const int64_t most = (int64_t)n_valid - first_id, n = most < n_vocab ? most : n_vocab;
+    return {row, first_id, (int)(n > 0 ? n : 0)};
 }
 
 __global__ void penalize(float *row, int n_vocab, int64_t first_id, const int32_t *tokens, int n,
@@ -79,18 +80,40 @@ struct mass {
     }
 };
 
-/* Both ways of combining are exact, so the order in which blocks arrive changes nothing. */
+/* What this block finds in its share of the slice. Both ways of combining are exact, so the order in which
+ * blocks arrive changes nothing. */
+template <typename Combine, typename Of>
+__device__ unsigned long long over_share(slice s, Of of_token, unsigned long long *shared)
+{
+    unsigned long long mine = 0;
+    for (int t = (int)(blockIdx.x * blockDim.x + threadIdx.x); t < s.n; t += (int)(gridDim.x * blockDim.x))
+        mine = Combine::combine(mine, of_token(s.logits[t], s.first_id + t));
+    return hw_block_reduce(mine, 0ull, shared,
+                           [](unsigned long long a, unsigned long long b) { return Combine::combine(a, b); });
+}
+
 template <typename Combine, typename Of>
 __global__ void over_slice(unsigned long long *result, slice s, Of of_token)
 {
     __shared__ unsigned long long shared[HW_WARP];
-    unsigned long long mine = 0;
     hw_begin();
-    for (int t = (int)(blockIdx.x * blockDim.x + threadIdx.x); t < s.n; t += (int)(gridDim.x * blockDim.x))
-        mine = Combine::combine(mine, of_token(s.logits[t], s.first_id + t));
-    mine = hw_block_reduce(mine, 0ull, shared,
-                           [](unsigned long long a, unsigned long long b) { return Combine::combine(a, b); });
-    if (threadIdx.x == 0) Combine::add_to(result, mine);
+    const unsigned long long found = over_share<Combine>(s, of_token, shared);
+    if (threadIdx.x == 0) Combine::add_to(result, found);
+}
+
+/* The largest key of every row, each drawn in its own way. */
+__global__ void choose_keys(hw_fed_rows rows, const float *logits, int n_vocab, int first_id)
+{
+    __shared__ unsigned long long shared[HW_WARP];
+    hw_begin();
+    for (int r = (int)blockIdx.y; r < rows.n_rows; r += (int)gridDim.y) {
+        const hw_draw how = rows.draws[r];
+        const slice s = slice_of(logits + (size_t)r * (size_t)n_vocab, n_vocab, first_id, how.n_valid);
+        const drawn_key drawn = {-INFINITY, how.temperature, how.seed, (uint64_t)rows.positions[r] + 1};
+        const unsigned long long found = how.temperature == 0 ? over_share<largest>(s, best_key{}, shared)
+                                                              : over_share<largest>(s, drawn, shared);
+        if (threadIdx.x == 0) largest::add_to((unsigned long long *)rows.keys + r, found);
+    }
 }
 
 template <typename Combine, typename Of>
@@ -254,4 +277,15 @@ hw_status hw_cuda_row_draw(hw_device *d, hw_stream *, uint64_t *key, const float
 {
     return reduce<largest>(d, "row_draw", key, slice_of(row, n_vocab, first_id, n_valid),
                            drawn_key{floor, temperature, seed, step});
+}
+
+hw_status hw_cuda_choose_keys(hw_device *d, hw_stream *, const hw_fed_rows *rows, const float *logits,
+                              int n_vocab, int first_id)
+{
+    if (!rows->n_rows || !n_vocab) return HW_OK;
+    const unsigned n_y = (unsigned)std::min<int>(rows->n_rows, MOST_ROWS),
+                   n_x = std::max(1u, (unsigned)MOST_BLOCKS / n_y);
+    const dim3 grid(std::min(hw_cuda_blocks((size_t)n_vocab, BLOCK), n_x), n_y);
+    return hw_cuda_launch(hw_cuda_of(d), "choose_keys", choose_keys, grid, BLOCK, 0, *rows, logits, n_vocab,
+                          first_id);
 }

@@ -111,7 +111,7 @@ static hw_status enqueue(hw_limits *l, const hw_bench *b, size_t n_numbers, int 
 /* Waits for the stream, with the communicator's deadline. */
 static hw_status wait(hw_limits *l, const hw_bench *b)
 {
-    hw_status st = hw_comm_device_wait(b->s->comm, b->err);
+    hw_status st = hw_comm_device_wait(b->s->comm, NULL, b->err);
     return st ? st : l->device->k->synchronize(l->device, NULL, b->err);
 }
 

@@ -185,11 +185,16 @@ hw_status give_up(group *g, hw_status st, uint64_t *number)
     return st;
 }
 
-hw_status wait(void *state, uint64_t *number, char *why, size_t capacity)
+bool is_pending(const group *g, cudaEvent_t until)
+{
+    return (until ? cudaEventQuery(until) : cudaStreamQuery(g->stream)) == cudaErrorNotReady;
+}
+
+hw_status wait(void *state, void *until, uint64_t *number, char *why, size_t capacity)
 {
     group *g = of(state);
     const uint64_t start = hw_clock_ns();
-    for (uint64_t polls = 1; cudaStreamQuery(g->stream) == cudaErrorNotReady; polls++) {
+    for (uint64_t polls = 1; is_pending(g, static_cast<cudaEvent_t>(until)); polls++) {
         (void)cudaGetLastError(); /* "not ready" is no error */
         sched_yield();
         if (polls % POLLS_PER_LOOK) continue;
@@ -213,7 +218,7 @@ hw_status wait_measured(group *g, hw_error *err)
 {
     uint64_t number;
     char why[256] = "";
-    const hw_status st = wait(g, &number, why, sizeof why);
+    const hw_status st = wait(g, nullptr, &number, why, sizeof why);
     return st ? hw_fail(err, st, "NCCL: measuring an all-reduce: %s", why)
               : cuda_check(err, cudaStreamQuery(g->stream), "measuring an all-reduce");
 }

@@ -22,7 +22,7 @@ static void read_back(void *to, const void *from, size_t n_bytes)
 {
     hw_error err = {{0}};
     must(device->k->copy_out(device, NULL, to, from, n_bytes), &err);
-    must(hw_comm_device_wait(comm, &err), &err);
+    must(hw_comm_device_wait(comm, NULL, &err), &err);
     must(device->k->synchronize(device, NULL, &err), &err);
 }
 

@@ -46,12 +46,18 @@ void hw_simt_enqueue(std::function<void()> w)
     });
 }
 
+/* Until `enough` says so, the stream is empty, or something waits for others. */
+static void run_until(const std::function<bool()> &enough)
+{
+    if (queue.empty() || enough()) return;
+    hw_simt_open_memory(true);
+    while (!queue.empty() && !enough() && queue.front()()) queue.pop_front();
+    hw_simt_open_memory(false);
+}
+
 bool hw_simt_run_some()
 {
-    if (queue.empty()) return true;
-    hw_simt_open_memory(true);
-    while (!queue.empty() && queue.front()()) queue.pop_front();
-    hw_simt_open_memory(false);
+    run_until([] { return false; });
     return queue.empty();
 }
 
@@ -111,15 +117,16 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
-    (void)hw_simt_run_some();
-    return *event->happened ? cudaSuccess : cudaErrorNotReady;
+    run_until([event] { return *event->happened; });
+    return *event->happened ? hw_simt_broken() : cudaErrorNotReady;
 }
 
-cudaError_t cudaEventSynchronize(cudaEvent_t)
+/* What comes after the event is left for later, as far as the host can rely on it. */
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
-    hw_simt_run_all();
-    return cudaSuccess;
+    cudaError_t code;
+    while ((code = cudaEventQuery(event)) == cudaErrorNotReady) sched_yield();
+    return code;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event)
