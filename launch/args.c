@@ -295,7 +295,9 @@ static const struct argp_option engine_options[] = {
      "compare with (auto)",
      0},
     {"cuda-graphs", OPT_GRAPHS, "on|off", 0,
-     "off: start the kernels of a decode step one by one, for finding out which one is wrong (on)", 0},
+     "off: start the kernels of a decode step one by one, each token by way of the host, for finding out "
+     "which one is wrong (on)",
+     0},
     {"comm", OPT_COMM, "C", 0,
      "Collectives: auto, self (one rank), shm (memory shared by the ranks of a host), mpi, or nccl: by NCCL "
      "between GPUs, which auto takes where it can (auto)",

@@ -53,6 +53,7 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
 {
     const hw_engine_info info = hw_engine_info_get(e);
     const hw_meter *meter = hw_comm_meter(hw_engine_comm(e));
+    const int n_run = r->n_steps + r->n_vain_steps; /* which is what was counted */
     uint64_t payload = 0, sent = 0, predicted = 0;
     char text[2][16];
     for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
@@ -73,8 +74,8 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
         fprintf(f,
                 "payload per token      %.0f B between %d ranks: activations %.0f B (theory: %llu B), "
                 "sampling %.0f B\n",
-                (double)payload / r->n_steps, info.n_ranks, (double)reduced / r->n_steps,
-                (unsigned long long)predicted, (double)sample.payload_bytes / r->n_steps);
+                (double)payload / n_run, info.n_ranks, (double)reduced / n_run, (unsigned long long)predicted,
+                (double)sample.payload_bytes / n_run);
         fprintf(f, "sent by rank 0         %s in all decode steps%s\n",
                 hw_format_bytes(text[0], (double)sent),
                 info.sent_is_estimate ? " (estimate: as a ring would)" : "");
@@ -89,8 +90,11 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
     fprintf(f, "device                 %s; collectives %s\n", info.device, info.comm);
     if (info.n_graph_steps)
         fprintf(f, "graphs                 %llu of %d decode steps\n", (unsigned long long)info.n_graph_steps,
-                r->n_steps);
+                n_run);
     if (info.no_graphs) fprintf(f, "graphs                 none: %s\n", info.no_graphs);
+    if (info.n_fed_steps)
+        fprintf(f, "fed back on the device %llu tokens; %d step%s in vain\n",
+                (unsigned long long)info.n_fed_steps, r->n_vain_steps, r->n_vain_steps == 1 ? "" : "s");
     fprintf(f, "rank 0                 weights %s, peak resident %s\n",
             hw_format_bytes(text[0], (double)info.weight_bytes),
             hw_format_bytes(text[1], (double)hw_memory_peak()));

@@ -29,24 +29,27 @@ static int positions_of(const hw_step *s)
 }
 
 /* The place of this kind of step, or the one that was not used for longest, emptied. */
-static int find_place(hw_decode_graphs *g, hw_device *d, int n_rows, int n_positions, bool *is_new)
+static int find_place(hw_decode_graphs *g, hw_device *d, hw_step_ops *ops, int n_rows, int n_positions,
+                      bool *is_new)
 {
     int oldest = 0;
     *is_new = false;
     for (int i = 0; i < HW_MAX_GRAPHS; i++) {
-        if (g->kinds[i].n_rows == n_rows && g->kinds[i].n_positions == n_positions) return i;
+        if (g->kinds[i].ops == ops && g->kinds[i].n_rows == n_rows && g->kinds[i].n_positions == n_positions)
+            return i;
         if (g->kinds[i].last < g->kinds[oldest].last) oldest = i;
     }
     *is_new = true;
     d->k->graph_destroy(d, g->kinds[oldest].graph);
     g->kinds[oldest].graph = NULL;
+    g->kinds[oldest].ops = ops;
     g->kinds[oldest].n_rows = n_rows;
     g->kinds[oldest].n_positions = n_positions;
     return oldest;
 }
 
 /* The ops count themselves while they are kept. */
-static hw_status capture(hw_step *s, hw_graph **out, hw_status (*ops)(hw_step *s))
+static hw_status capture(hw_step *s, hw_graph **out, hw_step_ops *ops)
 {
     hw_error unused;
     hw_status st = s->k->capture_begin(s->d, s->err);
@@ -59,12 +62,12 @@ static hw_status capture(hw_step *s, hw_graph **out, hw_status (*ops)(hw_step *s
     return hw_context(s->err, st ? st : ended, "a decode step as a graph (--cuda-graphs off does without)");
 }
 
-hw_status hw_graph_run(hw_step *s, hw_status (*ops)(hw_step *s))
+hw_status hw_graph_run(hw_step *s, hw_step_ops *ops)
 {
     hw_decode_graphs *g = s->e->graphs;
     const int n_positions = positions_of(s);
     bool is_new;
-    const int at = find_place(g, s->d, s->rows.n_rows, n_positions, &is_new);
+    const int at = find_place(g, s->d, ops, s->rows.n_rows, n_positions, &is_new);
     g->kinds[at].last = ++g->n_steps;
     s->rows.max_position = n_positions - 1;
     if (is_new) return ops(s);

@@ -49,6 +49,8 @@ static void list_buffers(hw_buffers *b, void **list[HW_N_BUFFERS])
         [HW_BUFFER_SEQS] = (void **)&b->seqs,
         [HW_BUFFER_LOGIT_ROWS] = (void **)&b->logit_rows,
         [HW_BUFFER_BLOCK_TABLES] = (void **)&b->block_tables,
+        [HW_BUFFER_KEYS] = (void **)&b->keys,
+        [HW_BUFFER_DRAWS] = (void **)&b->draws,
     };
     memcpy(list, all, sizeof all);
 }
@@ -64,6 +66,13 @@ static hw_status make_buffers(hw_engine *e, hw_error *err)
         st = e->device->k->alloc(e->device, list[i], sizes[i] ? sizes[i] : 1, err);
     if (!st && !e->device->host_memory && e->part.n_ranks > 1 && !hw_comm_on_device(e->comm))
         st = e->device->k->host_alloc(e->device, &e->buffers.stage, sizes[HW_BUFFER_Y], err);
+    if (!st && e->feeds) {
+        const hw_kernels *k = e->device->k;
+        st = k->host_alloc(e->device, (void **)&e->buffers.ring, HW_FEED_AHEAD * sizes[HW_BUFFER_KEYS], err);
+        if (!st)
+            st = k->host_alloc(e->device, (void **)&e->buffers.next_tables,
+                               HW_FEED_AHEAD * sizes[HW_BUFFER_BLOCK_TABLES], err);
+    }
     return hw_context(err, st, "buffers of a step");
 }
 
@@ -73,6 +82,8 @@ static void free_buffers(hw_engine *e)
     list_buffers(&e->buffers, list);
     for (int i = 0; i < HW_N_BUFFERS; i++) e->device->k->free(e->device, *list[i]);
     e->device->k->host_free(e->device, e->buffers.stage);
+    e->device->k->host_free(e->device, e->buffers.ring);
+    e->device->k->host_free(e->device, e->buffers.next_tables);
 }
 
 /* ---- creation, in stages; all ranks agree after each that can fail on one rank alone */
@@ -212,6 +223,16 @@ static hw_status settle_matmul(hw_engine *e, hw_error *err)
     return st;
 }
 
+/* Collective: keys go the same way on all ranks. */
+static hw_status settle_feeds(hw_engine *e, hw_error *err)
+{
+    const hw_tag tag = {.site = HW_SITE_CONTROL};
+    uint64_t not_here = !(e->device->k->feed_keys && !hw_graph_obstacle(e));
+    hw_status st = hw_comm_all_reduce(e->comm, tag, &not_here, 1, HW_U64, HW_MAX, err);
+    e->feeds = !st && !not_here;
+    return st;
+}
+
 static hw_status create(hw_engine *e, const char *folder, hw_error *err)
 {
     hw_checkpoint *c = NULL;
@@ -219,6 +240,7 @@ static hw_status create(hw_engine *e, const char *folder, hw_error *err)
     if (!st) st = hw_comm_agree(e->comm, read_config(e, &c, folder, err), err);
     if (!st) st = make_device(e, err);
     if (!st) st = settle_matmul(e, err);
+    if (!st) st = settle_feeds(e, err);
     if (!st) st = settle_capacity(e, make_rope(e, err), err);
     if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
     hw_checkpoint_close(c);
@@ -286,6 +308,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .comm = hw_comm_backend(e->comm),
                             .n_graph_steps = e->graphs->n_launched,
                             .no_graphs = e->device->host_memory ? NULL : hw_graph_obstacle(e),
+                            .n_fed_steps = e->n_fed_steps,
                             .sent_is_estimate = hw_comm_on_device(e->comm),
                             .rank = e->part.rank,
                             .n_ranks = e->part.n_ranks,
@@ -353,16 +376,25 @@ hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_byte
 
 /* The device tells once what went wrong, whichever call it came from. Where collectives are in its stream,
  * other ranks may be why it does not come to an end. */
-hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
+static hw_status wait_until(hw_engine *e, hw_mark *m, hw_error *err)
 {
-    hw_status lost = hw_comm_device_wait(e->comm, err);
+    const hw_kernels *k = e->device->k;
+    hw_status lost = hw_comm_device_wait(e->comm, m, err);
     if (lost) return lost;
-    hw_status told = e->device->k->synchronize(e->device, NULL, err);
-    if (!told) return st;
+    hw_status told = m ? k->mark_wait(e->device, m, err) : k->synchronize(e->device, NULL, err);
+    if (!told) return HW_OK;
     char host[HOST_NAME_MAX + 1];
     hw_host_name(host, sizeof host);
     return hw_context(err, told, "rank %d on %s", hw_comm_rank(e->comm), host);
 }
+
+hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
+{
+    hw_status told = wait_until(e, NULL, err);
+    return told ? told : st;
+}
+
+hw_status hw_engine_wait_mark(hw_engine *e, hw_mark *m, hw_error *err) { return wait_until(e, m, err); }
 
 /* Every rank's slice of a row is sent padded to the widest, so that one all-gather takes them all. */
 hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err)

@@ -9,6 +9,10 @@
 #include "runtime/threads.h"
 #include "runtime/weights.h"
 
+/* Steps of a feed (feed.h) that can be under way at once: while one runs, the choice of the one before it is
+ * read. */
+enum { HW_FEED_AHEAD = 2 };
+
 /* Memory of a step, on the device, made once for the largest one. R = max_batch_rows, L = max_logit_rows. */
 typedef struct hw_buffers {
     void *x;       /* [R, dim]                                    replicated: the residual stream */
@@ -24,8 +28,12 @@ typedef struct hw_buffers {
     int32_t *tokens, *positions, *seqs; /* [R] */
     int32_t *logit_rows;                /* [L] */
     int32_t *block_tables;              /* [max_seqs, shape.seq_blocks] */
-    void *stage;    /* [R, dim] host memory through which all-reduces go; NULL where they need not */
-    size_t n_bytes; /* on the device */
+    uint64_t *keys;                     /* [L] replicated: what a feed's step chose */
+    hw_draw *draws;                     /* [L] and how; both only where the device has feeds */
+    void *stage;          /* [R, dim] host memory through which all-reduces go; NULL where they need not */
+    uint64_t *ring;       /* [HW_FEED_AHEAD, L] host memory: keys on their way back; NULL without feeds */
+    int32_t *next_tables; /* [HW_FEED_AHEAD, max_seqs, shape.seq_blocks] host memory: tables on their way */
+    size_t n_bytes;       /* on the device */
 } hw_buffers;
 
 struct hw_engine {
@@ -43,6 +51,8 @@ struct hw_engine {
     const hw_batch *last; /* the batch of the last step: whose logits are in the buffers */
     struct hw_sampler *sampler;
     struct hw_decode_graphs *graphs;
+    bool feeds; /* decode steps can follow one another on the device, on all ranks */
+    uint64_t n_fed_steps;
     bool cancelled;
     hw_work_table work;
     bool scattered; /* rank 0 sends everybody its weights */
@@ -70,15 +80,23 @@ struct hw_batch {
     hw_sequence **logit_seqs;           /* [L] whose row it is */
     hw_sequence **sequences;            /* [max_seqs] */
     int32_t *block_tables;              /* [max_seqs, shape.seq_blocks] */
+    int first_changed, end_changed;     /* sequences whose tables hw_batch_advance changed */
 };
 
 /* Collective. The forward pass, see forward.c. */
 hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err);
 
+/* Collective. The forward pass of step number `step` of a feed, from 0: begins it, and does not wait. After
+ * the first one the device has tokens and positions, and gets only block tables that changed. */
+hw_status hw_forward_fed(hw_engine *e, const hw_batch *b, uint64_t step, hw_error *err);
+
 /* Local. Waits for the device. An op can return a status but no message: `st` is the first that an op of
  * this rank gave, or HW_OK, and where the device knows of something that went wrong, its message and
  * status come back, with the rank in front. Otherwise `st` does. */
 hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err);
+
+/* Local. The same for work up to a mark; what comes behind it goes on. */
+hw_status hw_engine_wait_mark(hw_engine *e, hw_mark *m, hw_error *err);
 
 /* Local. Copies from the device, and waits.   dst [n_bytes]   src [n_bytes] D */
 hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_bytes, hw_error *err);
@@ -90,6 +108,29 @@ enum { HW_FIRST_CANDIDATES = 64 };
 /* Local. The batch has been run: its sequences' keys and values are in the cache, and their full blocks
  * can be found. */
 void hw_batch_done(const hw_batch *b);
+
+/* In place of a token that the host does not know yet. */
+enum { HW_TOKEN_UNKNOWN = -1 };
+
+/* Local. Makes rows of decode, one for each sequence, those of the next step: room for a token of every
+ * sequence, known or not. Errors: HW_ERR_INVALID (longer than the context), HW_ERR_CACHE_FULL; after either
+ * all is as before. */
+hw_status hw_batch_advance(hw_batch *b, hw_error *err);
+
+/* Local. Takes tokens that wait for a step out of the sequences again. */
+void hw_batch_retreat(hw_batch *b);
+
+/* Local. The oldest step of these rows that was under way has ended, and chose `tokens` [n_rows]. */
+void hw_batch_continue(hw_batch *b, const int32_t *tokens);
+
+/* Local. Outranks every logit and yields to HW_KEY_NAN: a rank that was cancelled says so with it. */
+#define HW_KEY_CANCEL (UINT64_MAX - 1)
+
+/* Local. Whether one exchange of keys is all that these settings take, and nothing changes the logits. */
+bool hw_sampling_is_plain(const hw_sampling *s);
+
+/* Local. HW_OK where the key of all ranks is a token's. Errors: HW_ERR_FAILED, as of hw_engine_sample. */
+hw_status hw_sampler_check_key(uint64_t key, hw_error *err);
 
 /* Local. Buffers of the sampler: keys and candidates of up to max_logit_rows rows. */
 hw_status hw_sampler_create(struct hw_sampler **out, int max_rows, int n_ranks, int vocab_size,

@@ -4,6 +4,7 @@
 
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
+#include "runtime/feed.h"
 #include "runtime/stop.h"
 
 /* What one generation holds on to. */
@@ -13,6 +14,7 @@ typedef struct state {
     hw_generate_result *result;
     hw_sequence *seq;
     hw_batch *batch;
+    hw_feed *feed;                 /* NULL: every token comes to the host before the next step */
     const hw_tokenizer *tokenizer; /* NULL: no text */
     hw_text_stream *stream;        /* NULL without a tokenizer */
     hw_stop *stop;
@@ -102,6 +104,33 @@ static hw_status prefill(state *s, const int32_t *prompt, int n_prompt, int32_t 
     return st ? st : hw_engine_sample(s->e, &s->o->sampling, s->n_valid, first, s->err);
 }
 
+static hw_status decode(state *s, int32_t token, int n_steps)
+{
+    hw_status st = HW_OK;
+    bool done = false;
+    for (int i = 0; i < n_steps && !done && !st; i++) {
+        st = run(s, &token, 1, HW_LOGITS_LAST);
+        if (!st) st = hw_engine_sample(s->e, &s->o->sampling, s->n_valid, &token, s->err);
+        if (!st) st = take_token(s, token, &done);
+        s->result->n_steps++;
+    }
+    return st;
+}
+
+static hw_status decode_fed(state *s, int32_t token, int n_steps)
+{
+    hw_error unused;
+    bool done = false;
+    hw_status st = hw_feed_begin(s->feed, &s->seq, &token, &s->o->sampling, 1, s->n_valid, n_steps, s->err);
+    for (int i = 0; i < n_steps && !done && !st; i++) {
+        st = hw_feed_next(s->feed, &token, s->err);
+        if (!st) st = take_token(s, token, &done);
+        s->result->n_steps++;
+    }
+    const hw_status ended = hw_feed_end(s->feed, &s->result->n_vain_steps, st ? &unused : s->err);
+    return st ? st : ended;
+}
+
 static hw_status loop(state *s, const int32_t *prompt, int n_prompt, int max_new)
 {
     int32_t token;
@@ -115,12 +144,7 @@ static hw_status loop(state *s, const int32_t *prompt, int n_prompt, int max_new
     start = hw_clock_ns();
     s->result->finish = HW_FINISH_LENGTH;
     if (!st) st = take_token(s, token, &done);
-    for (int i = 1; i < max_new && !done && !st; i++) {
-        st = run(s, &token, 1, HW_LOGITS_LAST);
-        if (!st) st = hw_engine_sample(s->e, &s->o->sampling, s->n_valid, &token, s->err);
-        if (!st) st = take_token(s, token, &done);
-        s->result->n_steps++;
-    }
+    if (!st && !done) st = s->feed ? decode_fed(s, token, max_new - 1) : decode(s, token, max_new - 1);
     s->result->decode_seconds = hw_seconds_since(start);
     if (!st) st = flush_text(s);
     hw_watch_enter(w, before);
@@ -161,6 +185,7 @@ hw_status hw_generate(hw_engine *e, const hw_tokenizer *tokenizer, const int32_t
     if (!st && tokenizer) st = hw_text_stream_create(&s.stream, tokenizer, true, err);
     if (!st) st = hw_sequence_create(&s.seq, e, 0, err);
     if (!st) st = hw_batch_create(&s.batch, e, err);
+    if (!st && hw_feed_possible(e, &options->sampling, 1)) st = hw_feed_create(&s.feed, e, err);
     /* Until here a rank can fail alone. From the first step on an error that is not on all ranks ends the
      * job. */
     st = hw_comm_agree(hw_engine_comm(e), st, err);
@@ -171,6 +196,7 @@ hw_status hw_generate(hw_engine *e, const hw_tokenizer *tokenizer, const int32_t
     }
     result->kv = hw_engine_kv_usage(e);
     result->n_cached = s.seq ? hw_sequence_n_cached(s.seq) : 0;
+    hw_feed_destroy(s.feed);
     hw_batch_destroy(s.batch);
     hw_sequence_destroy(s.seq);
     hw_text_stream_destroy(s.stream);

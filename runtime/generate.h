@@ -1,5 +1,5 @@
 /* One prompt to its continuation: prefill in chunks, then a token at a time, text given out as soon as it is
- * certain. */
+ * certain. Where the device can (feed.h), a step begins before the token of the one before it is read. */
 #ifndef HW_RUNTIME_GENERATE_H
 #define HW_RUNTIME_GENERATE_H
 
@@ -32,9 +32,10 @@ typedef struct hw_generate_options {
 typedef struct hw_generate_result {
     hw_tokens tokens; /* the new ones, without the end-of-sequence token */
     int n_prompt;
-    int n_steps;    /* decode steps: sampled tokens after the first */
-    int n_cached;   /* prompt tokens found in the cache */
-    hw_kv_usage kv; /* of this rank, before the sequence gave its blocks back */
+    int n_steps;      /* decode steps: sampled tokens after the first */
+    int n_vain_steps; /* begun before it was known that the text was over: 0, or 1 with a feed (feed.h) */
+    int n_cached;     /* prompt tokens found in the cache */
+    hw_kv_usage kv;   /* of this rank, before the sequence gave its blocks back */
     hw_finish finish;
     double prefill_seconds; /* prompt to first token */
     double decode_seconds;  /* all later tokens */

@@ -12,6 +12,7 @@
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
 #include "runtime/engine.h"
+#include "runtime/feed.h"
 #include "runtime/generate.h"
 #include "runtime/generation_config.h"
 #include "runtime/tokenizer.h"

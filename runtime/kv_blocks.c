@@ -138,6 +138,12 @@ hw_status hw_kv_blocks_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table
     return HW_OK;
 }
 
+void hw_kv_blocks_shrink(hw_kv_cache *kv, hw_kv_table *table, int n_tokens)
+{
+    const int wanted = kv->policy == HW_KV_CONTIGUOUS ? 1 : hw_kv_blocks_for(kv, n_tokens);
+    while (table->n_blocks > wanted) give(kv, table->blocks[--table->n_blocks]);
+}
+
 /* From the end, so that of the cached blocks those that need the others to be found are given up first. */
 void hw_kv_blocks_release(hw_kv_cache *kv, hw_kv_table *table)
 {

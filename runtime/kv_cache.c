@@ -201,6 +201,13 @@ hw_status hw_kv_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t *token
     return st;
 }
 
+void hw_kv_shrink(hw_kv_cache *kv, hw_kv_table *table, int n_tokens)
+{
+    if (kv->policy != HW_KV_GROWING) hw_kv_blocks_shrink(kv, table, n_tokens);
+    for (int i = hw_kv_blocks_for(kv, n_tokens); i < table->n_blocks; i++) kv->filled[table->blocks[i]] = 0;
+    if (n_tokens) hw_kv_note_tokens(kv, table, n_tokens - 1, n_tokens);
+}
+
 hw_status hw_kv_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err)
 {
     *out = (hw_kv_table){0};

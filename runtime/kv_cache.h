@@ -81,6 +81,10 @@ int hw_kv_lookup(const hw_kv_cache *kv, const hw_kv_table *table, const int32_t 
 hw_status hw_kv_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int first, int n_tokens,
                        hw_error *err);
 
+/* Forgets positions from n_tokens on, of which none is in a findable block: blocks that held nothing else go
+ * back. Growing keeps its run, and contiguous its block. */
+void hw_kv_shrink(hw_kv_cache *kv, hw_kv_table *table, int n_tokens);
+
 /* Keys and values of the first `n_computed` tokens are there: makes the full blocks findable. */
 void hw_kv_publish(hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int n_computed);
 

@@ -45,6 +45,7 @@ void hw_kv_note_peak(hw_kv_cache *kv); /* after blocks were taken */
 hw_status hw_kv_blocks_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int first,
                               int n_tokens, hw_error *err);
 hw_status hw_kv_blocks_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err);
+void hw_kv_blocks_shrink(hw_kv_cache *kv, hw_kv_table *table, int n_tokens);
 void hw_kv_blocks_release(hw_kv_cache *kv, hw_kv_table *table);
 
 hw_status hw_kv_growing_extend(hw_kv_cache *kv, hw_kv_table *table, int n_tokens, hw_error *err);

@@ -12,9 +12,6 @@
 
 #include "runtime/engine_state.h"
 
-/* Outranks every logit and yields to HW_KEY_NAN: a rank that was cancelled says so with it. */
-#define KEY_CANCEL (UINT64_MAX - 1)
-
 static const float MIN_TEMPERATURE = 1e-6f, MAX_TEMPERATURE = 1e6f;
 
 typedef struct hw_sampler {
@@ -82,6 +79,15 @@ static bool is_greedy(const hw_sampling *s) { return s->temperature == 0; }
 static bool has_top_p(const hw_sampling *s) { return s->top_p > 0 && s->top_p < 1; }
 static bool gathers(const hw_sampling *s) { return !is_greedy(s) && (s->top_k > 0 || has_top_p(s)); }
 static bool draws_at_once(const hw_sampling *s) { return !is_greedy(s) && !gathers(s) && s->min_p == 0; }
+static bool penalizes(const hw_sampling *s)
+{
+    return s->repetition_penalty != 0 && s->repetition_penalty != 1;
+}
+
+bool hw_sampling_is_plain(const hw_sampling *s)
+{
+    return (is_greedy(s) || draws_at_once(s)) && !penalizes(s);
+}
 
 /* One row of the last step, and all that a choice needs to know about it. */
 typedef struct row {
@@ -110,7 +116,7 @@ static hw_status penalize(row *r, const hw_sequence *seq)
 {
     hw_sampler *s = r->e->sampler;
     int n = 0;
-    if (r->set->repetition_penalty == 0 || r->set->repetition_penalty == 1) return HW_OK;
+    if (!penalizes(r->set)) return HW_OK;
     for (int i = 0; i < seq->n_tokens; i++) {
         int32_t t = seq->tokens[i];
         if (s->seen[t]) continue;
@@ -288,12 +294,12 @@ static hw_status choose_filtered(row *r, uint64_t best, uint64_t *key)
     return st;
 }
 
-static hw_status refuse(uint64_t key, hw_error *err)
+hw_status hw_sampler_check_key(uint64_t key, hw_error *err)
 {
     if (key == HW_KEY_NAN)
         return hw_fail(err, HW_ERR_FAILED,
                        "a logit is not a number: the weights are damaged, or too large for their type");
-    if (key == KEY_CANCEL) return hw_fail(err, HW_ERR_FAILED, "cancelled");
+    if (key == HW_KEY_CANCEL) return hw_fail(err, HW_ERR_FAILED, "cancelled");
     if (key == 0) return hw_fail(err, HW_ERR_FAILED, "no token can be chosen: none is valid");
     if (isinf(hw_key_logit(key)))
         return hw_fail(err, HW_ERR_FAILED,
@@ -329,7 +335,7 @@ hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_vali
         st = penalize(&r, e->last->logit_seqs[i]);
         if (!st && draws_at_once(r.set)) st = draw_local(&r, -INFINITY, &keys[i]);
         else if (!st) st = d->k->row_best(d, NULL, &keys[i], r.logits, r.n_local, r.first_id, r.n_valid, 1);
-        if (e->cancelled && keys[i] != HW_KEY_NAN) keys[i] = KEY_CANCEL;
+        if (e->cancelled && keys[i] != HW_KEY_NAN) keys[i] = HW_KEY_CANCEL;
     }
     /* One exchange for all rows: the token itself where that is all it takes, the largest logit for the rest. */
     if (!st)
@@ -337,10 +343,10 @@ hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_vali
                                 HW_MAX, err);
     for (int i = 0; i < n && !st; i++) {
         row r = make_row(e, &settings[i], i, n_valid, err);
-        st = refuse(keys[i], err);
+        st = hw_sampler_check_key(keys[i], err);
         if (!st && !is_greedy(r.set) && !draws_at_once(r.set)) {
             st = choose_filtered(&r, keys[i], &keys[i]);
-            if (!st) st = refuse(keys[i], err);
+            if (!st) st = hw_sampler_check_key(keys[i], err);
         }
         tokens[i] = st ? -1 : hw_key_token(keys[i]);
     }

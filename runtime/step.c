@@ -86,15 +86,28 @@ hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
                                        kv, s->buf->scratch)));
 }
 
+/* Bytes of the table's rows that this rank reads for these ids. */
+static uint64_t bytes_of_rows(const hw_weight_dims *dims, const int32_t *ids, int n, int first_id)
+{
+    uint64_t n_read = 0;
+    for (int r = 0; r < n; r++) n_read += ids[r] >= first_id && (size_t)(ids[r] - first_id) < dims->n_out;
+    return n_read * dims->n_in * hw_dtype_size(dims->dtype);
+}
+
+void hw_count_embedding(hw_engine *e, const int32_t *tokens, int n)
+{
+    const hw_weight_dims *dims = e->device->k->weight_dims(e->weights->embed);
+    hw_work_record(&e->work, HW_WORK_EMBED, 0, n,
+                   (hw_work){.weight_bytes = bytes_of_rows(dims, tokens, n, (int)e->part.vocab.begin)});
+}
+
 hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, const int32_t *device_ids,
                        int first_id, bool accumulate)
 {
     const hw_weight_dims *dims = s->k->weight_dims(table);
-    uint64_t n_read = 0, rows = (uint64_t)s->rows.n_rows;
-    for (uint64_t r = 0; r < rows; r++)
-        n_read += ids[r] >= first_id && (size_t)(ids[r] - first_id) < dims->n_out;
+    const uint64_t rows = (uint64_t)s->rows.n_rows;
     count(s, HW_WORK_EMBED,
-          (hw_work){.weight_bytes = n_read * dims->n_in * hw_dtype_size(dims->dtype),
+          (hw_work){.weight_bytes = bytes_of_rows(dims, ids, s->rows.n_rows, first_id),
                     .activation_bytes = act_bytes(s, (accumulate ? 2 : 1) * rows * dims->n_in)});
     return done(
         s, HW_WORK_EMBED,
@@ -232,4 +245,34 @@ hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
     if (!st) st = hw_comm_all_reduce(comm, tag, host, count, s->d->act, HW_SUM, s->err);
     if (!st && host != partial) st = s->k->copy_in(s->d, NULL, partial, host, n_bytes);
     return st;
+}
+
+static hw_status reduce_keys(hw_step *s, const hw_fed_rows *rows)
+{
+    const hw_tag tag = hw_batch_tag(s->b, HW_SITE_SAMPLE, 0);
+    const size_t count = (size_t)rows->n_rows;
+    if (hw_comm_n_ranks(s->e->comm) == 1) return HW_OK;
+    if (!s->only_counts)
+        return hw_comm_device_all_reduce(s->e->comm, tag, rows->keys, count, HW_U64, HW_MAX, s->err);
+    hw_comm_device_count(s->e->comm, tag, count, HW_U64);
+    return HW_OK;
+}
+
+hw_status hw_op_feed(hw_step *s)
+{
+    const hw_engine *e = s->e;
+    const hw_buffers *buf = s->buf;
+    const hw_fed_rows rows = {.n_rows = s->rows.n_rows,
+                              .vocab_size = s->m->vocab_size,
+                              .keys = buf->keys,
+                              .draws = buf->draws,
+                              .tokens = buf->tokens,
+                              .positions = buf->positions,
+                              .ring = buf->ring,
+                              .n_slots = HW_FEED_AHEAD,
+                              .slot_rows = e->options.max_logit_rows};
+    const int n_local = (int)hw_range_size(e->part.vocab), first_id = (int)e->part.vocab.begin;
+    hw_status st = RUN(s, s->k->choose_keys(s->d, NULL, &rows, buf->logits, n_local, first_id));
+    if (!st) st = reduce_keys(s, &rows);
+    return st ? st : RUN(s, s->k->feed_keys(s->d, NULL, &rows));
 }

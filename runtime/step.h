@@ -60,9 +60,16 @@ hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_lay
 /* From the buffer qkv to the buffer attn. */
 hw_status hw_op_attention(hw_step *s, hw_kv_layer kv);
 
-/* Into x. `ids` [n_rows] on the host and again on the device; rows that are another rank's are not read. */
+/* Into x. `ids` [n_rows] on the host and again on the device; rows that are another rank's are not read. What
+ * the host does not know yet (HW_TOKEN_UNKNOWN) is counted later, by hw_count_embedding. */
 hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, const int32_t *device_ids,
                        int first_id, bool accumulate);
+
+/* Counts that rows of the embedding were read for these tokens [n], in a decode step. */
+void hw_count_embedding(hw_engine *e, const int32_t *tokens, int n);
+
+/* Collective. The tokens of the next step, from the buffer logits into the buffer tokens; see hw_fed_rows. */
+hw_status hw_op_feed(hw_step *s);
 
 /* The rows of x that have logits, into y [n, dim]. */
 hw_status hw_op_select_rows(hw_step *s, int n);

@@ -2,11 +2,37 @@
 #include <criterion/criterion.h>
 
 #include "runtime/engine_state.h"
+#include "runtime/feed.h"
 
 static uint64_t launches(const hw_engine *e) { return e->device->k->n_launches(e->device); }
 
+/* Kernels of the last of three steps whose tokens stay on the device. */
+static uint64_t launches_of_a_fed_step(hw_engine *e, hw_sequence *const *seqs, int n_seqs)
+{
+    static const hw_sampling settings[8] = {{.temperature = 0}, {.temperature = 1, .seed = 3}};
+    int32_t tokens[8] = {3, 1, 4, 1, 5, 9, 2, 6};
+    int n_vain;
+    hw_error err = {""};
+    hw_feed *feed;
+    uint64_t before = 0;
+    cr_assert_eq(hw_feed_create(&feed, e, &err), HW_OK, "%s", err.message);
+    cr_assert_eq(hw_feed_begin(feed, seqs, tokens, settings, n_seqs, 0, 3, &err), HW_OK, "%s", err.message);
+    for (int step = 0; step < 2; step++) { /* the first call begins two steps, the second one */
+        before = launches(e);
+        cr_assert_eq(hw_feed_next(feed, tokens, &err), HW_OK, "%s", err.message);
+    }
+    const uint64_t n = launches(e) - before;
+    cr_assert_eq(hw_feed_end(feed, &n_vain, &err), HW_OK, "%s", err.message);
+    hw_feed_destroy(feed);
+    return n;
+}
+
+typedef struct launched {
+    uint64_t step, fed; /* kernels of a decode step, by itself and in a feed */
+} launched;
+
 /* Of the second step of a sequence: one row. */
-static uint64_t launches_of_a_decode_step(const char *folder, int n_seqs)
+static launched launches_of_a_decode_step(const char *folder, int n_seqs)
 {
     static const int32_t tokens[] = {3, 1, 4, 1, 5};
     hw_engine_options o = hw_engine_defaults();
@@ -32,7 +58,8 @@ static uint64_t launches_of_a_decode_step(const char *folder, int n_seqs)
         before = launches(e);
         cr_assert_eq(hw_engine_step(e, batch, &err), HW_OK, "%s", err.message);
     }
-    const uint64_t n = launches(e) - before;
+    launched n = {.step = launches(e) - before};
+    n.fed = launches_of_a_fed_step(e, seqs, n_seqs);
     for (int i = 0; i < n_seqs; i++) hw_sequence_destroy(seqs[i]);
     hw_batch_destroy(batch);
     hw_engine_destroy(e);
@@ -40,11 +67,19 @@ static uint64_t launches_of_a_decode_step(const char *folder, int n_seqs)
     return n;
 }
 
-/* docs/architecture.md lists them: six a layer and five around the layers, for any few sequences. */
+static void expect_launches(const char *folder, int n_seqs, uint64_t n_layers)
+{
+    const launched n = launches_of_a_decode_step(folder, n_seqs);
+    cr_expect_eq(n.step, 6 * n_layers + 5);
+    cr_expect_eq(n.fed, 6 * n_layers + 5 + 2);
+}
+
+/* docs/architecture.md lists them: six a layer and five around the layers, for any few sequences, and two where the
+ * device chooses the next tokens. */
 Test(launches, are_six_a_layer_and_five)
 {
-    cr_expect_eq(launches_of_a_decode_step(HW_SOURCE_DIR "/tests/vectors/llama-mqa", 1), 6 * 2 + 5);
-    cr_expect_eq(launches_of_a_decode_step(HW_SOURCE_DIR "/tests/vectors/llama-gqa", 1), 6 * 3 + 5);
-    cr_expect_eq(launches_of_a_decode_step(HW_SOURCE_DIR "/tests/vectors/llama-gqa", 5), 6 * 3 + 5);
-    cr_expect_eq(launches_of_a_decode_step(HW_SOURCE_DIR "/tests/vectors/gpt2-tied", 1), 6 * 2 + 5);
+    expect_launches(HW_SOURCE_DIR "/tests/vectors/llama-mqa", 1, 2);
+    expect_launches(HW_SOURCE_DIR "/tests/vectors/llama-gqa", 1, 3);
+    expect_launches(HW_SOURCE_DIR "/tests/vectors/llama-gqa", 5, 3);
+    expect_launches(HW_SOURCE_DIR "/tests/vectors/gpt2-tied", 1, 2);
 }
