@@ -28,24 +28,30 @@ static int positions_of(const hw_step *s)
     return n < s->e->options.max_seq_len ? n : s->e->options.max_seq_len;
 }
 
-/* The place of this kind of step, or the one that was not used for longest, emptied. */
-static int find_place(hw_decode_graphs *g, hw_device *d, hw_step_ops *ops, int n_rows, int n_positions,
-                      bool *is_new)
+/* The place of this kind of step, or the one that was not used for longest, emptied: steps that are under way may
+ * still run its graph. */
+static hw_status find_place(int *place, const hw_step *s, hw_step_ops *ops, int n_positions, bool *is_new)
 {
+    hw_decode_graphs *g = s->e->graphs;
+    const int n_rows = s->rows.n_rows;
+    hw_status st = HW_OK;
     int oldest = 0;
     *is_new = false;
     for (int i = 0; i < HW_MAX_GRAPHS; i++) {
+        *place = i;
         if (g->kinds[i].ops == ops && g->kinds[i].n_rows == n_rows && g->kinds[i].n_positions == n_positions)
-            return i;
+            return HW_OK;
         if (g->kinds[i].last < g->kinds[oldest].last) oldest = i;
     }
     *is_new = true;
-    d->k->graph_destroy(d, g->kinds[oldest].graph);
+    *place = oldest;
+    if (g->kinds[oldest].graph && (st = hw_engine_wait(s->e, HW_OK, s->err))) return st;
+    s->k->graph_destroy(s->d, g->kinds[oldest].graph);
     g->kinds[oldest].graph = NULL;
     g->kinds[oldest].ops = ops;
     g->kinds[oldest].n_rows = n_rows;
     g->kinds[oldest].n_positions = n_positions;
-    return oldest;
+    return HW_OK;
 }
 
 /* The ops count themselves while they are kept. */
@@ -67,12 +73,14 @@ hw_status hw_graph_run(hw_step *s, hw_step_ops *ops)
     hw_decode_graphs *g = s->e->graphs;
     const int n_positions = positions_of(s);
     bool is_new;
-    const int at = find_place(g, s->d, ops, s->rows.n_rows, n_positions, &is_new);
+    int at;
+    hw_status st = find_place(&at, s, ops, n_positions, &is_new);
+    if (st) return st;
     g->kinds[at].last = ++g->n_steps;
     s->rows.max_position = n_positions - 1;
     if (is_new) return ops(s);
     const bool kept = g->kinds[at].graph != NULL;
-    hw_status st = kept ? HW_OK : capture(s, &g->kinds[at].graph, ops);
+    st = kept ? HW_OK : capture(s, &g->kinds[at].graph, ops);
     if (!st) st = s->k->graph_launch(s->d, g->kinds[at].graph);
     if (st) return st;
     g->n_launched++;
