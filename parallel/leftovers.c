@@ -14,7 +14,7 @@
 #include "runtime/base/host.h"
 
 #define SHARED_MEMORY "/dev/shm"
-enum { MAX_CHILDREN = 1024 };
+enum { MAX_CHILDREN = 1024, REMOVALS = 20, REMOVAL_US = 10000 };
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -96,11 +96,15 @@ static int remove_entry(const char *path, const struct stat *info, int type, str
     return 0;
 }
 
+/* More than once: nftw gives up when something vanishes under its eyes, as what Open MPI itself removes does. */
 static void remove_folder(const char *path)
 {
     struct stat info;
-    if (!lstat(path, &info) && S_ISDIR(info.st_mode) && info.st_uid == geteuid())
+    for (int i = 0; i < REMOVALS; i++) {
+        if (lstat(path, &info) || !S_ISDIR(info.st_mode) || info.st_uid != geteuid()) return;
+        if (i) usleep(REMOVAL_US);
         nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    }
 }
 
 /* Processes that `parent` started, this one not among them; at most `capacity`. */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/base/host.h"
@@ -11,9 +12,16 @@
 typedef struct list {
     char *text;
     size_t size;
+    time_t since;
 } list;
 
 #define ADD(l, ...) snprintf((l)->text + strlen((l)->text), (l)->size - strlen((l)->text), __VA_ARGS__)
+
+static bool is_newer(DIR *folder, const char *name, time_t since)
+{
+    struct stat info;
+    return !fstatat(dirfd(folder), name, &info, AT_SYMLINK_NOFOLLOW) && info.st_mtime >= since;
+}
 
 /* Files that bear the number of a process of this trial. */
 static void look_for_files(const processes *p, const char *folder, const char *pattern, list *l)
@@ -25,16 +33,17 @@ static void look_for_files(const processes *p, const char *folder, const char *p
             const char *digits = e->d_name + strlen(e->d_name);
             while (digits > e->d_name && digits[-1] >= '0' && digits[-1] <= '9') digits--;
             snprintf(number, sizeof number, "%d", (int)p->all[i].pid);
-            if (!strncmp(e->d_name, pattern, strlen(pattern)) && !strcmp(digits, number))
+            if (!strncmp(e->d_name, pattern, strlen(pattern)) && !strcmp(digits, number) &&
+                is_newer(d, e->d_name, l->since))
                 ADD(l, "left behind: %s/%s; ", folder, e->d_name);
         }
     if (d) closedir(d);
 }
 
-void list_leftovers(const char *mark, const processes *p, char *text, size_t size)
+void list_leftovers(const char *mark, const processes *p, time_t since, char *text, size_t size)
 {
     char host[64], sessions[128];
-    list l = {text, size};
+    list l = {text, size, since};
     const processes left = find_processes(mark);
     *text = '\0';
     for (int i = 0; i < left.n; i++)

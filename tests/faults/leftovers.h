@@ -5,11 +5,13 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <time.h>
 
 #include "tests/faults/processes.h"
 
-/* Writes what is left of a trial with these processes into `text` [size], "" when nothing is. */
-void list_leftovers(const char *mark, const processes *p, char *text, size_t size);
+/* Writes what is left of a trial with these processes into `text` [size], "" when nothing is. Files older than
+ * `since`, when the trial began, bear the number of a process of another time. */
+void list_leftovers(const char *mark, const processes *p, time_t since, char *text, size_t size);
 
 int count_segments(void); /* of Open MPI in /dev/shm, whoever's */
 

@@ -39,6 +39,7 @@ const bounds fault_bounds[N_FAULTS] = {
 typedef struct running {
     pid_t pid;
     int in, err; /* our ends of its standard input and error */
+    time_t since;
     char mark[64];
     char config[PATH_MAX];
     char text[8192];
@@ -95,7 +96,7 @@ static void become(trial t, const char *config, const char *mark, int in, int er
 
 static running start(trial t, const char *folder, int number)
 {
-    running r = {.n_text = 0};
+    running r = {.n_text = 0, .since = time(NULL)};
     int in[2], err[2];
     snprintf(r.config, sizeof r.config, "%s/%d.yaml", folder, number);
     snprintf(r.mark, sizeof r.mark, "%d-%d", (int)getpid(), number);
@@ -332,7 +333,7 @@ static void start_again(const running *r, outcome *o)
 static void look_for_leftovers(const running *r, const processes *p, int segments, outcome *o)
 {
     const size_t n = strlen(o->complaint);
-    list_leftovers(r->mark, p, o->complaint + n, sizeof o->complaint - n);
+    list_leftovers(r->mark, p, r->since, o->complaint + n, sizeof o->complaint - n);
     /* Other runs on this machine may begin and end meanwhile; on hosts of our own there are none. */
     if (getenv("HW_NET") && count_segments() > segments) COMPLAIN(o, "segments in /dev/shm are left; ");
 }
