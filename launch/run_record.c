@@ -12,14 +12,9 @@
 
 #include "launch/processes.h"
 #include "parallel/leftovers.h"
+#include "runtime/base/host.h"
 
 #define NAME "headway-run-"
-
-const char *hw_temporary_folder(void)
-{
-    const char *folder = getenv("TMPDIR");
-    return folder && *folder ? folder : "/tmp";
-}
 
 static void remove_leftovers(const hw_run_record *r)
 {

@@ -15,6 +15,7 @@
 #include "launch/run_record.h"
 #include "launch/version.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/host.h"
 
 enum {
     TICK_MS = 50,

@@ -1,6 +1,5 @@
 #include "parallel/comm.h"
 
-#include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,10 +84,8 @@ static hw_status agree_without(const hw_comm_ops *ops, void *state, hw_ranks ran
 {
     hw_error said = {""}, lost;
     uint64_t worst = claim(HW_ERR_NO_MEMORY, ranks.rank, ranks.n_ranks);
-    char host[HOST_NAME_MAX + 1];
-    hw_host_name(host, sizeof host);
-    hw_status st =
-        hw_fail(&said, HW_ERR_NO_MEMORY, "rank %d on %s: no memory for a communicator", ranks.rank, host);
+    hw_status st = hw_fail(&said, HW_ERR_NO_MEMORY, "no memory for a communicator");
+    hw_rank_context(&said, st, ranks.rank);
     if (ranks.n_ranks > 1 && !ops->all_reduce(state, NULL, &worst, 1, HW_U64, HW_MAX, &lost)) {
         ops->broadcast(state, NULL, &said, sizeof said, claimant(worst, ranks.n_ranks), &lost);
         st = (hw_status)(worst >> 32);
@@ -411,10 +408,8 @@ hw_status hw_comm_device_wait(hw_comm *c, void *until, hw_error *err)
 /* Says whose error it is. Rank 0's may be everybody's. */
 static void name_rank(const hw_comm *c, hw_status st, hw_error *said)
 {
-    char host[HOST_NAME_MAX + 1];
     if (c->rank == 0 || !strncmp(said->message, "rank ", 5)) return;
-    hw_host_name(host, sizeof host);
-    hw_context(said, st, "rank %d on %s", c->rank, host);
+    hw_rank_context(said, st, c->rank);
 }
 
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err)

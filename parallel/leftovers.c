@@ -48,12 +48,6 @@ static void remove_segments(uint32_t job, int local_rank)
     remove_files(SHARED_MEMORY, "vader_segment.", middle, end);
 }
 
-static const char *temporary_folder(void)
-{
-    const char *tmp = getenv("TMPDIR");
-    return tmp && *tmp ? tmp : "/tmp";
-}
-
 /* Open MPI leaves the domain out. */
 static void open_mpi_host(char *host, size_t size)
 {
@@ -68,7 +62,7 @@ static void remove_pmix_files(pid_t process)
     open_mpi_host(host, sizeof host);
     snprintf(beginning, sizeof beginning, "pmix-gds-shmem.%s-", host);
     snprintf(end, sizeof end, ".%d", (int)process);
-    remove_files(temporary_folder(), beginning, "", end);
+    remove_files(hw_temporary_folder(), beginning, "", end);
 }
 
 void hw_leftovers_remove_segments(uint32_t job) { remove_segments(job, -1); }
@@ -148,7 +142,7 @@ void hw_leftovers_remove_session(pid_t mpirun)
     if (mpirun <= 1) return;
     open_mpi_host(host, sizeof host);
     remove_pmix_files(mpirun);
-    snprintf(path, sizeof path, "%s/ompi.%s.%u/pid.%d", temporary_folder(), host, (unsigned)geteuid(),
+    snprintf(path, sizeof path, "%s/ompi.%s.%u/pid.%d", hw_temporary_folder(), host, (unsigned)geteuid(),
              (int)mpirun);
     remove_folder(path);
     *strrchr(path, '/') = '\0';

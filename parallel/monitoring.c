@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/base/clock.h"
+#include "runtime/base/host.h"
 
 enum { MAX_PATH = 4096, WAIT_S = 10 };
 
@@ -31,10 +32,9 @@ static const char *job_name(void)
 
 static hw_status make_folder(hw_monitoring *m, hw_error *err)
 {
-    const char *base = getenv("TMPDIR");
     struct stat info;
-    int n = snprintf(m->folder, sizeof m->folder, "%s/headway-monitoring-%ld-%s",
-                     base && *base ? base : "/tmp", (long)getuid(), job_name());
+    int n = snprintf(m->folder, sizeof m->folder, "%s/headway-monitoring-%ld-%s", hw_temporary_folder(),
+                     (long)getuid(), job_name());
     if (n >= (int)sizeof m->folder - 64) return hw_fail(err, HW_ERR_FAILED, "TMPDIR is too long a name");
     if (mkdir(m->folder, 0700) && errno != EEXIST)
         return hw_fail(err, HW_ERR_FAILED, "%s: cannot make a folder for Open MPI's counts: %s", m->folder,

@@ -1,6 +1,5 @@
 #include "runtime/engine.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -382,10 +381,7 @@ static hw_status wait_until(hw_engine *e, hw_mark *m, hw_error *err)
     hw_status lost = hw_comm_device_wait(e->comm, m, err);
     if (lost) return lost;
     hw_status told = m ? k->mark_wait(e->device, m, err) : k->synchronize(e->device, NULL, err);
-    if (!told) return HW_OK;
-    char host[HOST_NAME_MAX + 1];
-    hw_host_name(host, sizeof host);
-    return hw_context(err, told, "rank %d on %s", hw_comm_rank(e->comm), host);
+    return hw_rank_context(err, told, hw_comm_rank(e->comm));
 }
 
 hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)

@@ -84,10 +84,10 @@ static bool penalizes(const hw_sampling *s)
     return s->repetition_penalty != 0 && s->repetition_penalty != 1;
 }
 
-bool hw_sampling_is_plain(const hw_sampling *s)
-{
-    return (is_greedy(s) || draws_at_once(s)) && !penalizes(s);
-}
+/* Greedy, or drawn without a filter. */
+static bool takes_one_exchange(const hw_sampling *s) { return is_greedy(s) || draws_at_once(s); }
+
+bool hw_sampling_is_plain(const hw_sampling *s) { return takes_one_exchange(s) && !penalizes(s); }
 
 /* One row of the last step, and all that a choice needs to know about it. */
 typedef struct row {
@@ -344,11 +344,11 @@ hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_vali
     for (int i = 0; i < n && !st; i++) {
         row r = make_row(e, &settings[i], i, n_valid, err);
         st = hw_sampler_check_key(keys[i], err);
-        if (!st && !is_greedy(r.set) && !draws_at_once(r.set)) {
+        if (!st && !takes_one_exchange(r.set)) {
             st = choose_filtered(&r, keys[i], &keys[i]);
             if (!st) st = hw_sampler_check_key(keys[i], err);
         }
-        tokens[i] = st ? -1 : hw_key_token(keys[i]);
+        tokens[i] = st ? HW_TOKEN_UNKNOWN : hw_key_token(keys[i]);
     }
     return st ? hw_engine_wait(e, st, err) : HW_OK;
 }

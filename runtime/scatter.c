@@ -1,6 +1,5 @@
 #include "runtime/scatter.h"
 
-#include <limits.h>
 #include <stdlib.h>
 
 #include "runtime/base/checked.h"
@@ -177,10 +176,8 @@ hw_status hw_scatter_receive(hw_scatter *s, void *buffer, size_t n_bytes, hw_err
     size_t got = 0;
     hw_status st = hw_comm_receive(s->comm, tag, buffer, n_bytes, &got, 0, err);
     if (st || got == n_bytes) return st;
-    char host[HOST_NAME_MAX + 1];
-    hw_host_name(host, sizeof host);
-    return hw_fail(err, HW_ERR_FAILED, "rank %d on %s: rank 0 stopped sending weights", hw_comm_rank(s->comm),
-                   host);
+    st = hw_fail(err, HW_ERR_FAILED, "rank 0 stopped sending weights");
+    return hw_rank_context(err, st, hw_comm_rank(s->comm));
 }
 
 hw_status hw_scatter_stop(hw_scatter *s, hw_error *err)

@@ -226,17 +226,21 @@ void hw_step_expect(hw_step *s)
 
 /* By the communicator on the device where it can. Otherwise it reads host memory; what lies elsewhere goes
  * there and back. */
+static hw_status reduce_on_device(hw_step *s, hw_tag tag, void *buffer, size_t count, hw_dtype type,
+                                  hw_reduce op)
+{
+    if (!s->only_counts) return hw_comm_device_all_reduce(s->e->comm, tag, buffer, count, type, op, s->err);
+    hw_comm_device_count(s->e->comm, tag, count, type);
+    return HW_OK;
+}
+
 hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
 {
     const size_t count = (size_t)s->b->n_rows * (size_t)s->m->dim, n_bytes = act_bytes(s, count);
     const hw_tag tag = hw_batch_tag(s->b, site, layer);
     hw_comm *comm = s->e->comm;
-    if (s->only_counts) {
-        hw_comm_device_count(comm, tag, count, s->d->act);
-        return HW_OK;
-    }
-    if (hw_comm_on_device(comm))
-        return hw_comm_device_all_reduce(comm, tag, partial, count, s->d->act, HW_SUM, s->err);
+    if (s->only_counts || hw_comm_on_device(comm))
+        return reduce_on_device(s, tag, partial, count, s->d->act, HW_SUM);
     if (hw_comm_n_ranks(comm) == 1) return HW_OK;
     void *const host = s->d->host_memory ? partial : s->buf->stage;
     hw_status st = HW_OK;
@@ -250,12 +254,8 @@ hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
 static hw_status reduce_keys(hw_step *s, const hw_fed_rows *rows)
 {
     const hw_tag tag = hw_batch_tag(s->b, HW_SITE_SAMPLE, 0);
-    const size_t count = (size_t)rows->n_rows;
     if (hw_comm_n_ranks(s->e->comm) == 1) return HW_OK;
-    if (!s->only_counts)
-        return hw_comm_device_all_reduce(s->e->comm, tag, rows->keys, count, HW_U64, HW_MAX, s->err);
-    hw_comm_device_count(s->e->comm, tag, count, HW_U64);
-    return HW_OK;
+    return reduce_on_device(s, tag, rows->keys, (size_t)rows->n_rows, HW_U64, HW_MAX);
 }
 
 hw_status hw_op_feed(hw_step *s)
