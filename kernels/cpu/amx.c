@@ -3,9 +3,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TILE_LOAD(n, from, stride) _tile_loadd(n, from, stride)
-#define TILE_STORE(n, to, stride)  _tile_stored(n, to, stride)
-#define TILE_DOT(c, a, b)          _tile_dpbf16ps(c, a, b)
+#include "kernels/cpu/tile_config.h"
+
+/* Not gcc's _tile_loadd, which does not declare that it reads memory: plain stores could move behind it. */
+#define TILE_LOAD(n, from, stride)                                                                           \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n : : "r"(from), "r"((size_t)(stride)) : "memory")
+#define TILE_STORE(n, to, stride)                                                                            \
+    __asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)" : : "r"(to), "r"((size_t)(stride)) : "memory")
+#define TILE_DOT(c, a, b) _tile_dpbf16ps(c, a, b)
 #include "kernels/cpu/amx_loop.h"
 
 /* Linux gives a process the registers of tiles when it asks, since they enlarge its signal frames. */
@@ -20,17 +25,10 @@ static bool usable(void)
 }
 
 /* All eight tiles are whole. */
-static void begin(void)
-{
-    _Alignas(64) struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) config.row_bytes[i] = TILE_LINE, config.rows[i] = HW_UNIT_ROWS;
-    _tile_loadconfig(&config);
-}
+static const hw_tile_config whole_tiles = {
+    .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
 
+static void begin(void) { hw_tile_config_load(&whole_tiles); }
 static void end(void) { _tile_release(); }
 
 /* Two tiles of each side and four sums, as a matrix product uses them: 16 x 32 by 32 x 16 numbers each. */
