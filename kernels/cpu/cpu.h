@@ -12,13 +12,15 @@ typedef struct hw_cpu_device {
     const hw_units *units; /* NULL: multiply-adds alone */
     void *terms;           /* room for the terms of some rows of the widest bfloat16 weight, see terms.h */
     size_t n_terms_bytes;
+    float
+        *tile_sums; /* [threads, HW_TILE_SUM_FLOATS], where units have `multiply` and have been used for it */
 } hw_cpu_device;
 
 static inline hw_cpu_device *hw_cpu(hw_device *d) { return (hw_cpu_device *)(void *)d; }
 static inline hw_pool *hw_cpu_pool(hw_device *d) { return hw_cpu(d)->pool; }
 
-/* Rows whose terms there is room for: with multiply-adds, which take theirs in float32, and with matrix units,
- * which are so fast that reading the weights again would be felt. */
+/* Rows whose terms there is room for: with multiply-adds, which take theirs in float32, and with matrix units, which are
+ * fast enough that a second pass over the weights would show. */
 enum { HW_TERM_ROWS = 96, HW_TERM_TILE_ROWS = 512 };
 
 /* Outputs of a group, inputs of a block. */

@@ -17,8 +17,6 @@ static bool usable(void)
            __builtin_cpu_supports("avx512bf16");
 }
 
-static void nothing(void) {}
-
 /* Four inputs of 16 outputs, in two lines of pairs, as a line of the even two and a line of the odd two; the earlier
  * input in the upper half. */
 INLINE void cross(__m512bh crossed[2], const char *lines)
@@ -133,12 +131,5 @@ static uint64_t peak(uint64_t n_rounds)
     return n_rounds * CHAINS * 2 * 32;
 }
 
-const hw_units hw_units_dot = {.usable = usable,
-                               .begin = nothing,
-                               .run = run,
-                               .end = nothing,
-                               .peak = peak,
-                               .min_rows = {6, 2},
-                               .panel_blocks = 16,
-                               .any_rows = true,
-                               .crossed = true};
+const hw_units hw_units_dot = {
+    .usable = usable, .run = run, .peak = peak, .min_rows = {6, 2}, .panel_blocks = 16, .crossed = true};

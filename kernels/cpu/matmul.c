@@ -8,6 +8,7 @@
 #include "kernels/cpu/matmul_tile.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/terms.h"
+#include "kernels/cpu/tile_product.h"
 
 enum {
     ITEM_ROWS = 96,  /* rows of an item */
@@ -75,8 +76,8 @@ static void panel_by_units(item_sums *sums, const matmul_job *job, const panel *
             hw_unit_task task = {
                 .sums = &sums->at[r][g * HW_GROUP],
                 .sums_stride = ITEM_OUTS,
-                .x = (const uint16_t *)t->data + hw_terms_at(t, row + r, p->first_block),
-                .x_tile = w->n_blocks * hw_terms_step(t),
+                .x = hw_terms_tile(t, (row + r) / HW_UNIT_ROWS, p->first_block),
+                .x_tile = w->n_blocks * hw_terms_step(t) * HW_UNIT_ROWS,
                 .w = hw_weight_block(w, p->group + g, p->first_block),
                 .group_bytes = w->n_blocks * w->block_bytes,
                 .n_blocks = p->n_blocks,
@@ -212,25 +213,42 @@ static void matmul_items(void *arg, size_t begin, size_t end)
         return;
     }
     uint64_t before = hw_denormals_flush();
-    if (job->units) job->units->begin();
     sum_items_of_terms(job, begin, end);
-    if (job->units) job->units->end();
     hw_denormals_restore(before);
 }
 
-/* Rows of tiles that no row fills are zeros, where whole tiles are multiplied. */
 static void split_rows(void *arg, size_t begin, size_t end)
 {
     const matmul_job *job = arg;
-    for (size_t r = begin; r < end; r++)
-        hw_terms_row(&job->terms, r, r < job->n_rows ? job->x + r * job->w->dims.n_in : NULL);
+    for (size_t r = begin; r < end; r++) hw_terms_row(&job->terms, r, job->x + r * job->w->dims.n_in);
+}
+
+enum { SPLIT_BLOCKS = 16 /* of a tile of rows, split by one thread at a time */ };
+
+/* An item is some blocks of a tile of rows. */
+static void split_tiles(void *arg, size_t begin, size_t end)
+{
+    const matmul_job *job = arg;
+    const size_t n_blocks = job->w->n_blocks, n_parts = (n_blocks + SPLIT_BLOCKS - 1) / SPLIT_BLOCKS;
+    for (size_t i = begin; i < end; i++) {
+        const size_t first = i % n_parts * SPLIT_BLOCKS, left = n_blocks - first;
+        hw_terms_tile_blocks(&job->terms, job->x, i / n_parts, first,
+                             first + (left < SPLIT_BLOCKS ? left : SPLIT_BLOCKS));
+    }
+}
+
+static void split(hw_device *d, matmul_job *job)
+{
+    const size_t n_parts = (job->w->n_blocks + SPLIT_BLOCKS - 1) / SPLIT_BLOCKS;
+    if (job->terms.tiles) hw_pool_for(hw_cpu_pool(d), job->terms.n_tiles * n_parts, 4, split_tiles, job);
+    else hw_pool_for(hw_cpu_pool(d), job->n_rows, 4, split_rows, job);
 }
 
 static void multiply(hw_device *d, matmul_job *job)
 {
     /* A few rows: as few groups at a time as a tile takes, so that a thread reads straight through memory.
      * Narrow matrices are cut finer, so that every thread gets some of them. */
-    bool stream = job->n_rows <= STREAM_ROWS && (!job->units || job->units->any_rows);
+    bool stream = job->n_rows <= STREAM_ROWS;
     size_t share = job->w->n_groups / ((size_t)d->n_threads * 4);
     share = share < 1 ? 1 : share > ITEM_GROUPS ? ITEM_GROUPS : share;
     size_t at_once = HW_TILE_GROUPS;
@@ -243,6 +261,44 @@ static void multiply(hw_device *d, matmul_job *job)
     hw_pool_for(hw_cpu_pool(d), n_group_items * job->n_row_items, grain, matmul_items, job);
 }
 
+static void multiply_tile_items(void *arg, size_t begin, size_t end)
+{
+    const hw_tile_product *p = arg;
+    const uint64_t before = hw_denormals_flush();
+    p->units->begin(p);
+    p->units->multiply(p, begin, end);
+    p->units->end();
+    hw_denormals_restore(before);
+}
+
+/* By units that do whole items. */
+static void multiply_tiles(hw_device *d, matmul_job *job)
+{
+    hw_cpu_device *cpu = hw_cpu(d);
+    hw_tile_product p = {.units = job->units,
+                         .w = job->w,
+                         .x = cpu->terms,
+                         .bias = job->bias,
+                         .out = job->out,
+                         .sums = cpu->tile_sums,
+                         .n_rows = job->n_rows,
+                         .n_terms = job->terms.n_terms};
+    hw_tile_plan(&p, d->n_threads);
+    job->terms.short_tiles = p.few;
+    job->terms.n_tiles = p.n_tiles, job->terms.panel_blocks = p.panel_blocks;
+    split(d, job);
+    hw_pool_for(hw_cpu_pool(d), hw_tile_items(&p), p.grain, multiply_tile_items, &p);
+}
+
+/* By multiply-adds, or by units that work on single tiles. */
+static void multiply_split(hw_device *d, matmul_job *job)
+{
+    job->terms.n_tiles = (job->n_rows + HW_UNIT_ROWS - 1) / HW_UNIT_ROWS;
+    job->terms.panel_blocks = job->w->n_blocks;
+    split(d, job);
+    multiply(d, job);
+}
+
 /* As many rows at a time as there is room for their terms. */
 static void multiply_terms(hw_device *d, matmul_job *job)
 {
@@ -251,18 +307,17 @@ static void multiply_terms(hw_device *d, matmul_job *job)
     const size_t n_rows = job->n_rows;
     const bool three = d->matmul == HW_MATMUL_BF16X3;
     job->units = cpu->units && n_rows >= cpu->units->min_rows[three] ? cpu->units : NULL;
-    job->terms = (hw_terms){.w = w,
-                            .n_terms = three ? 3 : 1,
-                            .tiles = job->units,
-                            .crossed = job->units && job->units->crossed,
-                            .data = cpu->terms};
-    size_t room = job->units ? HW_TERM_TILE_ROWS : HW_TERM_ROWS;
+    const size_t room = job->units ? HW_TERM_TILE_ROWS : HW_TERM_ROWS;
     for (size_t row = 0; row < n_rows; row += room) {
         job->n_rows = n_rows - row < room ? n_rows - row : room;
-        size_t padded = (job->n_rows + HW_UNIT_ROWS - 1) / HW_UNIT_ROWS * HW_UNIT_ROWS;
-        hw_pool_for(hw_cpu_pool(d), job->units && !job->units->any_rows ? padded : job->n_rows, 4, split_rows,
-                    job);
-        multiply(d, job);
+        job->terms = (hw_terms){.w = w,
+                                .n_terms = three ? 3 : 1,
+                                .tiles = job->units,
+                                .crossed = job->units && job->units->crossed,
+                                .n_rows = job->n_rows,
+                                .data = cpu->terms};
+        if (job->units && job->units->multiply) multiply_tiles(d, job);
+        else multiply_split(d, job);
         job->x += room * w->dims.n_in, job->out += room * w->dims.n_out;
     }
 }

@@ -15,6 +15,7 @@ enum { SPINS_BEFORE_YIELD = 200, NS_BEFORE_SLEEP = 1000 * 1000, THREAD_STACK_BYT
 struct hw_pool {
     int n_workers; /* started threads, the caller not counted */
     pthread_t *workers;
+    atomic_int n_begun; /* of them, for their numbers */
     bool pinned;
     pid_t caller;     /* where pinned: the thread that is 0 */
     cpu_set_t before; /* where it might run before */
@@ -32,6 +33,10 @@ struct hw_pool {
     pthread_mutex_t mutex; /* guards going to sleep */
     pthread_cond_t wake;
 };
+
+static _Thread_local int own_number;
+
+int hw_pool_thread(void) { return own_number; }
 
 static inline void cpu_pause(void)
 {
@@ -77,6 +82,7 @@ static unsigned wait_for_job(hw_pool *pool, unsigned seen)
 static void *work(void *arg)
 {
     hw_pool *pool = arg;
+    own_number = 1 + atomic_fetch_add(&pool->n_begun, 1);
     for (unsigned seen = 0;;) {
         seen = wait_for_job(pool, seen);
         if (pool->stop) return NULL;

@@ -145,6 +145,18 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
     memcpy(p, lane, (size_t)n * sizeof(uint16_t));
 }
 
+HW_INLINE void v16_store_upper(void *p, v16 v)
+{
+    _mm_storeu_si128(p, v16_narrow(_mm256_srli_epi32(_mm256_castps_si256(v.lo), 16)));
+    _mm_storeu_si128((__m128i *)p + 1, v16_narrow(_mm256_srli_epi32(_mm256_castps_si256(v.hi), 16)));
+}
+HW_INLINE void v16_stream(float *p, v16 v)
+{
+    _mm256_stream_ps(p, v.lo);
+    _mm256_stream_ps(p + 8, v.hi);
+}
+HW_INLINE void v16_stream_end(void) { _mm_sfence(); }
+
 /* Eight rows of eight lanes. */
 HW_INLINE void v16_turn8(__m256 r[8])
 {

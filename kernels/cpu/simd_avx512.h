@@ -84,6 +84,13 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
                              _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+HW_INLINE void v16_store_upper(void *p, v16 v)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(v), 16)));
+}
+HW_INLINE void v16_stream(float *p, v16 v) { _mm512_stream_ps(p, v); }
+HW_INLINE void v16_stream_end(void) { _mm_sfence(); }
+
 HW_INLINE void v16_turn(v16 r[16])
 {
     __m512 a[16], b[16];

@@ -95,6 +95,15 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
     memcpy(p, h, (size_t)n * sizeof *h);
 }
 
+HW_INLINE void v16_store_upper(void *p, v16 v)
+{
+    uint16_t h[HW_LANES];
+    for (int i = 0; i < HW_LANES; i++) h[i] = (uint16_t)(((v16_bits)v)[i] >> 16);
+    memcpy(p, h, sizeof h);
+}
+HW_INLINE void v16_stream(float *p, v16 v) { v16_store(p, v); }
+HW_INLINE void v16_stream_end(void) {}
+
 HW_INLINE void v16_turn(v16 r[16])
 {
     for (int i = 0; i < HW_LANES; i++)

@@ -1,5 +1,5 @@
-/* What a processor has for products of bfloat16: matrix units (AMX: eight tiles of 16 rows by 64 bytes), dot
- * products of pairs (AVX512-BF16), and an emulation of the first in plain C that runs the very same loop. All give the
+/* What a processor has for products of bfloat16: matrix units (AMX: eight tiles of up to 16 rows by 64 bytes), dot
+ * products of pairs (AVX512-BF16), and an emulation of the first in plain C that runs the very same loops. All give the
  * same bits: those of a tile, which sums even and odd inputs of a block in two chains of multiply-adds that flush
  * denormals. */
 #ifndef HW_KERNELS_CPU_UNITS_H
@@ -26,21 +26,27 @@ typedef struct hw_unit_task {
     int n_rows; /* 1 .. 32 */
 } hw_unit_task;
 
+typedef struct hw_tile_product hw_tile_product; /* tile_product.h */
+
 typedef struct hw_units {
     /* Whether this processor has them and the kernel lets this process use them; may cost a system call. */
     bool (*usable)(void);
-    void (*begin)(void); /* on the thread that runs tasks, before the first */
+    /* Units that work on single tasks have `run`. */
     void (*run)(const hw_unit_task *task);
-    void (*end)(void); /* after the last */
+    /* Those that do whole items of a product by tiles have `multiply`, between `begin` and `end` on the same thread. All
+     * three want denormals flushed (denormals.h). */
+    void (*begin)(const hw_tile_product *p);
+    void (*multiply)(const hw_tile_product *p, size_t begin, size_t end);
+    void (*end)(void);
     /* The most they do, between registers, on the calling thread: `n_rounds` times some products. Returns the
      * operations done, two for each multiply-add. NULL: there is nothing to measure. */
     uint64_t (*peak)(uint64_t n_rounds);
-    /* With one term, and with three: fewer rows are done by multiply-adds as soon, since memory is what they wait for. */
+    /* With one term, and with three: from so many rows on they take less time than multiply-adds. */
     size_t min_rows[2];
-    size_t panel_blocks; /* of many rows, before the next outputs: what the first-level cache keeps */
-    bool beats_float32;  /* three terms take less time than float32 */
-    bool any_rows;       /* few rows come at the speed of memory; else tiles are filled up with zeros */
-    bool crossed; /* X has every four inputs in the order 2 0 3 1: pairs of even ones and of odd ones */
+    size_t
+        panel_blocks; /* of `run`, with many rows: blocks before the next outputs, what the first-level cache keeps */
+    bool beats_float32; /* three terms take less time than float32 */
+    bool crossed;       /* X has every four inputs in the order 2 0 3 1: pairs of even ones and of odd ones */
 } hw_units;
 
 /* The first two are there in builds for x86-64 only. */

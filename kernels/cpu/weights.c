@@ -1,9 +1,11 @@
 #include <stdlib.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/tile_product.h"
 #include "runtime/base/checked.h"
 
-/* Room for the terms of this weight's inputs. It is mapped, but not used before rows are multiplied. */
+/* Room for the terms of this weight's inputs, and for sums that wait. It is mapped, but not used before rows are
+ * multiplied. */
 static hw_status reserve_terms(hw_device *d, const hw_weight *w, hw_error *err)
 {
     enum {
@@ -11,9 +13,13 @@ static hw_status reserve_terms(hw_device *d, const hw_weight *w, hw_error *err)
                                                                  : HW_TERM_TILE_ROWS * 3 * 2
     };
     hw_cpu_device *cpu = hw_cpu(d);
-    size_t n_bytes = HW_SIZE(w->n_blocks, HW_BLOCK, BYTES);
-    if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.dtype != HW_BF16 || n_bytes <= cpu->n_terms_bytes)
-        return HW_OK;
+    const size_t n_bytes = HW_SIZE(hw_terms_room(w->n_blocks), HW_BLOCK, BYTES);
+    const size_t n_sum_bytes = HW_SIZE((size_t)d->n_threads, HW_TILE_SUM_FLOATS, sizeof(float));
+    if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.dtype != HW_BF16) return HW_OK;
+    if (cpu->units && cpu->units->multiply && !cpu->tile_sums &&
+        !(cpu->tile_sums = hw_host_alloc(n_sum_bytes)))
+        return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes of sums", n_sum_bytes);
+    if (n_bytes <= cpu->n_terms_bytes) return HW_OK;
     hw_host_free(cpu->terms);
     cpu->terms = hw_host_alloc(n_bytes);
     cpu->n_terms_bytes = cpu->terms ? n_bytes : 0;

@@ -7,7 +7,7 @@
 #include <ucontext.h>
 
 #include "kernels/cpu/tile_config.h"
-#include "kernels/cpu/units.h"
+#include "kernels/cpu/tile_product.h"
 
 static hw_tile_config captured;
 static volatile sig_atomic_t n_captured;
@@ -63,12 +63,12 @@ static void on_illegal(int signal, siginfo_t *info, void *context)
 }
 
 /* The 64 bytes as LDTILECFG read them, or would have. */
-static hw_tile_config configuration_after(void (*begin)(void))
+static hw_tile_config configuration_for(const hw_tile_product *p)
 {
     struct sigaction action = {.sa_sigaction = on_illegal, .sa_flags = SA_SIGINFO}, before;
     sigaction(SIGILL, &action, &before);
     n_captured = 0;
-    begin();
+    hw_units_amx.begin(p);
     if (!n_captured) hw_tile_config_store(&captured); /* nothing was asked for, and yet it is there */
     hw_units_amx.end();
     sigaction(SIGILL, &before, NULL);
@@ -100,15 +100,31 @@ Test(amx, operands_are_found_as_the_processor_finds_them)
     }
 }
 
-Test(amx, configures_whole_tiles_in_all_64_bytes)
+/* Tiles 2, 3 and 5 belong to the second tile of rows, 6 and 7 are weights; see tile_loop.h. */
+static const struct {
+    size_t n_rows;
+    bool few;
+    uint8_t rows[8];
+} configurations[] = {
+    {100, false, {16, 16, 16, 16, 16, 16, 16, 16}}, {1, true, {1, 1, 1, 1, 1, 1, 1, 16}},
+    {16, true, {16, 16, 16, 16, 16, 16, 16, 16}},   {17, true, {16, 16, 1, 1, 16, 1, 16, 16}},
+    {32, true, {16, 16, 16, 16, 16, 16, 16, 16}},
+};
+
+Test(amx, configures_tiles_in_all_64_bytes)
 {
-    const hw_tile_config got = configuration_after(hw_units_amx.begin);
-    cr_assert_eq(got.palette, 1);
-    cr_assert_eq(got.start_row, 0);
-    for (int i = 0; i < 14; i++) cr_assert_eq(got.reserved[i], 0);
-    for (int i = 0; i < 16; i++) {
-        cr_assert_eq(got.row_bytes[i], i < 8 ? 64 : 0, "tile %d has rows of %d bytes", i, got.row_bytes[i]);
-        cr_assert_eq(got.rows[i], i < 8 ? 16 : 0, "tile %d has %d rows", i, got.rows[i]);
+    for (size_t c = 0; c < sizeof configurations / sizeof *configurations; c++) {
+        const hw_tile_product p = {.n_rows = configurations[c].n_rows, .few = configurations[c].few};
+        const hw_tile_config got = configuration_for(&p);
+        cr_assert_eq(got.palette, 1);
+        cr_assert_eq(got.start_row, 0);
+        for (int i = 0; i < 14; i++) cr_assert_eq(got.reserved[i], 0);
+        for (int i = 0; i < 16; i++) {
+            const int rows = i < 8 ? configurations[c].rows[i] : 0;
+            cr_assert_eq(got.row_bytes[i], i < 8 ? 64 : 0, "tile %d has rows of %d bytes", i,
+                         got.row_bytes[i]);
+            cr_assert_eq(got.rows[i], rows, "case %zu: tile %d has %d rows", c, i, got.rows[i]);
+        }
     }
 }
 #endif

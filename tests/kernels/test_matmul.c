@@ -218,6 +218,53 @@ Test(matmul, by_terms_has_the_promised_bits_with_multiply_adds_and_on_tiles)
     hw_device_destroy(reference);
 }
 
+/* Cuts that end inside a panel of blocks and some that are longer than one, so that every sum of the tree waits for the next
+ * panel in one of the cases. */
+static const size_t long_cuts[][HW_N_CUTS] = {
+    {2500},
+    {300, 700, 0, 1100, 40, 0, 64, 500},
+    {0, 0, 0, 0, 2100, 0, 0, 33},
+    {256, 256, 256, 256, 256, 256, 256, 256},
+};
+
+/* Several tiles of rows, the last in part; groups of outputs that four do not divide, the last in part. The row counts are on both
+ * sides of every way to multiply on tiles. */
+Test(matmul, by_terms_has_the_promised_bits_over_many_panels)
+{
+    static const int row_counts[] = {2, 16, 17, 31, 32, 33, 48, 150};
+    const hw_matmul ways[] = {HW_MATMUL_BF16X3, HW_MATMUL_BF16};
+    const size_t n_out = 16 * 9 + 5, most_rows = 150, one = n_out * sizeof(float);
+    hw_device *reference = open_reference();
+    devices all = open_devices();
+    for (size_t c = 0; c < sizeof long_cuts / sizeof *long_cuts; c++)
+        for (int way = 0; way < 2; way++) {
+            matrix m = make_matrix(n_out, long_cuts[c], HW_BF16);
+            float *x = inputs_of_all_sizes(most_rows * m.dims.n_in), *bias = noise_array(n_out, 8);
+            float *want = malloc(most_rows * one), *got = malloc(most_rows * one);
+            reference->matmul = ways[way];
+            hw_weight *w = create(reference, &m);
+            put_whole(reference, w, &m, HW_BF16, false);
+            reference->k->matmul(reference, NULL, want, x, w, bias, (int)most_rows);
+            reference->k->weight_destroy(reference, w);
+            for (int i = 0; i < all.n; i++) {
+                hw_device *d = all.at[i];
+                cr_assert_eq(hw_device_choose_matmul(d, ways[way], NULL), HW_OK);
+                w = create(d, &m);
+                put_whole(d, w, &m, HW_BF16, false);
+                const size_t n_counts = strstr(hw_device_description(d), "amx") ? 8 : 2;
+                for (size_t n = 0; n < n_counts; n++) {
+                    memset(got, 0xff, most_rows * one);
+                    d->k->matmul(d, NULL, got, x, w, bias, row_counts[n]);
+                    assert_same_bits(got, want, (size_t)row_counts[n] * one, hw_device_description(d));
+                }
+                d->k->weight_destroy(d, w);
+            }
+            free(want), free(got), free(x), free(bias), free(m.values);
+        }
+    close_devices(&all);
+    hw_device_destroy(reference);
+}
+
 /* Three terms hold the whole input, so that only the order of additions differs from float32: the same tolerance. One term
  * is the input rounded to 8 bits, half an ulp of which is 2^-9 of it. */
 Test(matmul, by_three_terms_is_as_accurate_as_float32)

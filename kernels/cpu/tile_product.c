@@ -1,0 +1,95 @@
+#include "kernels/cpu/tile_product.h"
+
+enum {
+    PANEL_BLOCKS = 32,    /* with three terms; twice as many with one */
+    ITEM_TILES = 8,       /* rows of a panel: 0.75 MB of three terms; 16 with one term, 1 MB */
+    ITEM_GROUPS = 64,     /* of more rows: as many as find room for sums that wait */
+    ITEMS_PER_THREAD = 4, /* so that a thread which is held up leaves its work to others */
+    STREAM_BYTES = 1 << 20,
+    FEW_GRAIN = 2,
+};
+
+static size_t up(size_t n, size_t of) { return (n + of - 1) / of * of; }
+
+size_t hw_terms_room(size_t n_blocks) { return up(n_blocks, 2 * PANEL_BLOCKS); }
+
+/* Whether the first block of a panel is among blocks [begin, end), the very first one aside. */
+static bool panel_begins(const hw_tile_product *p, size_t begin, size_t end)
+{
+    const size_t first = up(begin ? begin : 1, p->panel_blocks);
+    return first < end;
+}
+
+/* From the leaf `cut` up to where a right branch is still to come. A sum that nothing is added to grows in its level's place
+ * from its first block on; others are there once the right branch begins. */
+static void plan_merge(hw_tile_product *p, int cut)
+{
+    const size_t *first = p->w->first_block;
+    hw_tile_merge *m = &p->merges[cut];
+    *m = (hw_tile_merge){.to = HW_TILE_LEVELS};
+    bool alone = true;
+    for (int level = 0; level < HW_TILE_LEVELS; level++) {
+        const int width = 1 << level,
+                  node = cut >> level << level; /* the node's cuts: node .. node + width - 1 */
+        if (node & width) {
+            m->adds[level] = first[node - width] < first[node];
+            alone = alone && !m->adds[level];
+        } else if (first[node + width] < first[node + 2 * width]) {
+            const size_t begin = alone ? first[cut] + 1 : first[node + width];
+            m->to = level;
+            p->far[level] = p->far[level] || panel_begins(p, begin, first[node + 2 * width]);
+            return;
+        }
+    }
+}
+
+static void plan_cuts(hw_tile_product *p)
+{
+    const size_t *first = p->w->first_block;
+    for (int i = 0; i <= HW_TILE_LEVELS; i++) p->far[i] = false;
+    for (int c = 0; c < HW_N_CUTS; c++) {
+        if (first[c] == first[c + 1]) continue;
+        plan_merge(p, c);
+        if (panel_begins(p, first[c] + 1, first[c + 1])) p->far[HW_TILE_LEVELS] = true;
+    }
+}
+
+/* Pairs of groups; a thread takes several that lie one behind the other. */
+static void plan_few(hw_tile_product *p, size_t n_threads)
+{
+    p->panel_blocks = p->w->n_blocks;
+    p->n_row_items = 1;
+    p->item_groups = 2;
+    p->n_group_items = (p->w->n_groups + 1) / 2;
+    const size_t share = p->n_group_items / (n_threads * ITEMS_PER_THREAD);
+    p->grain = share < 1 ? 1 : share > FEW_GRAIN ? FEW_GRAIN : share;
+}
+
+static void plan_many(hw_tile_product *p, size_t n_threads)
+{
+    const size_t wide = p->n_terms == 3 ? 1 : 2, most = ITEM_TILES * wide;
+    p->n_tiles = up(p->n_tiles, wide);
+    p->panel_blocks = PANEL_BLOCKS * wide < p->w->n_blocks ? PANEL_BLOCKS * wide : p->w->n_blocks;
+    p->n_row_items = (p->n_tiles + most - 1) / most;
+    p->item_tiles = up((p->n_tiles + p->n_row_items - 1) / p->n_row_items, wide);
+    p->n_row_items = (p->n_tiles + p->item_tiles - 1) / p->item_tiles;
+    p->grain = 1;
+    size_t share = p->w->n_groups * p->n_row_items / (n_threads * ITEMS_PER_THREAD);
+    const size_t groups = ITEM_GROUPS / wide;
+    share = share < 4 ? 4 : share > groups ? groups : share;
+    p->n_group_items = (p->w->n_groups + share - 1) / share;
+    p->item_groups = up((p->w->n_groups + p->n_group_items - 1) / p->n_group_items, 4);
+    p->n_group_items = (p->w->n_groups + p->item_groups - 1) / p->item_groups;
+    p->stream =
+        p->w->dims.n_out % HW_GROUP == 0 && p->n_rows * p->w->dims.n_out * sizeof(float) >= STREAM_BYTES;
+}
+
+void hw_tile_plan(hw_tile_product *p, int n_threads)
+{
+    p->n_tiles = (p->n_rows + HW_UNIT_ROWS - 1) / HW_UNIT_ROWS;
+    p->few = p->n_rows <= HW_TILE_FEW_ROWS;
+    p->stream = false;
+    if (p->few) plan_few(p, (size_t)n_threads);
+    else plan_many(p, (size_t)n_threads);
+    plan_cuts(p);
+}

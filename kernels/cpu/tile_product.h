@@ -1,0 +1,58 @@
+/* A product by tiles, Y = X W^T (+ bias), cut into items of work that threads take: some rows by some groups of outputs.
+ * kernels.h fixes the order of additions; this says which outputs and rows are worked on together.
+ *
+ * Up to HW_TILE_FEW_ROWS rows: weights stream past from memory, two groups at a time, and sums stay in tiles from the first
+ * block of a cut to its last. More rows: the terms of some tiles of rows by a panel of blocks stay in the second-level cache
+ * while weights pass over them; sums of a panel wait in memory for the next one. */
+#ifndef HW_KERNELS_CPU_TILE_PRODUCT_H
+#define HW_KERNELS_CPU_TILE_PRODUCT_H
+
+#include "kernels/cpu/cpu.h"
+
+enum {
+    HW_TILE_FEW_ROWS = 2 * HW_UNIT_ROWS,
+    HW_TILE_LEVELS = 3, /* of the tree over the cuts: sums of one cut, of two, of four */
+    /* Floats that each thread has for sums which wait for the next panel: four tiles for every pair of a tile of rows and
+     * a group in an item, for each level and for the sum of an unfinished cut. */
+    HW_TILE_SUM_FLOATS = 1 << 20,
+};
+
+/* What happens to the sum of a cut when it is complete: the sums of some levels are added on its left, one after the other,
+ * and the result goes to a level, or out. Empty cuts are left out of the tree. */
+typedef struct hw_tile_merge {
+    bool adds[HW_TILE_LEVELS];
+    int to; /* a level, or HW_TILE_LEVELS: out */
+} hw_tile_merge;
+
+struct hw_tile_product {
+    const hw_units *units;
+    const hw_weight *w;
+    const uint16_t *x; /* terms of the rows, terms.h */
+    const float *bias; /* [n_out] or NULL */
+    float *out;        /* [n_rows, n_out] */
+    float *sums;       /* [threads, HW_TILE_SUM_FLOATS]; 64-byte aligned */
+    size_t n_rows;
+    int n_terms;
+
+    /* Set by hw_tile_plan. */
+    bool few;            /* rows */
+    size_t n_tiles;      /* of rows */
+    size_t panel_blocks; /* blocks whose terms lie together; all of them with few rows */
+    size_t item_tiles;   /* tiles of rows of an item, at most */
+    size_t n_row_items;
+    size_t item_groups, n_group_items;
+    size_t grain; /* items that a thread takes at a time */
+    bool stream;  /* the result is larger than what caches keep for its reader */
+    hw_tile_merge merges[HW_N_CUTS];
+    bool far[HW_TILE_LEVELS + 1]; /* sums of this level (last: of an unfinished cut) outlive a panel */
+};
+
+/* Fills in how the product is cut: for `n_threads` threads. w, n_rows and n_terms are set. */
+void hw_tile_plan(hw_tile_product *p, int n_threads);
+
+/* Blocks of a row that there is room for, where its weight has `n_blocks`: whole panels. */
+size_t hw_terms_room(size_t n_blocks);
+
+static inline size_t hw_tile_items(const hw_tile_product *p) { return p->n_row_items * p->n_group_items; }
+
+#endif
