@@ -113,7 +113,7 @@ typedef enum hw_activation { HW_ACT_SILU, HW_ACT_GELU, HW_ACT_GELU_TANH, HW_ACT_
  *            exact; an input that is not finite is all in `high`. A block adds for each term, in that order,
  *                sum = sum + (even + odd)
  *            with chains over that term alone. Accurate as float32.
- *   BF16     one term: the input rounded to nearest. Accurate as bfloat16.
+ *   BF16     one term: the input rounded to nearest, zero if it is below 2^-126. Accurate as bfloat16.
  * The last two are what units for bfloat16 compute (AMX, AVX512-BF16), and so is this: from the first product to the bias, operands and
  * results below 2^-126 are zeros of their sign. Bits differ between the three; in each of them they depend on
  * nothing else: not on the number of rows, nor on whether there are matrix units.

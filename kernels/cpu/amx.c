@@ -23,6 +23,7 @@ static bool usable(void)
     unsigned a, b, c, d = 0;
     const unsigned bf16 = 1u << 22, tile = 1u << 24;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (bf16 | tile)) != (bf16 | tile)) return false;
+    if (!hw_units_dot.usable()) return false; /* its conversion makes single terms */
     return !syscall(SYS_arch_prctl, ARCH_REQUEST_PERMISSION, XFEATURE_TILE_DATA);
 }
 

@@ -12,8 +12,8 @@ typedef struct hw_cpu_device {
     const hw_units *units; /* NULL: multiply-adds alone */
     void *terms;           /* room for the terms of some rows of the widest bfloat16 weight, see terms.h */
     size_t n_terms_bytes;
-    float
-        *tile_sums; /* [threads, HW_TILE_SUM_FLOATS], where units have `multiply` and have been used for it */
+    void *tile_room; /* [threads, HW_TILE_ROOM], where units have `multiply` and a weight is for them */
+    size_t n_tile_room_bytes;
 } hw_cpu_device;
 
 static inline hw_cpu_device *hw_cpu(hw_device *d) { return (hw_cpu_device *)(void *)d; }

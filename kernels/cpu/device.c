@@ -74,7 +74,7 @@ static void destroy(hw_device_base *base)
     hw_cpu_device *cpu = (hw_cpu_device *)(void *)base;
     hw_pool_destroy(cpu->pool);
     hw_host_free(cpu->terms);
-    hw_host_free(cpu->tile_sums);
+    hw_host_free(cpu->tile_room);
     free(cpu);
 }
 

@@ -27,7 +27,8 @@ typedef struct matmul_job {
     const float *x, *bias;
     const hw_weight *w;
     size_t n_rows, item_groups, n_row_items, panel_blocks;
-    hw_terms terms;        /* of x; with n_terms 0, x is taken as it is */
+    int n_terms;           /* 0: x is taken as it is */
+    void *terms;           /* of x, see terms.h */
     const hw_units *units; /* NULL: multiply-adds */
 } matmul_job;
 
@@ -60,8 +61,7 @@ static void panel_by_fma(item_sums *sums, const matmul_job *job, const panel *p)
                             .group_bytes = w->n_blocks * w->block_bytes,
                             .n_blocks = p->n_blocks,
                             .n_left = w->n_blocks - p->first_block};
-            hw_tile_run(&tile, (int)rows, (int)groups, job->terms.n_terms ? job->terms.n_terms : 1,
-                        w->dims.dtype);
+            hw_tile_run(&tile, (int)rows, (int)groups, job->n_terms ? job->n_terms : 1, w->dims.dtype);
         }
     }
 }
@@ -70,19 +70,19 @@ static void panel_by_fma(item_sums *sums, const matmul_job *job, const panel *p)
 static void panel_by_units(item_sums *sums, const matmul_job *job, const panel *p, size_t row)
 {
     const hw_weight *w = job->w;
-    const hw_terms *t = &job->terms;
+    const size_t block = (size_t)job->n_terms * HW_UNIT_ROWS * HW_BLOCK, tile = w->n_blocks * block;
     for (size_t r = 0; r < p->n_rows; r += 2 * HW_UNIT_ROWS)
         for (size_t g = 0; g < p->n_groups; g += 2) {
             hw_unit_task task = {
                 .sums = &sums->at[r][g * HW_GROUP],
                 .sums_stride = ITEM_OUTS,
-                .x = hw_terms_tile(t, (row + r) / HW_UNIT_ROWS, p->first_block),
-                .x_tile = w->n_blocks * hw_terms_step(t) * HW_UNIT_ROWS,
+                .x = (const uint16_t *)job->terms + (row + r) / HW_UNIT_ROWS * tile + p->first_block * block,
+                .x_tile = tile,
                 .w = hw_weight_block(w, p->group + g, p->first_block),
                 .group_bytes = w->n_blocks * w->block_bytes,
                 .n_blocks = p->n_blocks,
                 .n_left = w->n_blocks - p->first_block,
-                .terms = t->n_terms,
+                .terms = job->n_terms,
                 .n_rows = (int)(p->n_rows - r > 2 * HW_UNIT_ROWS ? 2 * HW_UNIT_ROWS : p->n_rows - r),
                 .groups = p->n_groups - g > 1 ? 2 : 1};
             job->units->run(&task);
@@ -97,7 +97,7 @@ static void zero_sums(item_sums *sums, size_t n_rows, size_t n_outs)
 /* All of `whole`, a panel at a time. */
 static void add_panels(item_sums *sums, const matmul_job *job, const panel *whole, size_t row)
 {
-    const size_t step = job->terms.n_terms ? hw_terms_step(&job->terms) : HW_BLOCK;
+    const size_t step = job->n_terms ? (size_t)job->n_terms * HW_BLOCK : HW_BLOCK; /* of a row */
     for (size_t done = 0; done < whole->n_blocks;) {
         panel p = *whole;
         p.first_block += done, p.x += done * step;
@@ -132,17 +132,17 @@ static void sum_cut(item_sums *sums, const matmul_job *job, int cut, size_t grou
                     size_t row, size_t n_rows)
 {
     const hw_weight *w = job->w;
-    const hw_terms *t = &job->terms;
+    const size_t step = (size_t)job->n_terms * HW_BLOCK;
     panel p = {.group = group, .n_groups = n_groups, .first_block = w->first_block[cut], .n_rows = n_rows};
     size_t tile_rows = (n_rows + HW_UNIT_ROWS - 1) / HW_UNIT_ROWS * HW_UNIT_ROWS;
     zero_sums(sums, job->units ? tile_rows : n_rows, n_groups * HW_GROUP);
-    if (!t->n_terms) {
+    if (!job->n_terms) {
         sum_inputs(sums, job, cut, p, row);
         return;
     }
     p.n_blocks = w->first_block[cut + 1] - p.first_block;
-    p.x = (const float *)t->data + (t->tiles ? 0 : hw_terms_at(t, row, p.first_block));
-    p.x_stride = w->n_blocks * hw_terms_step(t);
+    p.x_stride = w->n_blocks * step;
+    p.x = (const float *)job->terms + row * p.x_stride + p.first_block * step;
     add_panels(sums, job, &p, row);
 }
 
@@ -208,7 +208,7 @@ static __attribute__((noinline)) void sum_items_of_terms(const matmul_job *job, 
 static void matmul_items(void *arg, size_t begin, size_t end)
 {
     const matmul_job *job = arg;
-    if (!job->terms.n_terms) {
+    if (!job->n_terms) {
         sum_items(job, begin, end);
         return;
     }
@@ -220,10 +220,30 @@ static void matmul_items(void *arg, size_t begin, size_t end)
 static void split_rows(void *arg, size_t begin, size_t end)
 {
     const matmul_job *job = arg;
-    for (size_t r = begin; r < end; r++) hw_terms_row(&job->terms, r, job->x + r * job->w->dims.n_in);
+    const size_t n_in = job->w->dims.n_in, step = job->w->n_blocks * (size_t)job->n_terms * HW_BLOCK;
+    for (size_t r = begin; r < end; r++)
+        hw_terms_put_row((float *)job->terms + r * step, job->x + r * n_in, job->w, job->n_terms == 3);
 }
 
 enum { SPLIT_BLOCKS = 16 /* of a tile of rows, split by one thread at a time */ };
+
+/* Blocks [first, end) of a tile; rows that are not there have no room unless the unit wants whole tiles. */
+static void split_tile(const matmul_job *job, size_t tile, size_t first, size_t end)
+{
+    const hw_weight *w = job->w;
+    const bool whole = job->units->run;
+    const size_t top = tile * HW_UNIT_ROWS, left = job->n_rows - top,
+                 there = left < HW_UNIT_ROWS ? left : HW_UNIT_ROWS, rows = whole ? HW_UNIT_ROWS : there;
+    const size_t n_terms = (size_t)job->n_terms;
+    uint16_t *to =
+        (uint16_t *)job->terms + (tile * HW_UNIT_ROWS * w->n_blocks + first * rows) * n_terms * HW_BLOCK;
+    const float *x = job->x + top * w->dims.n_in;
+    const bool crossed = job->units->crossed;
+    if (n_terms == 3 && crossed) hw_terms_put_tile(to, x, w, rows, there, first, end, true, true);
+    else if (n_terms == 3) hw_terms_put_tile(to, x, w, rows, there, first, end, true, false);
+    else if (crossed) hw_terms_put_tile(to, x, w, rows, there, first, end, false, true);
+    else hw_terms_put_tile(to, x, w, rows, there, first, end, false, false);
+}
 
 /* An item is some blocks of a tile of rows. */
 static void split_tiles(void *arg, size_t begin, size_t end)
@@ -231,16 +251,16 @@ static void split_tiles(void *arg, size_t begin, size_t end)
     const matmul_job *job = arg;
     const size_t n_blocks = job->w->n_blocks, n_parts = (n_blocks + SPLIT_BLOCKS - 1) / SPLIT_BLOCKS;
     for (size_t i = begin; i < end; i++) {
-        const size_t first = i % n_parts * SPLIT_BLOCKS, left = n_blocks - first;
-        hw_terms_tile_blocks(&job->terms, job->x, i / n_parts, first,
-                             first + (left < SPLIT_BLOCKS ? left : SPLIT_BLOCKS));
+        const size_t first = i % n_parts * SPLIT_BLOCKS, last = first + SPLIT_BLOCKS;
+        split_tile(job, i / n_parts, first, last < n_blocks ? last : n_blocks);
     }
 }
 
 static void split(hw_device *d, matmul_job *job)
 {
-    const size_t n_parts = (job->w->n_blocks + SPLIT_BLOCKS - 1) / SPLIT_BLOCKS;
-    if (job->terms.tiles) hw_pool_for(hw_cpu_pool(d), job->terms.n_tiles * n_parts, 4, split_tiles, job);
+    const size_t n_parts = (job->w->n_blocks + SPLIT_BLOCKS - 1) / SPLIT_BLOCKS,
+                 n_tiles = (job->n_rows + HW_UNIT_ROWS - 1) / HW_UNIT_ROWS;
+    if (job->units) hw_pool_for(hw_cpu_pool(d), n_tiles * n_parts, 4, split_tiles, job);
     else hw_pool_for(hw_cpu_pool(d), job->n_rows, 4, split_rows, job);
 }
 
@@ -277,49 +297,39 @@ static void multiply_tiles(hw_device *d, matmul_job *job)
     hw_cpu_device *cpu = hw_cpu(d);
     hw_tile_product p = {.units = job->units,
                          .w = job->w,
-                         .x = cpu->terms,
+                         .x = job->x,
+                         .terms = job->terms,
                          .bias = job->bias,
                          .out = job->out,
-                         .sums = cpu->tile_sums,
+                         .room = cpu->tile_room,
                          .n_rows = job->n_rows,
-                         .n_terms = job->terms.n_terms};
+                         .n_terms = job->n_terms};
     hw_tile_plan(&p, d->n_threads);
-    job->terms.short_tiles = p.few;
-    job->terms.n_tiles = p.n_tiles, job->terms.panel_blocks = p.panel_blocks;
-    split(d, job);
-    hw_pool_for(hw_cpu_pool(d), hw_tile_items(&p), p.grain, multiply_tile_items, &p);
+    if (p.few) split(d, job);
+    hw_pool_for(hw_cpu_pool(d), p.n_row_items * p.n_group_items, p.grain, multiply_tile_items, &p);
 }
 
-/* By multiply-adds, or by units that work on single tiles. */
+/* By multiply-adds, or by units that work on single tiles: as many rows at a time as there is room for their terms. */
 static void multiply_split(hw_device *d, matmul_job *job)
 {
-    job->terms.n_tiles = (job->n_rows + HW_UNIT_ROWS - 1) / HW_UNIT_ROWS;
-    job->terms.panel_blocks = job->w->n_blocks;
-    split(d, job);
-    multiply(d, job);
+    const size_t n_rows = job->n_rows, room = job->units ? HW_TERM_TILE_ROWS : HW_TERM_ROWS;
+    for (size_t row = 0; row < n_rows; row += room) {
+        job->n_rows = n_rows - row < room ? n_rows - row : room;
+        split(d, job);
+        multiply(d, job);
+        job->x += room * job->w->dims.n_in, job->out += room * job->w->dims.n_out;
+    }
 }
 
-/* As many rows at a time as there is room for their terms. */
 static void multiply_terms(hw_device *d, matmul_job *job)
 {
     const hw_cpu_device *cpu = hw_cpu(d);
-    const hw_weight *w = job->w;
-    const size_t n_rows = job->n_rows;
     const bool three = d->matmul == HW_MATMUL_BF16X3;
-    job->units = cpu->units && n_rows >= cpu->units->min_rows[three] ? cpu->units : NULL;
-    const size_t room = job->units ? HW_TERM_TILE_ROWS : HW_TERM_ROWS;
-    for (size_t row = 0; row < n_rows; row += room) {
-        job->n_rows = n_rows - row < room ? n_rows - row : room;
-        job->terms = (hw_terms){.w = w,
-                                .n_terms = three ? 3 : 1,
-                                .tiles = job->units,
-                                .crossed = job->units && job->units->crossed,
-                                .n_rows = job->n_rows,
-                                .data = cpu->terms};
-        if (job->units && job->units->multiply) multiply_tiles(d, job);
-        else multiply_split(d, job);
-        job->x += room * w->dims.n_in, job->out += room * w->dims.n_out;
-    }
+    job->n_terms = three ? 3 : 1;
+    job->terms = cpu->terms;
+    job->units = cpu->units && job->n_rows >= cpu->units->min_rows[three] ? cpu->units : NULL;
+    if (job->units && job->units->multiply) multiply_tiles(d, job);
+    else multiply_split(d, job);
 }
 
 hw_status HW_CPU_FN(matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,

@@ -36,7 +36,7 @@ enum { HW_LANES = 16, HW_LINE_BYTES = 64 };
  *   v16_bf16_even v16_bf16_odd            of sixteen pairs, which were loaded like floats
  *   v16_load_bf16 v16_load_f16            sixteen neighbours; with _n the first n
  *   v16_store_bf16_n v16_store_f16_n      rounded to nearest, ties to even
- *   v16_store_upper                       the upper 16 bits of each lane
+ *   v16_store_upper_2(p, a, b)            the upper 16 bits of each lane of a, then of b
  *   v16_stream                            a store past the caches, to a 64-byte boundary; v16_stream_end makes those of this
  *                                         thread visible before what it stores afterwards */
 #if defined(HW_SIMD_AVX512)

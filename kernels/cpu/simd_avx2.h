@@ -145,10 +145,11 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
     memcpy(p, lane, (size_t)n * sizeof(uint16_t));
 }
 
-HW_INLINE void v16_store_upper(void *p, v16 v)
+HW_INLINE void v16_store_upper_2(void *p, v16 a, v16 b)
 {
-    _mm_storeu_si128(p, v16_narrow(_mm256_srli_epi32(_mm256_castps_si256(v.lo), 16)));
-    _mm_storeu_si128((__m128i *)p + 1, v16_narrow(_mm256_srli_epi32(_mm256_castps_si256(v.hi), 16)));
+    const __m256 parts[4] = {a.lo, a.hi, b.lo, b.hi};
+    for (int i = 0; i < 4; i++)
+        _mm_storeu_si128((__m128i *)p + i, v16_narrow(_mm256_srli_epi32(_mm256_castps_si256(parts[i]), 16)));
 }
 HW_INLINE void v16_stream(float *p, v16 v)
 {

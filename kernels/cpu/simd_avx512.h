@@ -84,9 +84,11 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
                              _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-HW_INLINE void v16_store_upper(void *p, v16 v)
+HW_INLINE void v16_store_upper_2(void *p, v16 a, v16 b)
 {
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_castps_si512(v), 16)));
+    const __m512i odd = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31,
+                                         29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    _mm512_storeu_si512(p, _mm512_permutex2var_epi16(_mm512_castps_si512(a), odd, _mm512_castps_si512(b)));
 }
 HW_INLINE void v16_stream(float *p, v16 v) { _mm512_stream_ps(p, v); }
 HW_INLINE void v16_stream_end(void) { _mm_sfence(); }

@@ -95,10 +95,13 @@ HW_INLINE void v16_store_f16_n(void *p, v16 v, int n)
     memcpy(p, h, (size_t)n * sizeof *h);
 }
 
-HW_INLINE void v16_store_upper(void *p, v16 v)
+HW_INLINE void v16_store_upper_2(void *p, v16 a, v16 b)
 {
-    uint16_t h[HW_LANES];
-    for (int i = 0; i < HW_LANES; i++) h[i] = (uint16_t)(((v16_bits)v)[i] >> 16);
+    uint16_t h[2 * HW_LANES];
+    for (int i = 0; i < HW_LANES; i++) {
+        h[i] = (uint16_t)(((v16_bits)a)[i] >> 16);
+        h[HW_LANES + i] = (uint16_t)(((v16_bits)b)[i] >> 16);
+    }
     memcpy(p, h, sizeof h);
 }
 HW_INLINE void v16_stream(float *p, v16 v) { v16_store(p, v); }

@@ -15,6 +15,7 @@ enum {
     TILE_BYTES = 1024,
     TILE_FLOATS = 256,
     SUM_FLOATS = 4 * TILE_FLOATS, /* of the four tiles of sums */
+    WIDE = 4,                     /* groups that share the first-level cache */
     SUB_BLOCKS = 16, /* of a panel, whose weights stay in the first-level cache while rows pass over them */
     ITEM_TILES = 16, /* tiles of rows of an item, at most */
 };
@@ -45,18 +46,6 @@ HW_INLINE void tile_put(float *out, v16 y, const float *bias, size_t lanes, bool
 
 static inline size_t tile_least(size_t a, size_t b) { return a < b ? a : b; }
 
-static hw_terms tile_terms(const hw_tile_product *p)
-{
-    return (hw_terms){.w = p->w,
-                      .n_terms = p->n_terms,
-                      .tiles = true,
-                      .short_tiles = p->few,
-                      .n_rows = p->n_rows,
-                      .n_tiles = p->n_tiles,
-                      .panel_blocks = p->panel_blocks,
-                      .data = (void *)(uintptr_t)p->x};
-}
-
 /* ---- few rows
  *
  * Two groups of weights stream past. With up to 16 rows tiles 0 and 1 hold the sums, 4 to 6 the terms, 7 weights. With more,
@@ -71,12 +60,11 @@ typedef struct few_sums {
 HW_INLINE void few_blocks(const hw_tile_product *p, const char *w, size_t first, size_t end, int terms,
                           int groups, bool two_tiles)
 {
-    const hw_terms t = tile_terms(p);
     const size_t n_blocks = p->w->n_blocks, group_bytes = n_blocks * TILE_BYTES;
-    const size_t term = hw_terms_tile_rows(&t, 0) * TILE_LINE;
-    const size_t low_term = two_tiles ? hw_terms_tile_rows(&t, 1) * TILE_LINE : 0;
-    const char *x = (const char *)hw_terms_tile(&t, 0, first);
-    const char *low = two_tiles ? (const char *)hw_terms_tile(&t, 1, first) : x;
+    const size_t term = tile_least(p->n_rows, HW_UNIT_ROWS) * TILE_LINE,
+                 low_term = p->n_rows * TILE_LINE - term;
+    const char *x = (const char *)p->terms + first * (size_t)terms * term;
+    const char *low = (const char *)p->terms + (size_t)terms * (n_blocks * term + first * low_term);
     w += first * TILE_BYTES;
     for (size_t b = first; b < end; b++, w += TILE_BYTES) {
         /* What is ahead of the end of a group is the next group. The first of two has the second there, which is being
@@ -256,8 +244,9 @@ HW_INLINE void ask_some(ask *a, const size_t next_group[4], int groups)
 
 /* `n` blocks for four tiles of sums. `next_group`: from the first group's weights to each one's. `terms` and `two_rows` are
  * constants at each call. */
-HW_INLINE void many_blocks(const char *x, size_t x_tile, const char *w, const size_t next_group[4], size_t n,
-                           int terms, bool two_rows, float *sums, bool go_on, ask *a, const later *l)
+HW_INLINE void many_blocks(const char *x, size_t x_tile, const char *w, const size_t next_group[4],
+                           const size_t all_groups[WIDE], size_t n, int terms, bool two_rows, float *sums,
+                           bool go_on, ask *a, const later *l)
 {
     if (go_on) {
         TILE_LOAD(0, sums, TILE_LINE);
@@ -271,9 +260,9 @@ HW_INLINE void many_blocks(const char *x, size_t x_tile, const char *w, const si
         TILE_ZERO(3);
     }
     for (size_t b = 0; b < n; b++, w += TILE_BYTES) {
-        ask_some(a, next_group, two_rows ? 2 : 4);
+        ask_some(a, all_groups, WIDE);
         if (two_rows) {
-            TILE_LOAD(6, w, TILE_LINE);
+            TILE_LOAD(6, w + next_group[0], TILE_LINE);
             TILE_LOAD(7, w + next_group[1], TILE_LINE);
             for (int i = 0; i < terms; i++, x += TILE_BYTES) {
                 TILE_LOAD(4, x, TILE_LINE);
@@ -309,6 +298,7 @@ static const hw_tile_config whole_tiles = {
 typedef struct many {
     const hw_tile_product *p;
     size_t first_tile, n_tiles, group, end;
+    uint16_t *terms;                /* of a panel: [n_tiles, panel_blocks, n_terms, 16, HW_BLOCK] */
     float *far[HW_TILE_LEVELS + 1]; /* [quads, n_tiles, SUM_FLOATS] */
     /* [ITEM_TILES, SUM_FLOATS] each: what no panel after this one wants */
     float *near[HW_TILE_LEVELS + 1];
@@ -326,39 +316,56 @@ HW_INLINE void many_rows(many *m, size_t group, const span *s, const char *soon,
                          int terms, bool two_rows)
 {
     const hw_tile_product *p = m->p;
-    const hw_terms t = tile_terms(p);
-    const size_t wide = two_rows ? 2 : 4, tall = two_rows ? 2 : 1, quad = (group - m->group) / wide;
+    const size_t tall = two_rows ? 2 : 1, wide = 4 / tall, quad = (group - m->group) / WIDE;
     const size_t group_bytes = p->w->n_blocks * TILE_BYTES, n_r = (m->n_tiles + tall - 1) / tall;
     const size_t x_tile = p->panel_blocks * (size_t)terms * TILE_BYTES;
     const hw_tile_merge *merge = &p->merges[s->cut];
     const bool plain = !merge->adds[0] && !merge->adds[1] && !merge->adds[2] && merge->to < HW_TILE_LEVELS;
-    size_t next_group[4];
-    for (size_t g = 0; g < 4; g++) next_group[g] = group + g < p->w->n_groups ? g * group_bytes : 0;
-    ask a = {soon, soon_blocks * HW_UNIT_ROWS, (soon_blocks * HW_UNIT_ROWS + n_r * s->n - 1) / (n_r * s->n)};
+    size_t next_group[WIDE];
+    for (size_t g = 0; g < WIDE; g++) next_group[g] = group + g < p->w->n_groups ? g * group_bytes : 0;
+    ask a = {soon, soon_blocks * HW_UNIT_ROWS,
+             (soon_blocks * HW_UNIT_ROWS + n_r * tall * s->n - 1) / (n_r * tall * s->n)};
     const char *w = hw_weight_block(p->w, group, s->first);
-    const size_t out = group * HW_GROUP;
-    for (size_t r = 0; r < n_r; r++) {
-        const size_t row = (m->first_tile + r * tall) * HW_UNIT_ROWS;
-        float *sums = sums_of(m, plain ? merge->to : HW_TILE_LEVELS, quad, r, n_r);
-        many_blocks((const char *)hw_terms_tile(&t, m->first_tile + r * tall, s->first), x_tile, w,
-                    next_group, s->n, terms, two_rows, sums, !s->begins, &a, &m->later);
-        m->later.merge = s->ends && !plain ? merge : NULL;
-        if (!m->later.merge) continue;
-        m->later.sums = sums;
-        for (int i = 0; i < HW_TILE_LEVELS; i++) m->later.level[i] = sums_of(m, i, quad, r, n_r);
-        m->later.out = p->out + row * p->w->dims.n_out + out;
-        m->later.bias = p->bias ? p->bias + out : NULL;
-        m->later.n_rows = p->n_rows > row ? p->n_rows - row : 0;
-        m->later.n_outs = p->w->dims.n_out - out;
+    const char *x = (const char *)m->terms + s->first % p->panel_blocks * (size_t)terms * TILE_BYTES;
+    for (size_t r = 0; r < n_r; r++)
+        for (size_t half = 0; half < tall; half++) {
+            const size_t row = (m->first_tile + r * tall) * HW_UNIT_ROWS, at = r * tall + half;
+            const size_t out = (group + half * wide) * HW_GROUP;
+            float *sums = sums_of(m, plain ? merge->to : HW_TILE_LEVELS, quad, at, n_r * tall);
+            many_blocks(x + r * tall * x_tile, x_tile, w, next_group + half * wide, next_group, s->n, terms,
+                        two_rows, sums, !s->begins, &a, &m->later);
+            m->later.merge = s->ends && !plain ? merge : NULL;
+            if (!m->later.merge) continue;
+            m->later.sums = sums;
+            for (int i = 0; i < HW_TILE_LEVELS; i++) m->later.level[i] = sums_of(m, i, quad, at, n_r * tall);
+            m->later.out = p->out + row * p->w->dims.n_out + out;
+            m->later.bias = p->bias ? p->bias + out : NULL;
+            m->later.n_rows = p->n_rows > row ? p->n_rows - row : 0;
+            m->later.n_outs = p->w->dims.n_out > out ? p->w->dims.n_out - out : 0;
+        }
+}
+
+/* Terms of a panel's inputs, by the thread that multiplies them: so they come into its second-level cache, and memory has
+ * to give the inputs only. */
+HW_INLINE void many_split(const many *m, size_t panel, size_t end, int terms)
+{
+    const hw_tile_product *p = m->p;
+    const size_t tile_numbers = p->panel_blocks * (size_t)terms * HW_UNIT_ROWS * HW_BLOCK;
+    for (size_t i = 0; i < m->n_tiles; i++) {
+        const size_t top = (m->first_tile + i) * HW_UNIT_ROWS;
+        const size_t there = top < p->n_rows ? tile_least(p->n_rows - top, HW_UNIT_ROWS) : 0;
+        hw_terms_put_tile(m->terms + i * tile_numbers, p->x + (there ? top : 0) * p->w->dims.n_in, p->w,
+                          HW_UNIT_ROWS, there, panel, end, terms == 3, false);
     }
 }
 
 HW_INLINE void many_panels(many *m, int terms, bool two_rows)
 {
     const hw_tile_product *p = m->p;
-    const size_t n_blocks = p->w->n_blocks, wide = two_rows ? 2 : 4;
+    const size_t n_blocks = p->w->n_blocks, wide = WIDE;
     for (size_t panel = 0; panel < n_blocks; panel += p->panel_blocks) {
         const size_t end = tile_least(panel + p->panel_blocks, n_blocks);
+        many_split(m, panel, end, terms);
         for (size_t group = m->group; group < m->end; group += wide) {
             span s = span_from(p, panel);
             for (bool more = true; more;) {
@@ -380,15 +387,16 @@ HW_INLINE void many_panels(many *m, int terms, bool two_rows)
 static void many_item(const hw_tile_product *p, size_t item)
 {
     const size_t row_item = item % p->n_row_items, group_item = item / p->n_row_items;
-    _Alignas(64) float near[HW_TILE_LEVELS + 1][8 * SUM_FLOATS];
+    _Alignas(64) float near[HW_TILE_LEVELS + 1][ITEM_TILES * SUM_FLOATS];
     many m = {.p = p, .first_tile = row_item * p->item_tiles, .group = group_item * p->item_groups};
     m.n_tiles = tile_least(p->item_tiles, p->n_tiles - m.first_tile);
     m.end = tile_least(m.group + p->item_groups, p->w->n_groups);
     m.later.n_out = p->w->dims.n_out;
     m.later.stream = p->stream && (uintptr_t)p->out % 64 == 0;
-    float *sums = p->sums + (size_t)hw_pool_thread() * HW_TILE_SUM_FLOATS;
-    for (int i = 0; i <= HW_TILE_LEVELS; i++) {
-        m.far[i] = sums + (size_t)i * (HW_TILE_SUM_FLOATS / (HW_TILE_LEVELS + 1));
+    char *room = p->room + (size_t)hw_pool_thread() * HW_TILE_ROOM;
+    m.terms = (uint16_t *)(void *)room;
+    for (size_t i = 0; i <= HW_TILE_LEVELS; i++) {
+        m.far[i] = (float *)(void *)(room + HW_TILE_TERM_BYTES + i * HW_TILE_SUM_BYTES);
         m.near[i] = near[i];
     }
     if (p->n_terms == 3) many_panels(&m, 3, false);

@@ -1,17 +1,18 @@
 #include "kernels/cpu/tile_product.h"
 
 enum {
-    PANEL_BLOCKS = 32,    /* with three terms; twice as many with one */
-    ITEM_TILES = 8,       /* rows of a panel: 0.75 MB of three terms; 16 with one term, 1 MB */
-    ITEM_GROUPS = 64,     /* of more rows: as many as find room for sums that wait */
+    PANEL_BLOCKS = 32, /* with three terms; twice as many with one */
+    ITEM_TILES = 8,    /* rows of a panel: 0.75 MB of three terms; 16 with one term, 1 MB */
+    ITEM_GROUPS = 128,
     ITEMS_PER_THREAD = 4, /* so that a thread which is held up leaves its work to others */
     STREAM_BYTES = 1 << 20,
     FEW_GRAIN = 2,
 };
 
-static size_t up(size_t n, size_t of) { return (n + of - 1) / of * of; }
+_Static_assert(ITEM_TILES *PANEL_BLOCKS * 3 * 1024 <= HW_TILE_TERM_BYTES, "terms of a panel have no room");
+_Static_assert(4 * ITEM_TILES * PANEL_BLOCKS * 1024 <= HW_TILE_TERM_BYTES, "of one term as well");
 
-size_t hw_terms_room(size_t n_blocks) { return up(n_blocks, 2 * PANEL_BLOCKS); }
+static size_t up(size_t n, size_t of) { return (n + of - 1) / of * of; }
 
 /* Whether the first block of a panel is among blocks [begin, end), the very first one aside. */
 static bool panel_begins(const hw_tile_product *p, size_t begin, size_t end)
@@ -65,7 +66,15 @@ static void plan_few(hw_tile_product *p, size_t n_threads)
     p->grain = share < 1 ? 1 : share > FEW_GRAIN ? FEW_GRAIN : share;
 }
 
-static void plan_many(hw_tile_product *p, size_t n_threads)
+static bool any_far(const hw_tile_product *p)
+{
+    for (int i = 0; i <= HW_TILE_LEVELS; i++)
+        if (p->far[i]) return true;
+    return false;
+}
+
+/* Rows first: with the terms of fewer rows in a panel, weights would have to come from memory more often. */
+static void plan_rows(hw_tile_product *p)
 {
     const size_t wide = p->n_terms == 3 ? 1 : 2, most = ITEM_TILES * wide;
     p->n_tiles = up(p->n_tiles, wide);
@@ -73,15 +82,18 @@ static void plan_many(hw_tile_product *p, size_t n_threads)
     p->n_row_items = (p->n_tiles + most - 1) / most;
     p->item_tiles = up((p->n_tiles + p->n_row_items - 1) / p->n_row_items, wide);
     p->n_row_items = (p->n_tiles + p->item_tiles - 1) / p->item_tiles;
-    p->grain = 1;
-    size_t share = p->w->n_groups * p->n_row_items / (n_threads * ITEMS_PER_THREAD);
-    const size_t groups = ITEM_GROUPS / wide;
-    share = share < 4 ? 4 : share > groups ? groups : share;
-    p->n_group_items = (p->w->n_groups + share - 1) / share;
-    p->item_groups = up((p->w->n_groups + p->n_group_items - 1) / p->n_group_items, 4);
-    p->n_group_items = (p->w->n_groups + p->item_groups - 1) / p->item_groups;
-    p->stream =
-        p->w->dims.n_out % HW_GROUP == 0 && p->n_rows * p->w->dims.n_out * sizeof(float) >= STREAM_BYTES;
+}
+
+/* Then groups: the more of them, the less the splitting of rows counts. */
+static void plan_groups(hw_tile_product *p, size_t n_threads)
+{
+    const size_t n_groups = p->w->n_groups, room = HW_TILE_SUM_BYTES / 1024 / p->item_tiles;
+    const size_t most = any_far(p) && room < ITEM_GROUPS ? room : ITEM_GROUPS;
+    size_t share = n_groups * p->n_row_items / (n_threads * ITEMS_PER_THREAD);
+    share = share < 4 ? 4 : share > most ? most / 4 * 4 : share;
+    p->n_group_items = (n_groups + share - 1) / share;
+    p->item_groups = up((n_groups + p->n_group_items - 1) / p->n_group_items, 4);
+    p->n_group_items = (n_groups + p->item_groups - 1) / p->item_groups;
 }
 
 void hw_tile_plan(hw_tile_product *p, int n_threads)
@@ -90,6 +102,11 @@ void hw_tile_plan(hw_tile_product *p, int n_threads)
     p->few = p->n_rows <= HW_TILE_FEW_ROWS;
     p->stream = false;
     if (p->few) plan_few(p, (size_t)n_threads);
-    else plan_many(p, (size_t)n_threads);
+    else plan_rows(p);
     plan_cuts(p);
+    if (p->few) return;
+    plan_groups(p, (size_t)n_threads);
+    p->grain = 1;
+    p->stream =
+        p->w->dims.n_out % HW_GROUP == 0 && p->n_rows * p->w->dims.n_out * sizeof(float) >= STREAM_BYTES;
 }

@@ -12,9 +12,11 @@
 enum {
     HW_TILE_FEW_ROWS = 2 * HW_UNIT_ROWS,
     HW_TILE_LEVELS = 3, /* of the tree over the cuts: sums of one cut, of two, of four */
-    /* Floats that each thread has for sums which wait for the next panel: four tiles for every pair of a tile of rows and
-     * a group in an item, for each level and for the sum of an unfinished cut. */
-    HW_TILE_SUM_FLOATS = 1 << 20,
+    /* Bytes that each thread has: for the terms of a panel, and, for each level and the sum of an unfinished cut, for what
+     * waits for the next panel. */
+    HW_TILE_TERM_BYTES = 1 << 20,
+    HW_TILE_SUM_BYTES = 1 << 20,
+    HW_TILE_ROOM = HW_TILE_TERM_BYTES + (HW_TILE_LEVELS + 1) * HW_TILE_SUM_BYTES,
 };
 
 /* What happens to the sum of a cut when it is complete: the sums of some levels are added on its left, one after the other,
@@ -27,10 +29,11 @@ typedef struct hw_tile_merge {
 struct hw_tile_product {
     const hw_units *units;
     const hw_weight *w;
-    const uint16_t *x; /* terms of the rows, terms.h */
-    const float *bias; /* [n_out] or NULL */
-    float *out;        /* [n_rows, n_out] */
-    float *sums;       /* [threads, HW_TILE_SUM_FLOATS]; 64-byte aligned */
+    const float *x;        /* [n_rows, n_in] */
+    const uint16_t *terms; /* of x, when there are few rows: tiles as short as the rows are few, terms.h */
+    const float *bias;     /* [n_out] or NULL */
+    float *out;            /* [n_rows, n_out] */
+    char *room;            /* [threads, HW_TILE_ROOM]; 64-byte aligned */
     size_t n_rows;
     int n_terms;
 
@@ -49,10 +52,5 @@ struct hw_tile_product {
 
 /* Fills in how the product is cut: for `n_threads` threads. w, n_rows and n_terms are set. */
 void hw_tile_plan(hw_tile_product *p, int n_threads);
-
-/* Blocks of a row that there is room for, where its weight has `n_blocks`: whole panels. */
-size_t hw_terms_room(size_t n_blocks);
-
-static inline size_t hw_tile_items(const hw_tile_product *p) { return p->n_row_items * p->n_group_items; }
 
 #endif

@@ -4,27 +4,33 @@
 #include "kernels/cpu/tile_product.h"
 #include "runtime/base/checked.h"
 
-/* Room for the terms of this weight's inputs, and for sums that wait. It is mapped, but not used before rows are
- * multiplied. */
+/* Makes *room at least so large. It is mapped, but not used before rows are multiplied. */
+static hw_status reserve(void **room, size_t *have, size_t n_bytes, hw_error *err)
+{
+    if (n_bytes <= *have) return HW_OK;
+    hw_host_free(*room);
+    *room = hw_host_alloc(n_bytes);
+    *have = *room ? n_bytes : 0;
+    if (*room) return HW_OK;
+    return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes of terms", n_bytes);
+}
+
+/* Room for the terms of this weight's inputs, and for what tiles leave in memory. */
 static hw_status reserve_terms(hw_device *d, const hw_weight *w, hw_error *err)
 {
     enum {
-        BYTES = HW_TERM_ROWS * 3 * 4 > HW_TERM_TILE_ROWS * 3 * 2 ? HW_TERM_ROWS * 3 * 4
-                                                                 : HW_TERM_TILE_ROWS * 3 * 2
+        TILE_BYTES = HW_TERM_TILE_ROWS * 3 * 2,
+        FMA_BYTES = HW_TERM_ROWS * 3 * 4,
+        FEW_BYTES = HW_TILE_FEW_ROWS * 3 * 2
     };
     hw_cpu_device *cpu = hw_cpu(d);
-    const size_t n_bytes = HW_SIZE(hw_terms_room(w->n_blocks), HW_BLOCK, BYTES);
-    const size_t n_sum_bytes = HW_SIZE((size_t)d->n_threads, HW_TILE_SUM_FLOATS, sizeof(float));
     if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.dtype != HW_BF16) return HW_OK;
-    if (cpu->units && cpu->units->multiply && !cpu->tile_sums &&
-        !(cpu->tile_sums = hw_host_alloc(n_sum_bytes)))
-        return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes of sums", n_sum_bytes);
-    if (n_bytes <= cpu->n_terms_bytes) return HW_OK;
-    hw_host_free(cpu->terms);
-    cpu->terms = hw_host_alloc(n_bytes);
-    cpu->n_terms_bytes = cpu->terms ? n_bytes : 0;
-    if (cpu->terms) return HW_OK;
-    return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes of terms", n_bytes);
+    const bool tiles = cpu->units && cpu->units->multiply;
+    const size_t row_bytes = tiles ? FEW_BYTES : TILE_BYTES > FMA_BYTES ? TILE_BYTES : FMA_BYTES;
+    hw_status st = reserve(&cpu->terms, &cpu->n_terms_bytes, HW_SIZE(w->n_blocks, HW_BLOCK, row_bytes), err);
+    if (st || !tiles) return st;
+    return reserve(&cpu->tile_room, &cpu->n_tile_room_bytes, HW_SIZE((size_t)d->n_threads, HW_TILE_ROOM),
+                   err);
 }
 
 hw_status hw_cpu_weight_create(hw_device *d, hw_weight **out, const hw_weight_dims *dims, hw_error *err)

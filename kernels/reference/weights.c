@@ -109,7 +109,7 @@ static float upper_half(float x)
 static int split(float term[3], float x, hw_matmul matmul)
 {
     if (matmul == HW_MATMUL_BF16) {
-        term[0] = hw_bf16_to_f32(hw_f32_to_bf16(x));
+        term[0] = hw_bf16_to_f32(hw_f32_to_bf16(flush(x)));
         return 1;
     }
     term[2] = isfinite(x) ? upper_half(x) : x;
