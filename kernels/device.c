@@ -17,6 +17,24 @@ const char *hw_device_description(const hw_device *d)
     return ((const hw_device_base *)(const void *)d)->description;
 }
 
+static const char *or_null(const char *text) { return *text ? text : NULL; }
+
+const char *hw_device_warning(const hw_device *d)
+{
+    return or_null(((const hw_device_base *)(const void *)d)->warning);
+}
+
+const char *hw_device_note(const hw_device *d)
+{
+    return or_null(((const hw_device_base *)(const void *)d)->note);
+}
+
+const char *hw_device_path(const hw_device *d)
+{
+    const char *path = ((const hw_device_base *)(const void *)d)->path;
+    return path ? path : d->k->name;
+}
+
 const char *hw_matmul_name(hw_matmul matmul)
 {
     static const char *const names[] = {"auto", "float32", "bf16x3", "bf16"};

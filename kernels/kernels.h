@@ -387,8 +387,12 @@ void hw_philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t ke
 
 /* Local. The host's cores. n_threads 0: one. `isa`: "auto", "amx", "avx512-bf16", "avx512", "avx2", "generic", or
  * "amx-emulated", which runs the loops of "amx" without its tiles, for tests; NULL is auto, or what the
- * environment variable HW_CPU says. Errors: HW_ERR_UNSUPPORTED when this CPU lacks the
- * instruction set, HW_ERR_NO_MEMORY. On HW_OK the caller owns *out (hw_device_destroy). One engine at a
+ * environment variable HW_CPU says. Before it is used it multiplies small matrices and has to give the bits of the plain
+ * loops: auto takes the best that does (hw_device_warning says what did not), and one that was asked for is refused.
+ * The environment variable HW_PROVE=off leaves that out. Meanwhile, for less than a millisecond, the process has other
+ * handlers of SIGILL, SIGSEGV, SIGBUS and SIGFPE, which pass on what is not theirs. Errors: HW_ERR_UNSUPPORTED when
+ * this CPU lacks the instruction set or the kernel refuses it, HW_ERR_DEVICE when it gives wrong results,
+ * HW_ERR_INVALID, HW_ERR_NO_MEMORY. On HW_OK the caller owns *out (hw_device_destroy). One engine at a
  * time computes on a device. */
 hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, hw_error *err);
 
@@ -406,8 +410,20 @@ void hw_device_destroy(hw_device *d); /* NULL is fine */
 hw_status hw_device_choose_matmul(hw_device *d, hw_matmul matmul, hw_error *err);
 const char *hw_matmul_name(hw_matmul matmul); /* "auto", "float32", "bf16x3", "bf16" */
 
-/* Local. What the device is, for people: "cpu avx512, 2 threads". Borrowed. */
+/* Local. What the device is, for people: "cpu avx512, 2 threads", "cpu avx512 (amx: wrong bits), 2 threads". Borrowed. */
 const char *hw_device_description(const hw_device *d);
+
+/* Local. How it computes: "amx", "avx512-bf16", "avx512", "avx2", "generic", "amx-emulated"; "reference"; "cuda".
+ * Borrowed. */
+const char *hw_device_path(const hw_device *d);
+
+/* Local. A line for people, whom it concerns: what this processor ought to compute correctly and does not, so that a
+ * slower path is used. To be shown once. NULL: nothing of the kind. Borrowed. */
+const char *hw_device_warning(const hw_device *d);
+
+/* Local. Why a better path was not tried, where that is nobody's fault: "amx: the processor has it, the kernel does not
+ * let this process use it". NULL: there is nothing to say. Borrowed. */
+const char *hw_device_note(const hw_device *d);
 
 #ifdef __cplusplus
 }

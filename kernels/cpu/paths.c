@@ -1,0 +1,45 @@
+#include "kernels/cpu/paths.h"
+
+#include "kernels/cpu/cpu.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+static bool has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+/* By CPUID alone: hw_units_amx.usable asks the kernel as well. */
+static bool has_amx(void)
+{
+    unsigned a, b, c, d = 0;
+    const unsigned bf16 = 1u << 22, tile = 1u << 24;
+    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & (bf16 | tile)) == (bf16 | tile);
+}
+
+static bool may_amx(void) { return hw_units_amx.usable(); }
+static bool has_dot(void) { return has_avx512() && hw_units_dot.usable(); }
+
+/* Every processor with AVX2 and FMA converts float16 as well (F16C). */
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+
+static bool has_generic(void) { return true; }
+
+const hw_cpu_path *hw_cpu_paths(void)
+{
+    static const hw_cpu_path paths[] = {
+#if defined(__x86_64__)
+        {"amx", has_amx, may_amx, &hw_cpu_avx512_table, &hw_units_amx, false, 0},
+        {"avx512-bf16", has_dot, NULL, &hw_cpu_avx512_table, &hw_units_dot, false, 0},
+        {"avx512", has_avx512, NULL, &hw_cpu_avx512_table, NULL, false, 0},
+        {"avx2", has_avx2, NULL, &hw_cpu_avx2_table, NULL, false, 0},
+#endif
+        {"generic", has_generic, NULL, &hw_cpu_generic_table, NULL, false, 3},
+        {"amx-emulated", has_generic, NULL, NULL, &hw_units_emulated, true, 6},
+        {0},
+    };
+    return paths;
+}
