@@ -272,7 +272,8 @@ static const struct argp_option engine_options[] = {
      0},
     {"matmul", OPT_MATMUL, "HOW", 0,
      "Products with bfloat16 weights: float32; bf16x3, inputs as three bfloat16 terms, as accurate and much "
-     "faster on matrix units; bf16, inputs rounded to bfloat16 (auto: bf16x3 with AMX, else float32)",
+     "faster on matrix units; bf16, inputs rounded to bfloat16 (auto: bf16x3 where rank 0 has AMX, else "
+     "float32)",
      0},
     {"kv-cache", OPT_KV_CACHE, "POLICY", 0,
      "paged; contiguous: room for the longest sequence up front; growing: one piece, doubled and copied when "
@@ -315,7 +316,11 @@ static const struct argp_option engine_options[] = {
      "it, and "
      "each rank is sent its part (path)",
      0},
-    {"verbose", 'v', 0, 0, "Say what runs, on standard error", 0},
+    {"verbose", 'v', 0, 0,
+     "Say what runs, on standard error: model, ranks, what each processor computes with and why it is "
+     "nothing "
+     "better",
+     0},
     {"quiet", 'q', 0, 0, "No progress bar while loading (there is none where standard error is no terminal)",
      0},
     {0}};

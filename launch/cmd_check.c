@@ -211,7 +211,7 @@ static int list_ways(way ways[MAX_WAYS], const hw_args *a, int n_ranks)
 static hw_status compute_alone(hw_session *s, const hw_args *a, outcome *out, hw_error *err)
 {
     const way w = {.policy = a->engine.kv_policy};
-    hw_session alone = {.prompt = s->prompt};
+    hw_session alone = {.prompt = s->prompt, .told = true}; /* all ranks tell when they compute */
     hw_status st = hw_comm_create_alone(&alone.comm, err);
     if (!st) st = compute(&alone, a, &w, out, err);
     hw_comm_destroy(alone.comm);
@@ -223,7 +223,7 @@ static hw_status compute_way(hw_session *s, const hw_args *a, const way *w, outc
 {
     *out = (outcome){.n = 0};
     if (!w->n_ranks) return compute(s, a, w, out, err);
-    hw_session first = {.prompt = s->prompt, .rank = s->rank, .warned = true};
+    hw_session first = {.prompt = s->prompt, .rank = s->rank, .warned = true, .told = true};
     hw_status st = hw_comm_create_first(&first.comm, w->n_ranks, w->backend, err);
     if (!st && first.comm) st = compute(&first, a, w, out, err);
     st = hw_comm_agree(s->comm, st, err);

@@ -65,13 +65,14 @@ static hw_status print_json_report(hw_session *s, const hw_args *a, const sink *
     for (size_t i = 0; i < r->tokens.n; i++) json_array_append_new(ids, json_integer(r->tokens.ids[i]));
     /* Without a tokenizer there is no text: null, not "". */
     json_t *said = s->tokenizer ? json_stringn(text->n ? text->text : "", text->n) : json_null();
-    json_t *report =
-        json_pack("{s:s, s:o, s:o, s:s, s:{s:i, s:I}, s:o, s:o, s:{s:i, s:s, s:s, s:o}, s:o, s:O}", "model",
-                  a->model, "text", said, "tokens", ids, "finish_reason", reasons[r->finish], "usage",
-                  "prompt_tokens", r->n_prompt, "completion_tokens", (json_int_t)r->tokens.n, "timing",
-                  hw_report_timing_json(r), "kv_cache", hw_report_kv_json(r), "traffic", "ranks",
-                  info.n_ranks, "backend", info.comm, "kv_cache", hw_kv_policy_name(info.kv_policy), "sites",
-                  hw_report_traffic_json(s->engine), "work", hw_report_work_json(s->engine), "load", load);
+    json_t *report = json_pack(
+        "{s:s, s:s, s:s, s:s, s:o, s:o, s:s, s:{s:i, s:I}, s:o, s:o, s:{s:i, s:s, s:s, s:o}, s:o, s:O}",
+        "model", a->model, "device", info.device, "path", s->paths.text, "matmul",
+        hw_matmul_name(info.matmul), "text", said, "tokens", ids, "finish_reason", reasons[r->finish],
+        "usage", "prompt_tokens", r->n_prompt, "completion_tokens", (json_int_t)r->tokens.n, "timing",
+        hw_report_timing_json(r), "kv_cache", hw_report_kv_json(r), "traffic", "ranks", info.n_ranks,
+        "backend", info.comm, "kv_cache", hw_kv_policy_name(info.kv_policy), "sites",
+        hw_report_traffic_json(s->engine), "work", hw_report_work_json(s->engine), "load", load);
     return hw_print_json(report, err);
 }
 

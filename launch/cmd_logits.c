@@ -116,7 +116,8 @@ static hw_status add_score(void *user, int i, const float *logits, int vocab_siz
     return HW_OK;
 }
 
-static hw_status print_score(const hw_args *a, const score *s, size_t n_tokens, int window, hw_error *err)
+static hw_status print_score(const hw_session *session, const hw_args *a, const score *s, size_t n_tokens,
+                             int window, hw_error *err)
 {
     double mean = s->nll / (double)s->n_predicted;
     if (!a->json)
@@ -124,9 +125,12 @@ static hw_status print_score(const hw_args *a, const score *s, size_t n_tokens, 
                         "perplexity %.6f (%ld of %zu tokens predicted, windows of %d, mean negative "
                         "log-likelihood %.6f)\n",
                         exp(mean), s->n_predicted, n_tokens, window, mean);
-    return hw_print_json(json_pack("{s:f, s:f, s:I, s:I, s:i}", "perplexity", exp(mean), "mean_nll", mean,
-                                   "predicted_tokens", (json_int_t)s->n_predicted, "tokens",
-                                   (json_int_t)n_tokens, "window", window),
+    const hw_engine_info info = hw_engine_info_get(session->engine);
+    return hw_print_json(json_pack("{s:s, s:s, s:s, s:f, s:f, s:I, s:I, s:i}", "device", info.device, "path",
+                                   session->paths.text, "matmul", hw_matmul_name(info.matmul), "perplexity",
+                                   exp(mean), "mean_nll", mean, "predicted_tokens",
+                                   (json_int_t)s->n_predicted, "tokens", (json_int_t)n_tokens, "window",
+                                   window),
                          err);
 }
 
@@ -151,7 +155,7 @@ hw_status hw_cmd_perplexity(int argc, char **argv, hw_error *err)
         st = hw_fail(err, HW_ERR_INVALID,
                      "windows of one token have nothing to predict; raise --max-model-len");
     if (!st) {
-        if (s.rank == 0) st = print_score(&a, &sum, s.prompt.n, window, err);
+        if (s.rank == 0) st = print_score(&s, &a, &sum, s.prompt.n, window, err);
         st = hw_comm_agree(s.comm, st, err);
     }
     hw_session_close(&s);

@@ -183,6 +183,7 @@ hw_status hw_cmd_study(int argc, char **argv, hw_error *err)
         s.folder = a.output;
         s.engine = a.engine;
         s.repeats = a.repeats;
+        s.verbose = a.verbose;
         s.command = command;
         if (s.n_ranks > 1)
             snprintf(command, sizeof command, "mpirun -np %d headway study %s", s.n_ranks,

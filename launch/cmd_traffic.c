@@ -144,8 +144,8 @@ static hw_status draw(const hw_traffic_run *runs, int n, const char *path, hw_er
 
 /* ---- the command */
 
-static hw_status tell(const hw_args *a, const hw_traffic_run *runs, int n, const hw_pair *pairs,
-                      hw_error *err)
+static hw_status tell(const hw_session *s, const hw_args *a, const hw_traffic_run *runs, int n,
+                      const hw_pair *pairs, hw_error *err)
 {
     int n_ranks = runs[0].info.n_ranks;
     hw_status st = HW_OK;
@@ -155,7 +155,8 @@ static hw_status tell(const hw_args *a, const hw_traffic_run *runs, int n, const
     if (a->json) {
         json_t *list = json_array();
         for (int i = 0; i < n; i++) json_array_append_new(list, hw_traffic_json(&runs[i]));
-        return hw_print_json(json_pack("{s:s, s:o, s:o}", "model", a->model, "runs", list, "verify",
+        return hw_print_json(json_pack("{s:s, s:s, s:s, s:o, s:o}", "model", a->model, "path", s->paths.text,
+                                       "matmul", hw_matmul_name(runs[0].info.matmul), "runs", list, "verify",
                                        pairs ? hw_traffic_pairs_json(pairs, n_ranks) : json_null()),
                              err);
     }
@@ -213,7 +214,7 @@ hw_status hw_cmd_traffic(int argc, char **argv, hw_error *err)
     if (!st && monitoring) st = hw_monitoring_compare(monitoring, &pairs, err);
     /* From here on rank 0 is alone: MPI has ended. */
     if (!st && s.rank == 0) {
-        st = tell(&a, runs, n, pairs, err);
+        st = tell(&s, &a, runs, n, pairs, err);
         if (!st) st = judge(pairs, runs[0].info.n_ranks, err);
     }
     for (int i = 0; i < 2; i++) hw_traffic_run_free(&runs[i]);

@@ -274,6 +274,8 @@ hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
     hw_status st = hw_agreement_check(s->comm, a, err);
     if (!st) st = hw_engine_create(&s->engine, s->comm, a->model, &o, err);
     hw_load_progress_end(&progress);
+    if (!st) st = hw_devices_tell(&s->paths, s->engine, o.matmul, s->told, a->verbose, err);
+    s->told = true;
     if (st || s->rank) return st;
     const hw_engine_info i = hw_engine_info_get(s->engine);
     if (i.few_cores && !s->warned) warn_of_threads(&i);

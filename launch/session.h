@@ -4,6 +4,7 @@
 
 #include "launch/args.h"
 #include "launch/config.h"
+#include "launch/devices_told.h"
 #include "runtime/generate.h"
 #include "runtime/generation_config.h"
 #include "runtime/tokenizer.h"
@@ -15,8 +16,10 @@ typedef struct hw_session {
     hw_watch *watch; /* NULL without headway launch; ends with the process */
     int rank;
     bool warned;             /* of more threads than cores */
+    bool told;               /* what the ranks compute with */
     hw_tokenizer *tokenizer; /* NULL when the folder has none and ids were given */
     hw_engine *engine;
+    hw_paths_text paths; /* of the engine, on all ranks */
     hw_generation_config generation;
     hw_tokens prompt;
 } hw_session;

@@ -211,8 +211,9 @@ static hw_status make_rope(hw_engine *e, hw_error *err)
     return st;
 }
 
-/* Collective: one arithmetic on all ranks. Left to the devices, it is rank 0's choice, since hosts with and without
- * matrix units would choose differently, and each can do what the other does. */
+/* Collective: one arithmetic on all ranks. Left to the devices, hosts with and without matrix units would choose
+ * differently; each can do what the other does, so rank 0 chooses for all. A choice that depends on the other ranks would
+ * be faster on some of them, but then the same rank 0 would give other bits alone than with them. */
 static hw_status settle_matmul(hw_engine *e, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
@@ -304,6 +305,9 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
     const hw_model *m = &e->model;
     return (hw_engine_info){.architecture = m->architecture,
                             .device = hw_device_description(e->device),
+                            .path = hw_device_path(e->device),
+                            .device_warning = hw_device_warning(e->device),
+                            .device_note = hw_device_note(e->device),
                             .comm = hw_comm_backend(e->comm),
                             .n_graph_steps = e->graphs->n_launched,
                             .no_graphs = e->device->host_memory ? NULL : hw_graph_obstacle(e),

@@ -67,7 +67,7 @@ typedef struct hw_engine_options {
     int n_threads;      /* of each rank on the CPU; 0: its share of the host's cores (runtime/threads.h) */
     bool pin;           /* keep them on these cores; the thread that creates the engine is one of them */
     hw_dtype dtype;     /* of weights, and on devices in plug-ins of activations; HW_DTYPE_NONE: as stored */
-    hw_matmul matmul;   /* by bfloat16 weights; HW_MATMUL_AUTO: what rank 0's device does best */
+    hw_matmul matmul;   /* by bfloat16 weights; HW_MATMUL_AUTO: what rank 0's device does best, on all */
     hw_dtype kv_dtype;  /* of the cache; HW_DTYPE_NONE: as the weights */
     hw_kv_policy kv_policy;
     int block_tokens;    /* positions per cache block, 1 to 1024; contiguous takes max_seq_len instead */
@@ -98,6 +98,8 @@ void hw_engine_destroy(hw_engine *e); /* NULL is fine */
 /* What the engine is. Plain. */
 typedef struct hw_engine_info {
     const char *architecture, *device, *comm; /* borrowed */
+    const char *path; /* of this rank's device: hw_device_path. Borrowed, as the next two */
+    const char *device_warning, *device_note; /* hw_device_warning, hw_device_note; often NULL */
     uint64_t n_graph_steps;                   /* decode steps that were the launch of a graph */
     const char *no_graphs; /* why none can be; NULL: they can, or the device is the host. Static */
     uint64_t n_fed_steps;  /* decode steps that gave their tokens to the next one on the device (feed.h) */

@@ -88,7 +88,7 @@ hw_status hw_bench_print_json(const hw_bench *b)
     return hw_print_json(
         json_pack(
             "{s:s, s:s, s:{s:s, s:s, s:i, s:i, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:s, s:s, s:s, s:i, s:i, "
-            "s:s, s:s, s:s?, s:i, s:f, s:o}",
+            "s:s, s:s, s:s, s:s?, s:i, s:f, s:o}",
             "version", HW_VERSION, "commit", hw_build_commit(), "machine", "cpu", h->cpu, "instructions",
             h->instructions, "cores", h->n_cores, "usable_cores", h->n_usable, "memory_bytes",
             (json_int_t)h->memory_bytes, "last_cache_bytes", (json_int_t)h->last_cache_bytes, "model",
@@ -96,7 +96,7 @@ hw_status hw_bench_print_json(const hw_bench *b)
             "weight_bytes_per_rank", (json_int_t)i.weight_bytes, "dtype", hw_dtype_name(i.dtype), "matmul",
             hw_matmul_name(i.matmul), "kv_dtype", hw_dtype_name(i.kv_dtype), "kv_policy",
             hw_kv_policy_name(i.kv_policy), "ranks", i.n_ranks, "threads", i.n_threads, "backend", i.comm,
-            "device", i.device, "no_graphs", i.no_graphs, "max_batch_rows", i.max_batch_rows, "load_seconds",
-            i.load_seconds, "tests", tests),
+            "device", i.device, "path", b->s->paths.text, "no_graphs", i.no_graphs, "max_batch_rows",
+            i.max_batch_rows, "load_seconds", i.load_seconds, "tests", tests),
         b->err);
 }

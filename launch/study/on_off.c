@@ -97,6 +97,8 @@ static hw_status run(hw_study *s, void **data, hw_error *err)
     if (!st) st = hw_study_engine(&on, s, NULL, NULL, options, s->n_new + 1, 1, 1, err);
     options.kv_policy = HW_KV_OFF;
     if (!st) st = hw_study_engine(&off, s, NULL, NULL, options, s->n_new + 1, 1, s->n_new, err);
+    hw_paths_text paths;
+    if (!st) st = hw_devices_tell(&paths, on, s->engine.matmul, false, s->verbose, err);
     if (!st) {
         hw_engine_info info = hw_engine_info_get(on);
         s->dtype = info.dtype;

@@ -7,6 +7,7 @@
 #define HW_LAUNCH_STUDY_STUDY_H
 
 #include "launch/args.h"
+#include "launch/devices_told.h"
 #include "launch/plot.h"
 #include "launch/study/machine.h"
 #include "launch/study/trial.h"
@@ -30,8 +31,9 @@ typedef struct hw_study {
     int n_new, repeats;
     const char *command; /* what made the report */
     hw_model model;
-    hw_dtype dtype;  /* of the weights, once an engine has said so */
-    char device[64]; /* for people, likewise */
+    hw_dtype dtype;   /* of the weights, once an engine has said so */
+    char device[192]; /* for people, likewise */
+    bool verbose;
     hw_machine machine;
     hw_on_off on_off;
     /* rank 0 */
