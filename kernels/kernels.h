@@ -421,8 +421,8 @@ const char *hw_device_path(const hw_device *d);
  * slower path is used. To be shown once. NULL: nothing of the kind. Borrowed. */
 const char *hw_device_warning(const hw_device *d);
 
-/* Local. Why a better path was not tried, where that is nobody's fault: "amx: the processor has it, the kernel does not
- * let this process use it". NULL: there is nothing to say. Borrowed. */
+/* Local. What else is to be said of the path: "amx: the processor has it, the kernel does not let this process use it",
+ * "amx: not proved, because of HW_PROVE=off". NULL: there is nothing to say. Borrowed. */
 const char *hw_device_note(const hw_device *d);
 
 #ifdef __cplusplus

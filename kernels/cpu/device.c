@@ -51,7 +51,7 @@ static hw_status create(hw_cpu_device **out, int n_threads, const hw_cpu_path *p
 typedef struct choice {
     const char *name, *asked_by; /* NULL: the best */
     bool proves;
-    char failed[128];   /* "amx: wrong bits, avx512: SIGILL" */
+    char failed[128];  /* "amx: wrong bits, avx512: SIGILL" */
     char warning[512]; /* the same with details */
     char note[128];    /* what the processor has and the kernel refuses */
 } choice;
@@ -117,7 +117,10 @@ static hw_status prove(choice *c, const hw_cpu_path *p, bool *passed, hw_error *
     hw_cpu_device *cpu;
     hw_proof proof;
     *passed = true;
-    if (!c->proves) return HW_OK;
+    if (!c->proves) {
+        append(c->note, sizeof c->note, "%s: not proved, because of HW_PROVE=off", p->name);
+        return HW_OK;
+    }
     hw_status st = create(&cpu, 1, p, err);
     if (st) return st;
     st = hw_cpu_prove(&proof, &cpu->base.device, p->proof_rows, err);

@@ -130,7 +130,7 @@ Test(prove, a_path_that_was_asked_for_and_fails_is_refused)
     }
 }
 
-/* The emulation is not taken although it would pass. */
+/* The emulation is not even tried. */
 Test(prove, without_a_path_that_passes_there_is_no_device)
 {
     const char *names[8];
@@ -144,6 +144,7 @@ Test(prove, without_a_path_that_passes_there_is_no_device)
     cr_expect_null(d);
     cr_expect(strstr(err.message, "generic: wrong bits"), "%s", err.message);
     cr_expect(strstr(err.message, "HW_PROVE=off"), "%s", err.message);
+    cr_expect_null(strstr(err.message, "emulated"), "%s", err.message);
 }
 
 Test(prove, is_left_out_when_the_environment_says_so)
@@ -158,6 +159,7 @@ Test(prove, is_left_out_when_the_environment_says_so)
     cr_expect_str_eq(hw_device_path(d), names[0]);
     cr_expect_null(hw_device_warning(d));
     cr_expect_eq(hw_faulty.n_products, 0);
+    cr_expect(strstr(hw_device_note(d), "HW_PROVE=off"), "%s", hw_device_note(d));
     hw_device_destroy(d);
     setenv("HW_PROVE", "on", 1);
     d = open_path(NULL, 1);
@@ -266,6 +268,21 @@ Test(guard, handlers_masks_and_rounding_are_what_they_were)
     cr_expect_eq(n_before, 0);
     raise(SIGSEGV);
     cr_expect_eq(n_before, 1);
+}
+
+static void fault(void *arg)
+{
+    (void)arg;
+    fesetround(FE_DOWNWARD);
+    hw_fault_sigill();
+}
+
+/* The jump leaves a handler, in which the processor computes in another way than before. */
+Test(guard, numbers_are_rounded_as_before_the_fault)
+{
+    fesetround(FE_UPWARD);
+    cr_expect_eq(hw_guarded(fault, NULL), SIGILL);
+    cr_expect_eq(fegetround(), FE_UPWARD);
 }
 
 static void return_at_once(void *arg) { *(int *)arg = 7; }
