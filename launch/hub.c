@@ -246,12 +246,9 @@ const hw_rank_view *hw_hub_ranks(const hw_hub *h, int *n_ranks)
 
 hw_verdict hw_hub_judge(const hw_hub *h)
 {
-    /* When a link goes down, mpirun may notice first and kill the ranks that it reaches. */
-    for (int i = 0; h->lost >= 0 && i < h->n_ranks; i++)
-        if (h->peers[i].line && h->ranks[i].unreached && h->ranks[i].silent_ms > (uint64_t)h->limit_ms / 2)
-            return (hw_verdict){HW_CUT_OFF, i};
-    if (h->lost >= 0) return (hw_verdict){HW_DIED, h->lost};
-    return hw_judge(h->ranks, h->n_ranks, (uint64_t)h->limit_ms);
+    const uint64_t limit_ms = (uint64_t)h->limit_ms;
+    return h->lost >= 0 ? hw_judge_lost(h->ranks, h->n_ranks, h->lost, limit_ms)
+                        : hw_judge(h->ranks, h->n_ranks, limit_ms);
 }
 
 int hw_hub_exit_code(const hw_hub *h) { return h->exit_code; }

@@ -10,6 +10,7 @@ enum {
     OPERATIONS_MS = 200000, /* before anything is measured: a rank does at least so many in a millisecond */
     CALL_BYTES_MS = 10000,  /* and moves at least so many bytes */
     ABSENT_MS = 120000,     /* programs that come from a slow file system start late */
+    QUIET_SHARE = 4,        /* of the limit: a rank that is silent for longer may be stopped or cut off */
 };
 
 static bool waits(const hw_rank_view *r)
@@ -56,6 +57,15 @@ static hw_verdict judge_silence(const hw_rank_view *ranks, int n, uint64_t limit
     return (hw_verdict){is_cut_off(ranks, n, worst, limit_ms) ? HW_CUT_OFF : HW_STOPPED, worst};
 }
 
+/* The others wait for a rank that is stopped or cut off, and may have waited since before that: they are not judged
+ * until the rank is heard again or its silence has reached the limit. */
+static bool is_any_quiet(const hw_rank_view *ranks, int n, uint64_t limit_ms)
+{
+    for (int i = 0; i < n; i++)
+        if (should_be_heard(&ranks[i]) && ranks[i].silent_ms > limit_ms / QUIET_SHARE) return true;
+    return false;
+}
+
 /* Rank 0 alone deals with the world, which may take any time. Another rank that sleeps outside a collective while
  * all the others are in one does nothing that is known. */
 static bool may_idle(const hw_rank_view *ranks, int n, int rank, uint64_t limit_ms)
@@ -96,7 +106,7 @@ static bool is_further_behind(const hw_rank_view *a, const hw_rank_view *b, uint
 static hw_verdict judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit_ms)
 {
     int absent = -1, gone = -1, behind = -1, n_asleep = 0;
-    bool any_call = false, long_ago = true;
+    bool any_call = false, long_ago = true, all_end = true, slow_end = true;
     for (int i = 0; i < n; i++) {
         const hw_rank_view *r = &ranks[i];
         if (!r->known) absent = i;
@@ -106,10 +116,14 @@ static hw_verdict judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit
         any_call = any_call || r->beat.call;
         n_asleep += r->asleep_ms > limit_ms;
         long_ago = long_ago && r->still_ms > ABSENT_MS && r->beat.phase == HW_WATCH_STARTING;
+        all_end = all_end && r->beat.phase == HW_WATCH_ENDING && !r->beat.call;
+        slow_end = slow_end && r->still_ms > SLOW_TIMES * limit_ms;
         if (behind < 0 || is_further_behind(r, &ranks[behind], limit_ms)) behind = i;
     }
     if (behind < 0) return (hw_verdict){HW_WELL, 0};
     if (absent >= 0) return (hw_verdict){long_ago ? HW_ABSENT : HW_WELL, absent};
+    /* A rank leaves when all have come to MPI_Finalize: what still ends does not wait for it. */
+    if (gone >= 0 && all_end) return (hw_verdict){slow_end ? HW_STUCK : HW_WELL, behind};
     if (gone >= 0) return (hw_verdict){HW_LEFT, gone};
     if (any_call) return (hw_verdict){HW_ALL_WAIT, behind};
     /* At the start those that look for the others do not sleep for long. */
@@ -120,8 +134,18 @@ static hw_verdict judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit
 hw_verdict hw_judge(const hw_rank_view *ranks, int n_ranks, uint64_t limit_ms)
 {
     hw_verdict v = judge_silence(ranks, n_ranks, limit_ms);
-    if (!v.kind) v = judge_work(ranks, n_ranks, limit_ms);
+    if (v.kind || is_any_quiet(ranks, n_ranks, limit_ms)) return v;
+    v = judge_work(ranks, n_ranks, limit_ms);
     return v.kind ? v : judge_waiting(ranks, n_ranks, limit_ms);
+}
+
+/* When a link goes down, mpirun may notice first and kill the ranks that it reaches. */
+hw_verdict hw_judge_lost(const hw_rank_view *ranks, int n_ranks, int lost, uint64_t limit_ms)
+{
+    for (int i = 0; i < n_ranks; i++)
+        if (ranks[i].connected && ranks[i].unreached && ranks[i].silent_ms > limit_ms / 2)
+            return (hw_verdict){HW_CUT_OFF, i};
+    return (hw_verdict){HW_DIED, lost};
 }
 
 /* ---- in words */

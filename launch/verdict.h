@@ -44,6 +44,9 @@ typedef struct hw_verdict {
 /* ranks [n_ranks]. limit_ms: silence that is too long, and the least time that a piece of work is given. */
 hw_verdict hw_judge(const hw_rank_view *ranks, int n_ranks, uint64_t limit_ms);
 
+/* The connection of rank `lost` ended without a farewell: it died, or was killed because of a link that is down. */
+hw_verdict hw_judge_lost(const hw_rank_view *ranks, int n_ranks, int lost, uint64_t limit_ms);
+
 /* What a piece of work may take. */
 uint64_t hw_allowed_ms(const hw_rank_view *r, uint64_t limit_ms);
 

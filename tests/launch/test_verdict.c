@@ -83,6 +83,74 @@ Test(verdict, so_is_one_whose_ranks_have_said_good_bye)
     judged(r, HW_CUT_OFF, 3, "the link to node2 is down");
 }
 
+/* The link goes down 0.6 s after ranks 1 and 2 began to end; ranks 0 and 3 have ended, and a guard goes on in the name of
+ * rank 3. Of those that wait the limit passes first, but it is the silence that tells why. */
+Test(verdict, a_link_that_goes_down_as_ranks_end_is_not_who_has_ended)
+{
+    hw_rank_view r[4];
+    make_well(r);
+    for (int i = 0; i < 4; i++) {
+        r[i].beat.call = HW_CALL_NONE;
+        r[i].beat.phase = HW_WATCH_ENDING;
+        r[i].still_ms = LIMIT + 500;
+    }
+    r[0].left = r[3].left = r[3].connected = true;
+    for (int i = 2; i < 4; i++) r[i].unreached = true, r[i].silent_ms = LIMIT - 100;
+    judged(r, HW_WELL, 0, "");
+    for (int i = 2; i < 4; i++) r[i].silent_ms = LIMIT + i;
+    judged(r, HW_CUT_OFF, 3, "the link to node2 is down");
+}
+
+/* The same of a collective, and of work: rank 2 was at its long op before it was stopped. */
+Test(verdict, nobody_is_blamed_while_one_is_silent)
+{
+    hw_rank_view r[4];
+    make_well(r);
+    for (int i = 0; i < 4; i++) r[i].still_ms = LIMIT + 200;
+    r[2].silent_ms = LIMIT - 100;
+    judged(r, HW_WELL, 0, "");
+    works(&r[2]);
+    judged(r, HW_WELL, 0, "");
+    r[2].silent_ms = LIMIT + 1;
+    judged(r, HW_STOPPED, 2, "rank 2 on node2");
+    r[2].silent_ms = LIMIT / 4; /* late by no more than a busy machine makes it */
+    judged(r, HW_STUCK, 2, "rank 2 on node2");
+}
+
+/* Whoever has left has seen all others come to the end: they do not wait for it. */
+Test(verdict, slow_ends_are_no_fault_of_who_has_ended)
+{
+    hw_rank_view r[4];
+    make_well(r);
+    for (int i = 0; i < 4; i++) {
+        r[i].beat.call = HW_CALL_NONE;
+        r[i].beat.phase = HW_WATCH_ENDING;
+        r[i].still_ms = 10 * LIMIT;
+    }
+    r[1].left = true;
+    r[3].beat.n_calls = 999;
+    judged(r, HW_WELL, 0, "");
+    for (int i = 0; i < 4; i++) r[i].still_ms++;
+    judged(r, HW_STUCK, 3, "it is ending");
+    r[2].beat.call = HW_CALL_ALL_REDUCE; /* it waits for all, and one is not there any more */
+    judged(r, HW_LEFT, 1, "rank 1 on node1 has ended");
+}
+
+Test(verdict, who_dies_of_a_link_that_is_down_is_not_to_blame)
+{
+    hw_rank_view r[4];
+    make_well(r);
+    for (int i = 0; i < 4; i++) r[i].connected = i > 0;
+    r[0].silent_ms = 10 * LIMIT, r[0].unreached = true; /* as it was before its connection ended */
+    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).kind, HW_DIED);
+    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).rank, 0);
+    r[3].silent_ms = LIMIT / 2 + 1; /* what was sent there has arrived: it is busy, or stopped */
+    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).kind, HW_DIED);
+    r[3].unreached = true;
+    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).kind, HW_CUT_OFF);
+    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).rank, 3);
+}
+
 Test(verdict, who_does_not_move_while_the_others_wait_is_stuck)
 {
     hw_rank_view r[4];
