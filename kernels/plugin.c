@@ -89,18 +89,22 @@ static hw_status find(search *s, hw_error *err)
 }
 
 /* A plug-in that made a device stays mapped: foreign libraries behind it hold threads and exit handlers. */
-hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
-                                  hw_error *err)
+hw_status hw_plugin_device_try(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
+                               bool *found, hw_error *err)
 {
     search s = {.name = name};
     *out = NULL;
+    *found = false;
     hw_status st = find(&s, err);
     if (st) return st;
     hw_plugin_create_fn *create;
     void *symbol = dlsym(s.library, HW_PLUGIN_SYMBOL);
     memcpy(&create, &symbol, sizeof create); /* C has no cast from an object to a function */
-    const hw_plugin_request request = {
-        .version = HW_PLUGIN_VERSION, .table_bytes = sizeof(hw_kernels), .place = place, .act = act};
+    const hw_plugin_request request = {.version = HW_PLUGIN_VERSION,
+                                       .table_bytes = sizeof(hw_kernels),
+                                       .place = place,
+                                       .act = act,
+                                       .found = found};
     if (create) st = create(out, &request, err);
     else
         st = hw_fail(err, HW_ERR_UNSUPPORTED, "device \"%s\": %s is no plug-in of Headway: it has no %s",
@@ -108,6 +112,13 @@ hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_p
     if (st) dlclose(s.library);
     else ((hw_device_base *)(void *)*out)->library = s.library;
     return st;
+}
+
+hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
+                                  hw_error *err)
+{
+    bool unused;
+    return hw_plugin_device_try(out, name, place, act, &unused, err);
 }
 
 const void *hw_plugin_symbol(const char *name, const char *symbol)

@@ -19,9 +19,13 @@ typedef struct hw_device_place {
  * shared library that this code is in and in the library folder next to that, then wherever the loader
  * looks. The plug-in stays mapped. On HW_OK the caller owns *out (hw_device_destroy). Errors:
  * HW_ERR_UNSUPPORTED (no such plug-in, or one from another version), HW_ERR_DEVICE (no driver, an old one,
- * no device), HW_ERR_NO_MEMORY. */
+ * no device, or one that computes wrongly or hangs: HW_PROVE=off does not look), HW_ERR_NO_MEMORY. */
 hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
                                   hw_error *err);
+
+/* The same for a device that nobody asked for. *found: whether there is such hardware here, whatever became of it. */
+hw_status hw_plugin_device_try(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
+                               bool *found, hw_error *err);
 
 /* Local. A symbol of the shared object libheadway_NAME.so, looked for in the same places; NULL when it is not
  * there, cannot be loaded or has no such symbol. For what a process can do without. It stays mapped. */
@@ -48,6 +52,7 @@ typedef struct hw_plugin_request {
     uint64_t version, table_bytes;
     hw_device_place place;
     hw_dtype act;
+    bool *found; /* set when there is hardware to make a device of */
 } hw_plugin_request;
 
 typedef hw_status hw_plugin_create_fn(hw_device **out, const hw_plugin_request *request, hw_error *err);

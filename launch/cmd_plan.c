@@ -136,9 +136,10 @@ static uint64_t memory_of_rank(const hw_device *d, int n_ranks)
 static hw_status make_device(hw_device **out, const hw_engine_options *o, hw_error *err)
 {
     hw_comm *alone;
+    hw_error unused; /* the run says why it does not take a GPU */
     hw_status st = hw_comm_create_alone(&alone, err);
     if (st) return st;
-    st = hw_device_choose(out, alone, o->device, count_threads(o), o->dtype, err);
+    st = hw_device_choose(out, alone, o->device, count_threads(o), o->dtype, &unused, err);
     hw_comm_destroy(alone);
     return st;
 }

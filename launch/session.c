@@ -279,6 +279,7 @@ hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
     if (st || s->rank) return st;
     const hw_engine_info i = hw_engine_info_get(s->engine);
     if (i.few_cores && !s->warned) warn_of_threads(&i);
+    if (*i.gpu_note && !s->warned) fprintf(stderr, "headway: ranks compute on the CPU: %s\n", i.gpu_note);
     s->warned = true;
     if (!a->verbose) return HW_OK;
     char params[16], weights[16], kv[16];

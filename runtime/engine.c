@@ -91,7 +91,8 @@ static void free_buffers(hw_engine *e)
 static hw_status make_device(hw_engine *e, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
-    hw_status st = hw_device_choose(&e->device, e->comm, o->device, e->threads.n, o->dtype, err);
+    hw_status st =
+        hw_device_choose(&e->device, e->comm, o->device, e->threads.n, o->dtype, &e->gpu_note, err);
     if (!st && e->threads.n_cpus && !strcmp(e->device->k->name, "cpu"))
         hw_cpu_device_pin(e->device, e->threads.cpus, e->threads.n_cpus);
     return st ? st : hw_device_attach(e->device, e->comm, err);
@@ -308,6 +309,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .path = hw_device_path(e->device),
                             .device_warning = hw_device_warning(e->device),
                             .device_note = hw_device_note(e->device),
+                            .gpu_note = e->gpu_note.message,
                             .comm = hw_comm_backend(e->comm),
                             .n_graph_steps = e->graphs->n_launched,
                             .no_graphs = e->device->host_memory ? NULL : hw_graph_obstacle(e),

@@ -101,6 +101,8 @@ typedef struct hw_engine_info {
     const char *path; /* of this rank's device: hw_device_path. Borrowed, as the next two */
     const char *device_warning, *device_note; /* hw_device_warning, hw_device_note; often NULL */
     uint64_t n_graph_steps;                   /* decode steps that were the launch of a graph */
+    const char *
+        gpu_note; /* why GPUs that are there were not taken unasked; "": they were, or there are none. Borrowed */
     const char *no_graphs; /* why none can be; NULL: they can, or the device is the host. Static */
     uint64_t n_fed_steps;  /* decode steps that gave their tokens to the next one on the device (feed.h) */
     bool sent_is_estimate; /* bytes sent are those of a ring: the library's own choice is unknown */

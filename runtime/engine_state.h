@@ -39,6 +39,7 @@ typedef struct hw_buffers {
 struct hw_engine {
     hw_comm *comm; /* borrowed */
     hw_device *device;
+    hw_error gpu_note; /* why it is not a GPU that is there; "" */
     hw_engine_options options;
     hw_threads threads;
     hw_model model;

@@ -47,7 +47,8 @@ typedef struct hw_cuda_device {
     bool waits;               /* after every kernel, so that the one that failed is known */
     bool plain;               /* no tensor cores of our own */
     bool overlaps;            /* a kernel is started while the one before it ends */
-    int n_sharing;            /* ranks on this GPU, this one included */
+    bool hangs;    /* something in the stream does not end: nothing may wait for it, free or unmap */
+    int n_sharing; /* ranks on this GPU, this one included */
     cudaStream_t stream;
     cublasLtHandle_t blas;
     void *blas_workspace;
@@ -124,6 +125,11 @@ hw_status hw_cuda_choose_keys(hw_device *d, hw_stream *s, const hw_fed_rows *row
 hw_status hw_cuda_feed_keys(hw_device *d, hw_stream *s, const hw_fed_rows *rows);
 hw_status hw_cuda_mark(hw_device *d, hw_mark **out);
 hw_status hw_cuda_mark_wait(hw_device *d, hw_mark *m, hw_error *err);
+
+/* A product of few rows, one of many and an attention, compared with plain loops; HW_PROVE=off leaves it out. For a new
+ * device, before anything else runs there. Errors: HW_ERR_DEVICE, naming the op, the device and what was found, or that
+ * it did not end; HW_ERR_NO_MEMORY. */
+hw_status hw_cuda_prove(hw_cuda_device *c, hw_error *err);
 
 /* Memory that is not cleared. */
 hw_status hw_cuda_take(void **out, size_t n_bytes, hw_error *err);

@@ -150,11 +150,12 @@ uint64_t hash(const void *bytes, size_t n)
     return h;
 }
 
-hw_status choose_gpu(hw_cuda_device *c, hw_device_place place, hw_error *err)
+hw_status choose_gpu(hw_cuda_device *c, hw_device_place place, bool *found, hw_error *err)
 {
     int n = 0;
     hw_status st = count_devices(&n, err);
     if (st) return st;
+    *found = true;
     const int index = place.local_rank % n;
     c->n_sharing = (place.n_local_ranks - index + n - 1) / n;
     cudaDeviceProp properties;
@@ -191,24 +192,26 @@ hw_status make_memory(hw_cuda_device *c, hw_error *err)
     return st;
 }
 
-hw_status create(hw_device **out, hw_device_place place, hw_dtype act, hw_error *err)
+hw_status create(hw_device **out, const hw_plugin_request *request, hw_error *err)
 {
     hw_cuda_device *c = (hw_cuda_device *)calloc(1, sizeof *c);
     *out = nullptr;
     if (!c) return hw_fail(err, HW_ERR_NO_MEMORY, "device cuda: no memory for %zu bytes", sizeof *c);
     c->base.device.k = &table;
-    c->base.device.act = act;
+    c->base.device.act = request->act;
     c->base.device.n_threads = 1;
     c->base.destroy = destroy;
-    hw_status st = choose_gpu(c, place, err);
+    hw_status st = choose_gpu(c, request->place, request->found, err);
     if (!st)
         st = hw_cuda_check(err, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking),
                            "making a stream");
     if (!st) st = hw_cuda_blas_check(err, cublasLtCreate(&c->blas), "starting");
     if (!st) st = make_memory(c, err);
-    if (st) destroy(&c->base);
-    else *out = &c->base.device;
-    return st;
+    if (!st) st = hw_cuda_prove(c, err);
+    if (st && !c->hangs) destroy(&c->base);
+    if (st) return st;
+    *out = &c->base.device;
+    return HW_OK;
 }
 
 } // namespace
@@ -227,5 +230,5 @@ hw_plugin_create(hw_device **out, const hw_plugin_request *request, hw_error *er
         return hw_fail(err, HW_ERR_INVALID,
                        "device cuda: activations of %s, wanted float32, float16 or bfloat16",
                        hw_dtype_name(request->act));
-    return create(out, request->place, request->act, err);
+    return create(out, request, err);
 }

@@ -63,8 +63,10 @@ static void fails_on_rank_1(const char *const words[], int n_words)
     hw_run_free(&r);
 }
 
+/* Kernels of the run are counted, without those of the proof. */
 Test(simt, a_kernel_that_cannot_be_started_is_named)
 {
+    setenv("HW_PROVE", "off", 1);
     setenv("HW_SIMT_FAIL_LAUNCH", "20", 1);
     REFUSED(1, 6, WORDS("rank 0", "GPU 0", "device cuda", "gemv", "cudaErrorLaunchFailure"), GENERATE,
             "--device", HW_SIMT_PLUGIN);
@@ -76,6 +78,7 @@ Test(simt, a_kernel_that_cannot_be_started_is_named)
 /* A fault that shows when somebody waits. Where every kernel is waited for, it is known which it was. */
 Test(simt, a_kernel_that_fails_on_its_way_is_named)
 {
+    setenv("HW_PROVE", "off", 1);
     setenv("HW_SIMT_FAIL_KERNEL", "7@1", 1);
     fails_on_rank_1((const char *const[]){"rank 1 on ", ": GPU 0: device cuda: ", "or one before it",
                                           "cudaErrorECCUncorrectable"},
@@ -83,6 +86,57 @@ Test(simt, a_kernel_that_fails_on_its_way_is_named)
     setenv("HW_CUDA_SYNC", "1", 1);
     fails_on_rank_1((const char *const[]){"rank 1 on ", ": GPU 0: device cuda: add_bias_residual: ", "ECC"},
                     3);
+}
+
+/* ---- what a new device has to show: the first kernel is a product of few rows, the first product of cuBLASLt one of many,
+ * the second kernel an attention (kernels/cuda/prove.cu) */
+
+static void refuses_to_begin(const char *variable, const char *value, const char *op, const char *type)
+{
+    setenv(variable, value, 1);
+    REFUSED(
+        1, 6,
+        WORDS("device cuda: cuda 0, SIMT layer", op, type, "compute wrongly", "--device cpu", "HW_PROVE=off"),
+        GENERATE, "--device", HW_SIMT_PLUGIN, "--dtype", type);
+    unsetenv(variable);
+}
+
+Test(proof, a_device_that_computes_wrongly_is_not_used)
+{
+    static const char *const types[] = {"float32", "float16", "bfloat16"};
+    for (int t = 0; t < 3; t++) {
+        refuses_to_begin("HW_SIMT_SKIP_KERNEL", "1", "a product of 3 rows", types[t]);
+        refuses_to_begin("HW_SIMT_WRONG_PRODUCT", "1", "a product of 12 rows", types[t]);
+        refuses_to_begin("HW_SIMT_SKIP_KERNEL", "2", "attention over 19 keys", types[t]);
+    }
+}
+
+/* One rank of two is enough. */
+Test(proof, of_one_rank_that_fails_ends_all)
+{
+    setenv("HW_SIMT_SKIP_KERNEL", "2@1", 1);
+    REFUSED(2, 6, WORDS("rank 1 on ", "attention over 19 keys", "compute wrongly"), GENERATE, "--device",
+            HW_SIMT_PLUGIN);
+}
+
+/* Nothing may wait for it any more, the end of the process neither. */
+Test(proof, a_device_that_hangs_is_given_up)
+{
+    setenv("HW_SIMT_HANG_KERNEL", "2", 1);
+    REFUSED(1, 6, WORDS("device cuda: cuda 0, SIMT layer", "attention over 19 keys did not end within 10 s"),
+            GENERATE, "--device", HW_SIMT_PLUGIN);
+}
+
+Test(proof, can_be_left_out)
+{
+    char *want = OUTPUT(1, GENERATE, "--device", HW_SIMT_PLUGIN);
+    setenv("HW_PROVE", "off", 1);
+    setenv("HW_SIMT_WRONG_PRODUCT", "1", 1); /* a prompt of one token has none of cuBLASLt */
+    char *got = OUTPUT(1, "generate", "-m", TALES, "-p", "Once", "-n", "3", "--prefill-chunk", "1",
+                       "--device", HW_SIMT_PLUGIN);
+    cr_expect_str_eq(got, want);
+    free(want);
+    free(got);
 }
 
 /* The layer's device has 2 GiB. */

@@ -158,15 +158,33 @@ Test(nccl, all_reduce_stands_beside_ours_in_a_benchmark, .init = set_up)
 
 /* ---- what goes wrong */
 
-/* Rank 1 never comes to the sixth all-reduce: the embedding's, two of each layer, and the first of layer 2.
+/* Rank 1 never comes to the seventh all-reduce: that of the proof, the embedding's, two of each layer, and the first of layer 2.
  * Both ranks wait in vain, and the one that is heard names it. */
 Test(nccl, a_collective_that_one_rank_misses_is_named, .init = set_up)
 {
-    setenv("HW_SIMT_NCCL_STOP", "1:5", 1);
+    setenv("HW_SIMT_NCCL_STOP", "1:6", 1);
     hw_run_result r = RUN(2, NULL, GENERATE, ON_SIMT, "--comm", "nccl", "--stuck-after", "1");
     cr_expect_eq(r.exit_code, 5, "exit code %d\n%s", r.exit_code, r.err);
     cr_expect(strstr(r.err, "site attn, layer 2 (nccl) for up to 10 s"), "%s", r.err);
     cr_expect(strstr(r.err, "rank 0 on ") || strstr(r.err, "rank 1 on "), "%s", r.err);
+    hw_run_free(&r);
+}
+
+Test(nccl, that_adds_wrongly_is_not_used, .init = set_up)
+{
+    setenv("HW_SIMT_NCCL_WRONG", "1", 1);
+    REFUSED(2, 6,
+            WORDS("collectives \"nccl\": an all-reduce over 2 ranks gives", "--comm mpi", "HW_PROVE=off"),
+            GENERATE, BY_NCCL);
+}
+
+/* The first collective that there is. */
+Test(nccl, that_hangs_at_the_start_is_given_up, .init = set_up)
+{
+    setenv("HW_SIMT_NCCL_STOP", "1:0", 1);
+    hw_run_result r = RUN(2, NULL, GENERATE, ON_SIMT, "--comm", "nccl", "--stuck-after", "1");
+    cr_expect_eq(r.exit_code, 5, "exit code %d\n%s", r.exit_code, r.err);
+    cr_expect(strstr(r.err, "site load") && strstr(r.err, "(nccl) for up to 10 s"), "%s", r.err);
     hw_run_free(&r);
 }
 
@@ -222,6 +240,22 @@ Test(automatic, takes_gpus_where_every_rank_has_one, .init = set_up)
     TAKES(2, "cuda 0", "collectives shm", "--device", "cuda");
     setenv("HW_SIMT_DEVICES", "0", 1);
     TAKES(1, " cpu ", "collectives self", "--device", "auto");
+}
+
+/* On all ranks, whichever it is, and one line says why. */
+Test(automatic, does_without_a_gpu_that_computes_wrongly, .init = set_up)
+{
+    setenv("HW_PLUGIN_PATH", HW_SIMT_AS_CUDA, 1);
+    setenv("HW_SIMT_SKIP_KERNEL", "1", 1);
+    TAKES(1, " cpu ", "headway: ranks compute on the CPU: device cuda: cuda 0, SIMT layer", "--device",
+          "auto");
+    setenv("HW_SIMT_SKIP_KERNEL", "1@1", 1);
+    hw_run_result r = RUN(2, NULL, GENERATE, "--stats", "--device", "auto");
+    const char *said = strstr(r.err, "headway: ranks compute on the CPU: rank 1 on ");
+    cr_expect_eq(r.exit_code, 0, "exit code %d\n%s", r.exit_code, r.err);
+    cr_expect(said && strstr(r.err, " cpu ") && strstr(said, "a product of 3 rows"), "%s", r.err);
+    cr_expect(said && !strstr(said + 1, "headway: "), "more than one line: %s", r.err);
+    hw_run_free(&r);
 }
 
 Test(automatic, does_without_an_nccl_that_is_not_there, .init = set_up)

@@ -109,12 +109,12 @@ static void check_gather(void *at, void *all, size_t n)
 int main(int argc, char **argv)
 {
     static const hw_dtype types[] = {HW_F32, HW_F16, HW_BF16};
-    hw_error err = {{0}};
+    hw_error err = {{0}}, note;
     void *at = NULL, *all = NULL;
     if (argc != 2) return 2;
     start("nccl");
     hw_comm_set_stuck_after(comm, 30); /* there are fewer cores than ranks */
-    must(hw_device_choose(&device, comm, argv[1], 1, HW_F32, &err), &err);
+    must(hw_device_choose(&device, comm, argv[1], 1, HW_F32, &note, &err), &err);
     /* A second time, after the first group was left. */
     for (int again = 0; again < 2; again++) {
         must(hw_device_attach(device, comm, &err), &err);

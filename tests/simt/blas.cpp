@@ -1,4 +1,4 @@
-/* cuBLASLt as plain loops. It refuses what it was not asked to plan for: another shape, or pointers that
+/* cuBLASLt as plain loops; HW_SIMT_WRONG_PRODUCT=n lets one number of the n-th product be wrong. It refuses what it was not asked to plan for: another shape, or pointers that
  * are less aligned than was said. */
 #include <cublasLt.h>
 
@@ -136,6 +136,8 @@ static void put(void *p, cudaDataType_t type, uint64_t i, float x)
     else memcpy(at, &half, sizeof half);
 }
 
+static long n_products;
+
 static bool aligned(const void *p, uint64_t to) { return to && (uintptr_t)p % to == 0; }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
@@ -156,10 +158,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     if (la.type != lb.type || (ld.type != la.type && ld.type != CUDA_R_32F) ||
         (bias && ld.type != CUDA_R_32F))
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    const bool wrong = hw_simt_is_to_fail("HW_SIMT_WRONG_PRODUCT", &n_products);
     hw_simt_enqueue([=] {
         for (uint64_t col = 0; col < ld.cols; col++)
             for (uint64_t row = 0; row < ld.rows; row++) {
-                double sum = 0;
+                double sum = wrong && row + 1 == ld.rows && col + 1 == ld.cols; /* the last */
                 for (uint64_t k = 0; k < la.rows; k++)
                     sum += number(a, la.type, row * (uint64_t)la.ld + k) *
                            number(b, lb.type, col * (uint64_t)lb.ld + k);

@@ -149,12 +149,14 @@ void add(char *to, const char *from, size_t count, ncclDataType_t type)
         }
 }
 
+/* HW_SIMT_NCCL_WRONG: what the last rank gives is missing in sums. */
 void collective::finish()
 {
     is = BEFORE; /* it can be done again, by the next launch of a graph */
     for (int r = 0; r < group->n_ranks; r++) {
         if (what == ALL_GATHER) memcpy(recv + (size_t)r * bytes(), data(r), bytes());
         else if (r == 0) memcpy(recv, data(0), bytes());
+        else if (what == ALL_REDUCE_SUM && r + 1 == group->n_ranks && getenv("HW_SIMT_NCCL_WRONG")) continue;
         else if (what == ALL_REDUCE_SUM) add(recv, data(r), count, type);
         else
             for (size_t i = 0; i < count; i++) {

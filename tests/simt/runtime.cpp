@@ -31,7 +31,7 @@ size_t used_bytes;
 std::map<size_t, size_t> blocks;               /* offset, size in whole pages and one that stays empty */
 std::map<const char *, size_t> pinned;         /* host memory that copies read and write when they run */
 std::map<const void *, size_t> allowed_shared; /* of kernels that asked for more */
-long n_launches, n_grids, n_allocations;
+long n_launches, n_grids, n_skippable, n_hanging, n_allocations;
 cudaError_t broken; /* what the device said last; it stays that way */
 
 size_t pages(size_t n) { return (n + PAGE - 1) / PAGE * PAGE; }
@@ -72,8 +72,7 @@ void hw_simt_open_memory(bool open)
     if (mprotect(arena, last->first + last->second, open ? PROT_READ | PROT_WRITE : PROT_NONE)) abort();
 }
 
-/* `variable` is "n" or "n@rank": whether this is the n-th, on that rank of the job or on all. */
-static bool is_to_fail(const char *variable, long *count)
+bool hw_simt_is_to_fail(const char *variable, long *count)
 {
     const char *which = getenv(variable), *rank = getenv("OMPI_COMM_WORLD_RANK");
     if (!which) return false;
@@ -89,20 +88,23 @@ cudaError_t hw_simt_allow_shared(const void *kernel, int n_bytes)
 }
 
 /* HW_SIMT_FAIL_LAUNCH lets a launch fail; HW_SIMT_FAIL_KERNEL a kernel that runs, which is told when
- * somebody waits and by every call after that. */
+ * somebody waits and by every call after that. HW_SIMT_SKIP_KERNEL: one that writes nothing; HW_SIMT_HANG_KERNEL: one that
+ * does not end. */
 cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread)
 {
     const dim3 grid = config->gridDim, block = config->blockDim;
     const size_t n = (size_t)block.x * block.y * block.z, shared = config->dynamicSmemBytes;
     if (broken) return broken;
-    if (is_to_fail("HW_SIMT_FAIL_LAUNCH", &n_launches)) return cudaErrorLaunchFailure;
+    if (hw_simt_is_to_fail("HW_SIMT_FAIL_LAUNCH", &n_launches)) return cudaErrorLaunchFailure;
     const auto asked = allowed_shared.find(kernel);
     const size_t most_shared = asked == allowed_shared.end() ? SHARED_BYTES - STATIC_BYTES : asked->second;
     if (!n || n > MOST_THREADS || n % WARP || !grid.x || !grid.y || !grid.z || grid.x > INT32_MAX ||
         grid.y > MOST_BLOCKS_YZ || grid.z > MOST_BLOCKS_YZ || shared > most_shared)
         return cudaErrorInvalidConfiguration;
+    if (hw_simt_is_to_fail("HW_SIMT_HANG_KERNEL", &n_hanging)) hw_simt_enqueue_poll([] { return false; });
+    if (hw_simt_is_to_fail("HW_SIMT_SKIP_KERNEL", &n_skippable)) return cudaSuccess;
     hw_simt_enqueue([=] {
-        if (is_to_fail("HW_SIMT_FAIL_KERNEL", &n_grids)) broken = cudaErrorECCUncorrectable;
+        if (hw_simt_is_to_fail("HW_SIMT_FAIL_KERNEL", &n_grids)) broken = cudaErrorECCUncorrectable;
         if (!broken) hw_simt_run_grid(grid, block, shared, thread);
     });
     return cudaSuccess;
@@ -173,7 +175,7 @@ cudaError_t cudaMalloc(void **out, size_t n_bytes)
 {
     size_t at;
     if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
-    if (is_to_fail("HW_SIMT_FAIL_MALLOC", &n_allocations)) return cudaErrorMemoryAllocation;
+    if (hw_simt_is_to_fail("HW_SIMT_FAIL_MALLOC", &n_allocations)) return cudaErrorMemoryAllocation;
     if (n_bytes > DEVICE_BYTES - used_bytes || !find_gap(pages(n_bytes) + PAGE, &at))
         return cudaErrorMemoryAllocation;
     if (!arena) {

@@ -22,6 +22,9 @@ void hw_simt_run_all();
 /* For calls that a capture does not allow: whether there is one, which is then lost. */
 bool hw_simt_spoils_capture();
 
+/* `variable` is "n" or "n@rank": whether this is the n-th, on that rank of the job or on all. Counts. */
+bool hw_simt_is_to_fail(const char *variable, long *count);
+
 /* What the device said when it broke, or cudaSuccess. */
 cudaError_t hw_simt_broken();
 
