@@ -30,7 +30,7 @@ static hw_status prepare(run *r, int n_seqs)
     hw_trial *t = r->t;
     size_t n = (size_t)n_seqs;
     *t = (hw_trial){.info = info, .n_seqs = n_seqs};
-    t->info.device = t->info.path = t->info.device_warning = t->info.device_note =
+    t->info.device = t->info.path = t->info.device_warning = t->info.device_note = t->info.gpu_note =
         NULL; /* end with the engine */
     t->tokens = calloc(n, sizeof *t->tokens);
     r->open = calloc(n, sizeof *r->open);
