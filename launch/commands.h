@@ -11,7 +11,7 @@ typedef hw_status hw_command(int argc, char **argv, hw_error *err);
 
 hw_command hw_cmd_generate, hw_cmd_logits, hw_cmd_perplexity, hw_cmd_tokenize, hw_cmd_detokenize,
     hw_cmd_inspect, hw_cmd_plan, hw_cmd_traffic, hw_cmd_check, hw_cmd_bench, hw_cmd_launch, hw_cmd_probe,
-    hw_cmd_study;
+    hw_cmd_selftest, hw_cmd_study;
 
 /* Local. Whether there is a subcommand of this name (main.c). */
 bool hw_is_command(const char *name);

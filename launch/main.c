@@ -28,6 +28,8 @@ static const struct {
     {"check", hw_cmd_check, "the same prompt on one rank and on all: same bits, close, or wrong"},
     {"study", hw_cmd_study, "the KV cache and communication explained by measured numbers: a report"},
     {"bench", hw_cmd_bench, "speed of prefill and decode, beside what the machine allows"},
+    {"selftest", hw_cmd_selftest,
+     "every op of this machine's devices against plain loops: run it first on new hardware"},
     {"probe", hw_cmd_probe, NULL}, /* for launch --check */
     {"launch", hw_cmd_launch, "start any of these on the machines that a YAML file describes"},
 };

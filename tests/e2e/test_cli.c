@@ -79,7 +79,7 @@ static char *list_of(const json_t *ids)
 Test(cli, every_subcommand_has_help)
 {
     static const char *const names[] = {"generate", "logits",  "perplexity", "tokenize", "detokenize",
-                                        "inspect",  "traffic", "check",      "bench"};
+                                        "inspect",  "traffic", "check",      "bench",    "selftest"};
     char *all = OUTPUT(1, "--help");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *help = OUTPUT(1, names[i], "--help");
