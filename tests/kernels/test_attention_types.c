@@ -132,11 +132,11 @@ static void compare(const stage *g, const int *chosen, int n, const float *got, 
             const size_t at = (size_t)i * row + (size_t)head * dim;
             attend(want + at, &largest, g, chosen[i], head);
             for (size_t e = 0; e < dim; e++)
-                slack[at + e] = (1e-4 + (act == HW_F32 ? 0 : half_ulp(act))) * largest;
+                slack[at + e] = (1e-4 + (act == HW_F32 ? 0 : hw_half_ulp(act))) * largest;
         }
     char what[64];
     snprintf(what, sizeof what, "attention, scene %d", (int)(g->s - scenes));
-    expect(got, want, slack, total, half_ulp(act), least(act), what, act);
+    expect(got, want, slack, total, hw_half_ulp(act), hw_least_step(act), what, act);
     free(want), free(slack);
 }
 

@@ -79,15 +79,16 @@ Test(matmul, of_every_type_agrees_with_a_plain_loop)
             /* A bias that a 16-bit product cannot take with it is added to what was rounded. */
             for (size_t i = 0; i < total; i++)
                 slack[i] = SUM * slack[i] +
-                           (l.bias ? half_ulp(types[t]) * fabs(want[i] - (double)l.bias[i % n_out]) : 0);
+                           (l.bias ? hw_half_ulp(types[t]) * fabs(want[i] - (double)l.bias[i % n_out]) : 0);
             cr_assert_eq(d->k->matmul(d, NULL, to, from, l.w, l.bias_there, (int)n), HW_OK);
             got = back(d, types[t], to, total);
-            expect(got, want, slack, total, half_ulp(types[t]), least(types[t]), "matmul", types[t]);
+            expect(got, want, slack, total, hw_half_ulp(types[t]), hw_least_step(types[t]), "matmul",
+                   types[t]);
             free(got);
             cr_assert_eq(d->k->logits(d, NULL, logits, from, l.w, (int)n), HW_OK);
             got = back(d, HW_F32, logits, total);
             for (size_t i = 0; i < total && l.bias; i++) want[i] -= (double)l.bias[i % n_out];
-            expect(got, want, slack, total, half_ulp(HW_F32), 0, "logits", types[t]);
+            expect(got, want, slack, total, hw_half_ulp(HW_F32), 0, "logits", types[t]);
             d->k->free(d, from);
             drop_linear(d, &l), free(x), free(got), free(in), free(want), free(slack);
         }
@@ -112,7 +113,7 @@ Test(matmul, of_more_shapes_than_are_kept_agree)
         void *to = there(d, HW_F32, NULL, n * N_OUT);
         cr_assert_eq(d->k->matmul(d, NULL, to, from, l.w, NULL, (int)n), HW_OK);
         float *got = back(d, HW_F32, to, n * N_OUT);
-        expect(got, want, slack, n * N_OUT, half_ulp(HW_F32), 0, "matmul", HW_F32);
+        expect(got, want, slack, n * N_OUT, hw_half_ulp(HW_F32), 0, "matmul", HW_F32);
         free(got);
     }
     d->k->free(d, from);
@@ -145,7 +146,7 @@ static double act_of(double x, hw_activation act)
  * No activation is steeper than 1.13. */
 static void check_fused(hw_device *d, int c)
 {
-    const double ulp = half_ulp(d->act);
+    const double ulp = hw_half_ulp(d->act);
     const size_t n = (size_t)products[c].n, dim = products[c].n_in, ffn = products[c].n_out;
     const bool centred = c % 2, gated = c % 3 != 1;
     const hw_activation act = (hw_activation)(c % 4);
@@ -168,18 +169,18 @@ static void check_fused(hw_device *d, int c)
     for (size_t i = 0; i < total; i++) slack[i] *= ulp + 3 * SUM;
     cr_assert_eq(d->k->norm_matmul(d, NULL, to, from, &norm, l.w, l.bias_there, (int)n, between), HW_OK);
     got = back(d, d->act, to, total);
-    expect(got, want, slack, total, ulp, least(d->act), "norm_matmul", d->act);
+    expect(got, want, slack, total, ulp, hw_least_step(d->act), "norm_matmul", d->act);
     free(got);
 
     for (size_t r = 0; r < n; r++)
         for (size_t o = 0; o < ffn; o++) {
             const size_t g = r * l.n_out + o, i = r * ffn + o;
-            const double eg = slack[g] + ulp * (fabs(want[g]) + slack[g]) + least(d->act),
+            const double eg = slack[g] + ulp * (fabs(want[g]) + slack[g]) + hw_least_step(d->act),
                          a = act_of(want[g], act);
             acted[i] = a, act_slack[i] = 1.13 * eg + 3e-7 * fabs(want[g]);
             if (!gated) continue;
             const double u = want[g + ffn],
-                         eu = slack[g + ffn] + ulp * (fabs(u) + slack[g + ffn]) + least(d->act);
+                         eu = slack[g + ffn] + ulp * (fabs(u) + slack[g + ffn]) + hw_least_step(d->act);
             act_slack[i] = act_slack[i] * (fabs(u) + eu) + fabs(a) * eu;
             acted[i] = a * u;
         }
@@ -187,7 +188,7 @@ static void check_fused(hw_device *d, int c)
                                             gated, between, up),
                  HW_OK);
     got = back(d, d->act, to_act, n_act);
-    expect(got, acted, act_slack, n_act, ulp, least(d->act), "norm_matmul_activate", d->act);
+    expect(got, acted, act_slack, n_act, ulp, hw_least_step(d->act), "norm_matmul_activate", d->act);
     d->k->free(d, from), d->k->free(d, between), d->k->free(d, up), d->k->free(d, w_there),
         d->k->free(d, b_there);
     drop_linear(d, &l), free(got), free(x), free(w), free(b);
@@ -207,7 +208,7 @@ Test(fused, matmul_add_agrees_with_a_plain_loop)
 {
     for (int t = 0; t < N_TYPES; t++) {
         hw_device *d = open_device(types[t]);
-        const double ulp = half_ulp(types[t]);
+        const double ulp = hw_half_ulp(types[t]);
         for (int c = 0; c < N_PRODUCTS; c++) {
             const size_t n = (size_t)products[c].n, n_out = products[c].n_out, total = n * n_out;
             linear l = make_linear(d, n_out, products[c].n_in, c % 2);
@@ -218,12 +219,13 @@ Test(fused, matmul_add_agrees_with_a_plain_loop)
             multiply(want, slack, &l, in_wide, n);
             for (size_t i = 0; i < total; i++) {
                 const double y = want[i] - (l.bias ? (double)l.bias[i % n_out] : 0);
-                slack[i] = SUM * slack[i] + ulp * fabs(y) + least(types[t]) + 2e-7 * fabs((double)x[i]);
+                slack[i] =
+                    SUM * slack[i] + ulp * fabs(y) + hw_least_step(types[t]) + 2e-7 * fabs((double)x[i]);
                 want[i] += (double)x[i];
             }
             cr_assert_eq(d->k->matmul_add(d, NULL, to, from, l.w, l.bias_there, (int)n, between), HW_OK);
             got = back(d, types[t], to, total);
-            expect(got, want, slack, total, ulp, least(types[t]), "matmul_add", types[t]);
+            expect(got, want, slack, total, ulp, hw_least_step(types[t]), "matmul_add", types[t]);
             d->k->free(d, from), d->k->free(d, between);
             drop_linear(d, &l), free(in), free(x), free(got), free(in_wide), free(want), free(slack);
         }
@@ -235,7 +237,7 @@ Test(fused, matmul_add_agrees_with_a_plain_loop)
 
 static void check_rows(hw_device *d, size_t dim, size_t n)
 {
-    const double ulp = half_ulp(d->act);
+    const double ulp = hw_half_ulp(d->act);
     const size_t total = n * dim;
     float *x = numbers(d->act, total, 3), *y = numbers(d->act, total, 3), *b = numbers(HW_F32, dim, 1),
           *w = numbers(HW_F32, dim, 1), *got;
@@ -252,7 +254,8 @@ static void check_rows(hw_device *d, size_t dim, size_t n)
         if (centred) d->k->layernorm(d, NULL, to, x_there, w_there, b_there, (int)n, (int)dim, 1e-5f);
         else d->k->rmsnorm(d, NULL, to, x_there, w_there, (int)n, (int)dim, 1e-5f);
         got = back(d, d->act, to, total);
-        expect(got, want, slack, total, ulp, least(d->act), centred ? "layernorm" : "rmsnorm", d->act);
+        expect(got, want, slack, total, ulp, hw_least_step(d->act), centred ? "layernorm" : "rmsnorm",
+               d->act);
         free(got);
     }
     for (size_t i = 0; i < total; i++) {
@@ -261,7 +264,7 @@ static void check_rows(hw_device *d, size_t dim, size_t n)
     }
     d->k->add_bias_residual(d, NULL, x_there, y_there, b_there, (int)n, (int)dim);
     got = back(d, d->act, x_there, total);
-    expect(got, want, slack, total, ulp, least(d->act), "add_bias_residual", d->act);
+    expect(got, want, slack, total, ulp, hw_least_step(d->act), "add_bias_residual", d->act);
     free(got);
 
     for (int gated = 0; gated < 2 && n % 2 == 0; gated++) {
@@ -275,7 +278,7 @@ static void check_rows(hw_device *d, size_t dim, size_t n)
         }
         d->k->activate(d, NULL, to, y_there, (int)n_rows, (int)dim, HW_ACT_SILU, gated);
         got = back(d, d->act, to, n_rows * dim);
-        expect(got, want, slack, n_rows * dim, ulp, least(d->act), "activate", d->act);
+        expect(got, want, slack, n_rows * dim, ulp, hw_least_step(d->act), "activate", d->act);
         free(got);
     }
     d->k->free(d, b_there), d->k->free(d, w_there), d->k->free(d, y_there);
@@ -311,7 +314,8 @@ Test(gather, of_every_type_copies_and_adds)
                 want[i] = (double)x[i];
                 if (here) want[i] += (double)table.values[(size_t)(ids[i / dim] - 100) * dim + i % dim];
             }
-            expect(got, want, slack, total, half_ulp(types[t]), least(types[t]), "gather", types[t]);
+            expect(got, want, slack, total, hw_half_ulp(types[t]), hw_least_step(types[t]), "gather",
+                   types[t]);
             d->k->free(d, ids_at);
             drop_linear(d, &table), free(x), free(got), free(want), free(slack);
             hw_device_destroy(d);

@@ -11,20 +11,14 @@
 
 #include "kernels/kernels.h"
 #include "kernels/plugin.h"
+#include "kernels/selftest/noise.h"
 #include "tests/kernels/plugin_under_test.h"
 
 static const hw_dtype types[] = {HW_F32, HW_F16, HW_BF16};
 enum { N_TYPES = 3 };
 
-/* Half a unit in the last place of a number of size 1: what rounding to the type can change. */
-static inline double half_ulp(hw_dtype t) { return t == HW_F32 ? 0x1p-24 : t == HW_F16 ? 0x1p-11 : 0x1p-8; }
-
-/* A sum of n float32 products in several chains is off by less than n / 8 units of 2^-24 of the sum of their
- * sizes; no sum here has more than 3000. Errors do not all point one way, so that this is generous. */
+/* No sum here has more than 3000 numbers: hw_sum_slack of them. */
 static const double SUM = 4e-6;
-
-/* float16 has no exponents below 2^-14, so that small numbers are rounded to multiples of 2^-24. */
-static inline double least(hw_dtype t) { return t == HW_F16 ? 0x1p-24 : 1e-30; }
 
 /* ---- numbers, and their way to a device and back */
 
@@ -41,25 +35,18 @@ static inline unsigned long long seed(void)
     return s = s ? s : 1;
 }
 
-static inline uint64_t bits(void)
+static inline uint64_t *noise_state(void)
 {
     static uint64_t state;
     if (!state) state = seed();
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return state ^ state >> 33;
+    return &state;
 }
-static inline float uniform(void) { return (float)(int32_t)(bits() >> 16) * 0x1p-31f; }
 
 /* n numbers of the type, in -scale .. scale. */
 static inline float *numbers(hw_dtype type, size_t n, float scale)
 {
     float *x = malloc((n + 1) * sizeof *x);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t kept;
-        x[i] = scale * uniform();
-        hw_convert(&kept, type, &x[i], HW_F32, 1);
-        hw_convert(&x[i], HW_F32, &kept, type, 1);
-    }
+    hw_noise_fill(noise_state(), x, n, type, scale);
     return x;
 }
 
