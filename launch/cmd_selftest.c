@@ -241,7 +241,8 @@ static hw_status run(hw_selftest_found *f, hw_error *err)
     return st;
 }
 
-/* Names the first; all of them are in the output. */
+/* Names the first; all of them are in the output. A device that can do nothing after an op has failed ends the run, and
+ * the op is what is told. */
 static hw_status judge(const hw_selftest_found *f, hw_error *err)
 {
     for (int i = 0; i < f->n_lines; i++) {
@@ -255,6 +256,12 @@ static hw_status judge(const hw_selftest_found *f, hw_error *err)
                 l->what);
     }
     return HW_OK;
+}
+
+static hw_status conclude(const hw_selftest_found *f, bool json, hw_error *err)
+{
+    hw_status st = json ? hw_selftest_print_json(f, err) : hw_selftest_print(f, err);
+    return st ? st : judge(f, err);
 }
 
 static hw_status alone(hw_error *err)
@@ -279,8 +286,7 @@ hw_status hw_cmd_selftest(int argc, char **argv, hw_error *err)
     if (!st) st = add_paths(f, &a, err);
     if (!st) watch_signals();
     if (!st) st = run(f, err);
-    if (!st) st = a.json ? hw_selftest_print_json(f, err) : hw_selftest_print(f, err);
-    if (!st) st = judge(f, err);
+    if (!st || f->n_wrong) st = conclude(f, a.json, err);
     for (int p = 0; p < f->n_paths; p++) hw_device_destroy(f->paths[p].device);
     free(f);
     return st;

@@ -172,10 +172,12 @@ static void release(hw_selftest *t)
     while (t->n_taken) free(t->taken[--t->n_taken]);
 }
 
+/* After an error what was wrong before it is still told: it may be why. */
 void hw_selftest_end(hw_selftest *t)
 {
-    for (int p = 0; p < t->n_paths && !t->st; p++)
-        if (t->options.report) t->options.report(t->options.user, &t->lines[p]);
+    for (int p = 0; p < t->n_paths; p++)
+        if (t->options.report && (!t->st || t->lines[p].wrong))
+            t->options.report(t->options.user, &t->lines[p]);
     release(t);
 }
 
@@ -187,28 +189,31 @@ static void add_shape(hw_selftest_line *line, const char *shape)
     line->n_shapes++;
 }
 
+static void say_failed(hw_selftest_line *line, const hw_subject *s, int n, const hw_error *err)
+{
+    if (line->wrong) return;
+    line->wrong = true, line->same_bits = false;
+    snprintf(line->what, sizeof line->what, "%s, %d row%s: %s", s->shape, n, n == 1 ? "" : "s", err->message);
+}
+
 static void measure(hw_selftest *t, hw_selftest_line *line, hw_bound *b)
 {
     const hw_subject *s = b->s;
     const hw_selftest_limits *limits = &t->limits[line->path];
     double one = 0, many = 0;
-    hw_status st = s->time_one ? s->time_one(&one, s, b->d, t->err) : hw_bound_time(&one, b, 1, t->err);
-    if (!st) st = hw_bound_time(&many, b, s->most_rows, t->err);
-    if (st) {
-        t->st = st;
+    hw_error err = {""};
+    if (s->time_one ? s->time_one(&one, s, b->d, &err) : hw_bound_time(&one, b, 1, &err)) {
+        say_failed(line, s, 1, &err);
+        return;
+    }
+    if (hw_bound_time(&many, b, s->most_rows, &err)) {
+        say_failed(line, s, s->most_rows, &err);
         return;
     }
     line->seconds_one = one, line->seconds_many = many;
     const double peak = s->on_matrix_units && limits->matrix > 0 ? limits->matrix : limits->fma;
     if (limits->read > 0 && one > 0) line->share_one = s->bytes_one / one / limits->read;
     if (peak > 0 && many > 0) line->share_many = s->flop_row * s->most_rows / many / peak;
-}
-
-static void say_failed(hw_selftest_line *line, const hw_subject *s, int n, const hw_error *err)
-{
-    if (line->wrong) return;
-    line->wrong = true, line->same_bits = false;
-    snprintf(line->what, sizeof line->what, "%s, %d row%s: %s", s->shape, n, n == 1 ? "" : "s", err->message);
 }
 
 /* Outputs of the longest run of the first path, which all others have the bits of. */
@@ -258,6 +263,9 @@ void hw_selftest_check(hw_selftest *t, const hw_subject *s)
     t->st = hw_bound_run(&plain, s->most_rows, t->err);
     for (int a = 0; a < s->n_arrays && kept.wanted && !t->st; a++)
         if (s->arrays[a].out) kept.outputs[a] = hw_selftest_take(t, s->arrays[a].n * sizeof(uint64_t));
-    for (int p = 0; p < t->n_paths && !t->st; p++) check_path(t, &t->lines[p], s, &plain, &kept);
+    for (int p = 0; p < t->n_paths && !t->st; p++) {
+        check_path(t, &t->lines[p], s, &plain, &kept);
+        hw_context(t->err, t->st, "%s on %s", t->lines[p].op, t->paths[p].name);
+    }
     hw_bound_destroy(&plain);
 }

@@ -176,6 +176,20 @@ Test(selftest, checks_what_only_plug_ins_have_in_every_type)
 }
 #endif
 
+#ifdef HW_SIMT_PLUGIN
+/* After which a GPU does nothing any more. */
+Test(selftest, names_the_op_whose_kernel_cannot_be_started)
+{
+    setenv("HW_SIMT_FAIL_LAUNCH", "200", 1);
+    hw_run_result r = RUN(1, NULL, "selftest", "-m", SMALL, "--device", HW_SIMT_PLUGIN);
+    cr_expect_eq(r.exit_code, 1, "exit code %d\n%s", r.exit_code, r.err);
+    cr_expect(strstr(r.err, " checks are wrong, first ") && strstr(r.err, "cudaErrorLaunchFailure"), "%s",
+              r.err);
+    cr_expect(strstr(r.out, "WRONG") && strstr(r.out, "\nWrong:\n"), "%s", r.out);
+    hw_run_free(&r);
+}
+#endif
+
 /* ---- bad input */
 
 Test(selftest, refuses_what_is_not_there)
