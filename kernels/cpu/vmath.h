@@ -13,9 +13,20 @@ HW_INLINE v16 v16_round(v16 x)
     return v16_sub(v16_add(x, magic), magic);
 }
 
+/* x * 2^n, rounded once, for whole n in -252 .. 254 and x near 1. Where there is no instruction for it, 2^n comes as two
+ * factors, since n reaches -150; the first product is exact. */
+HW_INLINE v16 v16_scale(v16 x, v16 n)
+{
+#if defined(HW_SIMD_AVX512)
+    return _mm512_scalef_ps(x, n);
+#else
+    v16 half = v16_round(v16_mul(n, v16_set1(0.5f)));
+    return v16_mul(v16_mul(x, v16_pow2(half)), v16_pow2(v16_sub(n, half)));
+#endif
+}
+
 /* Within 1.1 ulp. Below -104 it is 0 (the true value rounds to 0), above 88.73 infinity; results under 2^-126
- * are rounded once. exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. 2^n is multiplied in as two
- * factors, since n reaches -150. */
+ * are rounded once. exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. */
 HW_INLINE v16 v16_exp(v16 x)
 {
     static const float c[5] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.5554e8p-5f, 0x1.120be8p-7f, 0x1.6d43b4p-10f};
@@ -26,8 +37,7 @@ HW_INLINE v16 v16_exp(v16 x)
     v16 p = v16_set1(c[4]);
     for (int i = 3; i >= 0; i--) p = v16_fma(p, r, v16_set1(c[i]));
     p = v16_add(v16_fma(v16_mul(p, r), r, r), v16_set1(1.0f));
-    v16 half = v16_round(v16_mul(n, v16_set1(0.5f)));
-    return v16_mul(v16_mul(p, v16_pow2(half)), v16_pow2(v16_sub(n, half)));
+    return v16_scale(p, n);
 }
 
 /* Within 1.2e-7. An odd polynomial below 1; above it 1 - exp(g(|z| - 1)), where g fits log(erfc), up to 4.1,
