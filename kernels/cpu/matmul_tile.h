@@ -68,24 +68,32 @@ HW_INLINE void hw_tile_of(const hw_tile *t, int rows, int groups, int terms, hw_
     for (int r = 0; r < rows; r++) x[r] = t->x + (size_t)r * t->x_stride;
     for (int g = 0; g < groups; g++) w[g] = t->w + (size_t)g * t->group_bytes;
     const size_t block_bytes = HW_GROUP * HW_BLOCK * (dtype == HW_F32 ? 4 : 2);
+    /* Terms of a row are inputs like other rows: where there is room for all three, weights are widened once. */
+    const int at_once = terms == 3 && 3 * rows <= HW_TILE_ROWS ? 3 : 1;
     for (size_t b = 0; b < t->n_blocks; b++) {
         /* What is ahead of the end of a group is the next group. The first of two has the second there, which is
          * being read: the one that will be read beside the group after that is what to ask for. */
         const char *ahead[HW_TILE_GROUPS];
         for (int g = 0; g < groups; g++) ahead[g] = w[g] + HW_PREFETCH_BYTES;
         if (groups == 2 && b + HW_PREFETCH_BYTES / block_bytes >= t->n_left) ahead[0] += 2 * t->group_bytes;
-        for (int term = 0; term < terms; term++) {
+        for (int term = 0; term < terms; term += at_once) {
             v16 chain[2][HW_TILE_ROWS][HW_TILE_GROUPS];
-            hw_tile_chains(chain, 0, x, w, ahead, rows, groups, dtype);
+            const float *inputs[HW_TILE_ROWS];
+            for (int r = 0; r < rows; r++)
+                for (int i = 0; i < at_once; i++) inputs[r * at_once + i] = x[r] + (term + i) * HW_BLOCK;
+            hw_tile_chains(chain, 0, inputs, w, ahead, rows * at_once, groups, dtype);
             if (HW_TILE_CHAINS == 1)
-                hw_tile_chains(chain, 2 - HW_TILE_CHAINS, x, w, ahead, rows, groups, dtype);
+                hw_tile_chains(chain, 2 - HW_TILE_CHAINS, inputs, w, ahead, rows * at_once, groups, dtype);
             for (int r = 0; r < rows; r++)
                 for (int g = 0; g < groups; g++) {
-                    float *sum = t->sums + (size_t)r * t->sums_stride + g * HW_GROUP;
-                    v16_store(sum, v16_add(v16_load(sum), v16_add(chain[0][r][g], chain[1][r][g])));
+                    float *to = t->sums + (size_t)r * t->sums_stride + g * HW_GROUP;
+                    v16 sum = v16_load(to);
+                    for (int i = r * at_once; i < (r + 1) * at_once; i++)
+                        sum = v16_add(sum, v16_add(chain[0][i][g], chain[1][i][g]));
+                    v16_store(to, sum);
                 }
-            for (int r = 0; r < rows; r++) x[r] += HW_BLOCK;
         }
+        for (int r = 0; r < rows; r++) x[r] += terms * HW_BLOCK;
         for (int g = 0; g < groups; g++) w[g] += block_bytes;
     }
 }
