@@ -53,7 +53,7 @@ typedef struct choice {
     bool proves;
     char failed[128];  /* "amx: wrong bits, avx512: SIGILL" */
     char warning[512]; /* the same with details */
-    char note[128];    /* what the processor has and the kernel refuses */
+    char note[256];    /* what the processor has, and is not taken all the same */
 } choice;
 
 static void append(char *list, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -138,6 +138,16 @@ static hw_status prove(choice *c, const hw_cpu_path *p, bool *passed, hw_error *
         c->asked_by, p->name, proof.reason, proof.details);
 }
 
+/* Of a path that nobody asked for by name, once it has shown that it runs at all. */
+static bool is_worth_it(choice *c, const hw_cpu_path *p)
+{
+    const double gain = c->name || !p->gain ? 1 : p->gain();
+    if (gain >= 1) return true;
+    append(c->note, sizeof c->note, "%s: left alone, multiply-adds do %.1f times as much here", p->name,
+           1 / gain);
+    return false;
+}
+
 static hw_status choose(choice *c, const hw_cpu_path **out, hw_error *err)
 {
     for (const hw_cpu_path *p = hw_cpu_paths(); p->name; p++) {
@@ -147,7 +157,7 @@ static hw_status choose(choice *c, const hw_cpu_path **out, hw_error *err)
         if (st && c->name) return st;
         if (!st && (st = prove(c, p, &passed, err))) return st;
         *out = p;
-        if (passed) return HW_OK;
+        if (passed && is_worth_it(c, p)) return HW_OK;
     }
     return no_such_path(c, err);
 }

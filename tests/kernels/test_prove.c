@@ -101,6 +101,34 @@ Test(prove, a_path_that_fails_gives_way_to_the_next_and_says_so)
         }
 }
 
+Test(prove, a_path_that_is_slower_than_multiply_adds_is_taken_by_name_only)
+{
+    const char *names[8];
+    list_paths(names);
+    set_fault(names[0], "slow");
+    hw_device *d = open_path(NULL, 1);
+    cr_expect_str_eq(hw_device_path(d), names[1]);
+    cr_expect_null(hw_device_warning(d));
+    char want[96];
+    snprintf(want, sizeof want, "%s: left alone, multiply-adds do 2.0 times as much here", names[0]);
+    cr_expect_str_eq(hw_device_note(d), want);
+    hw_device_destroy(d);
+    d = open_path(names[0], 1);
+    cr_expect_str_eq(hw_device_path(d), names[0]);
+    cr_expect_null(hw_device_note(d));
+    hw_device_destroy(d);
+}
+
+/* What is measured is a rate of work that is there. */
+Test(prove, gains_are_measured)
+{
+    for (const hw_cpu_path *p = __real_hw_cpu_paths(); p->name; p++)
+        if (p->gain && p->announced() && (!p->allowed || p->allowed())) {
+            const double gain = p->gain();
+            cr_expect(gain > 0.01 && gain < 100, "%s: %g", p->name, gain);
+        }
+}
+
 /* The last of 37 outputs. */
 Test(prove, says_which_number_is_wrong)
 {

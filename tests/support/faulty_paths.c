@@ -87,12 +87,15 @@ static const struct kind {
 } kinds[] = {{"bits", wrong_bits},  {"sigill", by_sigill}, {"sigsegv", by_sigsegv},
              {"sigbus", by_sigbus}, {"sigfpe", by_sigfpe}, {"count", real_matmul}};
 
+static double half_the_rate(void) { return 0.5; }
+
 /* "amx:bits" breaks the path amx. */
 static void break_path(size_t i, const char *fault, size_t n)
 {
     const size_t n_name = strlen(paths[i].name);
     if (!paths[i].table || n <= n_name || strncmp(fault, paths[i].name, n_name) || fault[n_name] != ':')
         return;
+    if (!strncmp(fault + n_name + 1, "slow", n - n_name - 1)) paths[i].gain = half_the_rate;
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         if (strlen(kinds[k].name) != n - n_name - 1 ||
             strncmp(kinds[k].name, fault + n_name + 1, n - n_name - 1))
@@ -115,6 +118,7 @@ const hw_cpu_path *__wrap_hw_cpu_paths(void)
     memset(paths, 0, sizeof paths);
     for (size_t i = 0; real[i].name; i++) {
         paths[i] = real[i];
+        paths[i].gain = NULL; /* tests do not depend on what this processor is slow at */
         for (const char *f = faults; *f; f += strcspn(f, ","), f += *f == ',')
             break_path(i, f, strcspn(f, ","));
     }

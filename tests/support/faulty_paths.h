@@ -1,7 +1,8 @@
 /* A processor that is broken on request: takes the place of hw_cpu_paths where a program is linked with
  * -Wl,--wrap=hw_cpu_paths (hw_faulty_paths in tests/support/CMakeLists.txt). The environment variable HW_TEST_FAULT says
  * which products go wrong, as in "amx:bits,avx512:sigill": bits (of 3 rows or more the last number, in its last place),
- * sigill, sigsegv, sigbus, sigfpe (each by an instruction), or count (nothing is wrong). Empty: none. */
+ * sigill, sigsegv, sigbus, sigfpe (each by an instruction), slow (half the rate of multiply-adds), or count (nothing is wrong).
+ * Empty: none. */
 #ifndef HW_TESTS_SUPPORT_FAULTY_PATHS_H
 #define HW_TESTS_SUPPORT_FAULTY_PATHS_H
 
