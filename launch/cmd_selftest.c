@@ -134,7 +134,11 @@ static hw_status add_cpu(hw_selftest_found *f, int n_threads, hw_error *err)
         hw_device *d;
         st = hw_cpu_device_create(&d, n_threads, all ? ways[i] : NULL, err);
         if (!st) add_path(f, d, "");
-        else if (st == HW_ERR_UNSUPPORTED && all) leave_out(f, ways[i], err->message), st = HW_OK;
+        else if (all && (st == HW_ERR_UNSUPPORTED || st == HW_ERR_DEVICE)) {
+            leave_out(f, ways[i], err->message);
+            if (st == HW_ERR_DEVICE && !f->refused) f->refused = f->left_out[f->n_left_out - 1];
+            st = HW_OK;
+        }
     }
     return st;
 }
@@ -241,7 +245,7 @@ static hw_status run(hw_selftest_found *f, hw_error *err)
     return st;
 }
 
-/* Names the first; all of them are in the output. A device that can do nothing after an op has failed ends the run, and
+/* Names the first; a path that fails its proof when its device is created is as wrong as one that fails here. All of them are in the output. A device that can do nothing after an op has failed ends the run, and
  * the op is what is told. */
 static hw_status judge(const hw_selftest_found *f, hw_error *err)
 {
@@ -255,6 +259,10 @@ static hw_status judge(const hw_selftest_found *f, hw_error *err)
                 f->n_wrong, f->n_lines, l->op, l->variant[0] ? ", " : "", l->variant, f->names[l->path],
                 l->what);
     }
+    if (f->refused)
+        return hw_fail(err, HW_ERR_FAILED,
+                       "selftest: %s; report it as a bug, with everything that this command printed",
+                       f->refused);
     return HW_OK;
 }
 

@@ -16,8 +16,10 @@ typedef struct hw_selftest_found {
     hw_selftest_limits limits[HW_SELFTEST_MAX_PATHS];
     char names[HW_SELFTEST_MAX_PATHS][96];
     int n_paths;
-    char left_out[HW_SELFTEST_MAX_PATHS][160]; /* paths that this machine does not have, and why */
+    char left_out[HW_SELFTEST_MAX_PATHS]
+                 [512]; /* paths that this machine does not have, or that fail their proof, and why */
     int n_left_out;
+    const char *refused;                           /* the first of them that fails its proof; NULL: none */
     hw_selftest_line lines[HW_SELFTEST_MAX_LINES]; /* `path` is the index in `paths` */
     int n_lines, n_wrong;
     double seconds;

@@ -41,6 +41,18 @@ static const char *text_of(const json_t *j, const char *key)
     return text ? text : "(none)";
 }
 
+/* The self-test goes on with the other paths, and counts this one as wrong. */
+Test(prove, a_path_that_fails_is_wrong_in_the_selftest, .timeout = 300)
+{
+    const char *const argv[] = {BROKEN, "selftest", NULL};
+    break_best("bits");
+    hw_run_result r = run_headway(1, NULL, argv);
+    cr_expect_eq(r.exit_code, 1, "%d\n%s", r.exit_code, r.err);
+    cr_expect(strstr(r.err, best_path(0)) && strstr(r.err, "wrong bits"), "%s", r.err);
+    cr_expect(strstr(r.out, "cpu generic"), "%s", r.out);
+    hw_run_free(&r);
+}
+
 /* With the bits that the path which was meant gives, from the next one. */
 static void expect_one_warning(int n_ranks, const char *fault, const char *reason)
 {
