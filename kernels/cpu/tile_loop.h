@@ -56,6 +56,16 @@ typedef struct few_sums {
     _Alignas(64) float at[2][HW_N_CUTS][HW_TILE_FEW_ROWS][HW_GROUP];
 } few_sums;
 
+/* Some lines of the weights that are wanted a few blocks later. They are asked for a few at a time: all of a block at once
+ * wait for each other. */
+HW_INLINE void few_ask(const char *ahead, size_t group_bytes, int groups, size_t begin, size_t end)
+{
+    for (size_t i = begin * TILE_LINE; i < end * TILE_LINE; i += TILE_LINE) {
+        __builtin_prefetch(ahead + i, 0, 3);
+        if (groups == 2) __builtin_prefetch(ahead + group_bytes + i, 0, 3);
+    }
+}
+
 /* Blocks [first, end) into tiles 0 to 3. `terms`, `groups` and `two_tiles` are constants at each call. */
 HW_INLINE void few_blocks(const hw_tile_product *p, const char *w, size_t first, size_t end, int terms,
                           int groups, bool two_tiles)
@@ -71,11 +81,8 @@ HW_INLINE void few_blocks(const hw_tile_product *p, const char *w, size_t first,
          * read: the one that is read beside the group after that is what to ask for. */
         const bool passes = groups == 2 && b + HW_PREFETCH_BYTES / TILE_BYTES >= n_blocks;
         const char *ahead = w + HW_PREFETCH_BYTES + (passes ? group_bytes : 0);
-        for (size_t i = 0; i < TILE_BYTES; i += TILE_LINE) {
-            __builtin_prefetch(ahead + i, 0, 3);
-            if (groups == 2) __builtin_prefetch(ahead + group_bytes + i, 0, 3);
-        }
         if (two_tiles) {
+            few_ask(ahead, group_bytes, groups, 0, HW_UNIT_ROWS);
             TILE_LOAD(6, w, TILE_LINE);
             if (groups == 2) TILE_LOAD(7, w + group_bytes, TILE_LINE);
             for (int i = 0; i < terms; i++, x += term, low += low_term) {
@@ -92,8 +99,18 @@ HW_INLINE void few_blocks(const hw_tile_product *p, const char *w, size_t first,
         if (terms == 3) TILE_LOAD(5, x + term, TILE_LINE);
         if (terms == 3) TILE_LOAD(6, x + 2 * term, TILE_LINE);
         x += (size_t)terms * term;
-        TILE_GROUP(0, w);
-        if (groups == 2) TILE_GROUP(1, w + group_bytes);
+        few_ask(ahead, group_bytes, groups, 0, 5);
+        TILE_LOAD(7, w, TILE_LINE);
+        TILE_DOT(0, 4, 7);
+        few_ask(ahead, group_bytes, groups, 5, 8);
+        if (terms == 3) TILE_DOT(0, 5, 7);
+        if (terms == 3) TILE_DOT(0, 6, 7);
+        few_ask(ahead, group_bytes, groups, 8, 12);
+        if (groups == 2) TILE_LOAD(7, w + group_bytes, TILE_LINE);
+        if (groups == 2) TILE_DOT(1, 4, 7);
+        few_ask(ahead, group_bytes, groups, 12, HW_UNIT_ROWS);
+        if (groups == 2 && terms == 3) TILE_DOT(1, 5, 7);
+        if (groups == 2 && terms == 3) TILE_DOT(1, 6, 7);
     }
 }
 
