@@ -60,7 +60,7 @@ typedef struct host_block {
     size_t mapped_bytes; /* 0: from aligned_alloc */
 } host_block;
 
-enum { HOST_ALIGN = 64, HOST_MAP_FROM = 1 << 20, HOST_HUGE_FROM = 8 << 20 };
+enum { HOST_ALIGN = 64, HOST_MAP_FROM = 1 << 20, HOST_HUGE_FROM = 4 << 20 };
 
 /* Large blocks are mapped: the kernel zeroes their pages when they are first written, so that memory counts
  * only once it is used. Huge pages make that first write several times cheaper; they are a wish, and a

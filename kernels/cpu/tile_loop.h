@@ -16,8 +16,7 @@ enum {
     TILE_FLOATS = 256,
     SUM_FLOATS = 4 * TILE_FLOATS, /* of the four tiles of sums */
     WIDE = 4,                     /* groups that share the first-level cache */
-    SUB_BLOCKS = 16, /* of a panel, whose weights stay in the first-level cache while rows pass over them */
-    ITEM_TILES = 16, /* tiles of rows of an item, at most */
+    ITEM_TILES = 16,              /* tiles of rows of an item, at most */
 };
 
 /* One term after the other of a tile of rows, in tiles 4 to 6, by the weights of one group. */
@@ -239,7 +238,7 @@ static span span_from(const hw_tile_product *p, size_t block)
     while (block >= first[s.cut + 1]) s.cut++;
     const size_t panel_end = (block / p->panel_blocks + 1) * p->panel_blocks;
     const size_t end = tile_least(panel_end, first[s.cut + 1]), left = end - block;
-    s.n = left <= SUB_BLOCKS ? left : left < 2 * SUB_BLOCKS ? (left + 1) / 2 : SUB_BLOCKS;
+    s.n = left <= p->sub_blocks ? left : left < 2 * p->sub_blocks ? (left + 1) / 2 : p->sub_blocks;
     s.begins = block == first[s.cut];
     s.ends = block + s.n == first[s.cut + 1];
     return s;

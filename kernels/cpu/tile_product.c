@@ -3,6 +3,7 @@
 enum {
     PANEL_BLOCKS = 32, /* with three terms; twice as many with one */
     ITEM_TILES = 8,    /* rows of a panel: 0.75 MB of three terms; 16 with one term, 1 MB */
+    SUB_BLOCKS = 16,
     ITEM_GROUPS = 128,
     ITEMS_PER_THREAD = 4, /* so that a thread which is held up leaves its work to others */
     STREAM_BYTES = 1 << 20,
@@ -84,6 +85,16 @@ static void plan_rows(hw_tile_product *p)
     p->n_row_items = (p->n_tiles + p->item_tiles - 1) / p->item_tiles;
 }
 
+/* Sums are loaded and stored for every so many blocks. Where cuts are long that costs more than weights which come from the
+ * second-level cache instead of the first. */
+static void plan_blocks(hw_tile_product *p)
+{
+    const size_t *first = p->w->first_block;
+    p->sub_blocks = SUB_BLOCKS;
+    for (int c = 0; c < HW_N_CUTS; c++)
+        if (first[c + 1] - first[c] >= 4 * SUB_BLOCKS) p->sub_blocks = 2 * SUB_BLOCKS;
+}
+
 /* Then groups: the more of them, the less the splitting of rows counts. */
 static void plan_groups(hw_tile_product *p, size_t n_threads)
 {
@@ -105,6 +116,7 @@ void hw_tile_plan(hw_tile_product *p, int n_threads)
     else plan_rows(p);
     plan_cuts(p);
     if (p->few) return;
+    plan_blocks(p);
     plan_groups(p, (size_t)n_threads);
     p->grain = 1;
     p->stream =

@@ -40,6 +40,7 @@ struct hw_tile_product {
     /* Set by hw_tile_plan. */
     bool few;            /* rows */
     size_t n_tiles;      /* of rows */
+    size_t sub_blocks;   /* of a panel that all rows take before the next: their weights stay close */
     size_t panel_blocks; /* blocks whose terms lie together; all of them with few rows */
     size_t item_tiles;   /* tiles of rows of an item, at most */
     size_t n_row_items;
