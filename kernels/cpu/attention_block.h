@@ -152,6 +152,24 @@ HW_INLINE void hw_attn_score_tile(hw_attn_block *b, int query, int first, int n,
     }
 }
 
+/* From lane HW_LANES - n on: n zeros, then what keys that are not seen count as. */
+static const float nothing_seen[2 * HW_LANES] = {[HW_LANES] = -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY,
+                                                 -INFINITY};
+
 /* Scores to m, exp(score - m) and l. Keys that a query does not see count as minus infinity, hence as exactly
  * 0. */
 static void hw_attn_softmax(hw_attn_block *b, int query)
@@ -159,10 +177,10 @@ static void hw_attn_softmax(hw_attn_block *b, int query)
     float *p = b->p[query];
     v16 e[HW_ATTN_LANES];
     for (int c = 0; c < HW_ATTN_LANES; c++) e[c] = v16_mul(v16_set1(b->scale), v16_load(p + c * HW_LANES));
-    if (b->query[query].n_keys < HW_ATTN_BLOCK) {
-        for (int c = 0; c < HW_ATTN_LANES; c++) v16_store(p + c * HW_LANES, e[c]);
-        for (int j = b->query[query].n_keys; j < HW_ATTN_BLOCK; j++) p[j] = -INFINITY;
-        for (int c = 0; c < HW_ATTN_LANES; c++) e[c] = v16_load(p + c * HW_LANES);
+    const int n_keys = b->query[query].n_keys;
+    for (int c = 0; c < HW_ATTN_LANES && n_keys < HW_ATTN_BLOCK; c++) {
+        const int left = n_keys - c * HW_LANES, n = left < 0 ? 0 : left < HW_LANES ? left : HW_LANES;
+        e[c] = v16_add(v16_keep_n(e[c], n), v16_load(nothing_seen + HW_LANES - n));
     }
     v16 max = e[0], sum = v16_zero();
     for (int c = 1; c < HW_ATTN_LANES; c++) max = v16_max(max, e[c]);

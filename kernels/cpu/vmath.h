@@ -26,18 +26,20 @@ HW_INLINE v16 v16_scale(v16 x, v16 n)
 }
 
 /* Within 1.1 ulp. Below -104 it is 0 (the true value rounds to 0), above 88.73 infinity; results under 2^-126
- * are rounded once. exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. */
+ * are rounded once. exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. What is below, as attention's masked keys are,
+ * does not go through the product: processors take a hundred cycles and more for a result that underflows. */
 HW_INLINE v16 v16_exp(v16 x)
 {
     static const float c[5] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.5554e8p-5f, 0x1.120be8p-7f, 0x1.6d43b4p-10f};
-    x = v16_min(v16_set1(89.0f), v16_max(v16_set1(-104.0f), x));
+    const v16 least = v16_set1(-104.0f), given = x;
+    x = v16_min(v16_set1(89.0f), v16_pick_lt(given, least, v16_zero(), given));
     v16 n = v16_round(v16_mul(x, v16_set1(0x1.715476p0f)));
     v16 r = v16_fma(n, v16_set1(-0x1.62e4p-1f), x); /* ln 2 in two parts; the first has trailing zeros */
     r = v16_fma(n, v16_set1(-0x1.7f7d1cp-20f), r);
     v16 p = v16_set1(c[4]);
     for (int i = 3; i >= 0; i--) p = v16_fma(p, r, v16_set1(c[i]));
     p = v16_add(v16_fma(v16_mul(p, r), r, r), v16_set1(1.0f));
-    return v16_scale(p, n);
+    return v16_pick_lt(given, least, v16_zero(), v16_scale(p, n));
 }
 
 /* Within 1.2e-7. An odd polynomial below 1; above it 1 - exp(g(|z| - 1)), where g fits log(erfc), up to 4.1,
