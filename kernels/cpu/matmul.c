@@ -337,6 +337,7 @@ hw_status HW_CPU_FN(matmul)(hw_device *d, hw_stream *s, void *out, const void *x
 {
     (void)s;
     matmul_job job = {.out = out, .x = x, .bias = bias, .w = w, .n_rows = (size_t)n};
+    if (!n || !w->n_groups) return HW_OK;
     if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.dtype != HW_BF16 || !w->n_blocks) multiply(d, &job);
     else multiply_terms(d, &job);
     return HW_OK;

@@ -34,7 +34,7 @@ bool hw_pool_pin(hw_pool *pool, const int *cpus, int n_cpus);
 void hw_pool_for(hw_pool *pool, size_t n_items, size_t grain, hw_pool_fn *fn, void *arg);
 
 /* Local. Which of its pool's threads the caller is, for memory that every thread has its own of: 1 .. n_threads - 1 on those
- * that a pool has started, 0 on all others. */
+ * that a pool has started, 0 on all others. Loops are not nested: a pool's thread is no caller of another pool. */
 int hw_pool_thread(void);
 
 #endif

@@ -16,7 +16,6 @@ enum {
     TILE_FLOATS = 256,
     SUM_FLOATS = 4 * TILE_FLOATS, /* of the four tiles of sums */
     WIDE = 4,                     /* groups that share the first-level cache */
-    ITEM_TILES = 16,              /* tiles of rows of an item, at most */
 };
 
 /* One term after the other of a tile of rows, in tiles 4 to 6, by the weights of one group. */
@@ -316,15 +315,16 @@ typedef struct many {
     size_t first_tile, n_tiles, group, end;
     uint16_t *terms;                /* of a panel: [n_tiles, panel_blocks, n_terms, 16, HW_BLOCK] */
     float *far[HW_TILE_LEVELS + 1]; /* [quads, n_tiles, SUM_FLOATS] */
-    /* [ITEM_TILES, SUM_FLOATS] each: what no panel after this one wants */
+    /* [HW_TILE_ITEM_TILES, SUM_FLOATS] each: what no panel after this one wants */
     float *near[HW_TILE_LEVELS + 1];
     later later;
 } many;
 
-/* Where sums of a level are for the row tile number `r`, in steps of `r`, and the groups number `quad`. */
-HW_INLINE float *sums_of(const many *m, int level, size_t quad, size_t r, size_t n_r)
+/* Where the sums of a level are, for call `at` of the `n_tiles` calls of many_blocks that some groups take. */
+HW_INLINE float *sums_of(const many *m, int level, size_t quad, size_t at)
 {
-    return m->p->far[level] ? m->far[level] + (quad * n_r + r) * SUM_FLOATS : m->near[level] + r * SUM_FLOATS;
+    return m->p->far[level] ? m->far[level] + (quad * m->n_tiles + at) * SUM_FLOATS
+                            : m->near[level] + at * SUM_FLOATS;
 }
 
 /* One span of some groups, for all rows of the item. */
@@ -333,7 +333,7 @@ HW_INLINE void many_rows(many *m, size_t group, const span *s, const char *soon,
 {
     const hw_tile_product *p = m->p;
     const size_t tall = two_rows ? 2 : 1, wide = 4 / tall, quad = (group - m->group) / WIDE;
-    const size_t group_bytes = p->w->n_blocks * TILE_BYTES, n_r = (m->n_tiles + tall - 1) / tall;
+    const size_t group_bytes = p->w->n_blocks * TILE_BYTES, n_r = m->n_tiles / tall;
     const size_t x_tile = p->panel_blocks * (size_t)terms * TILE_BYTES;
     const hw_tile_merge *merge = &p->merges[s->cut];
     const bool plain = !merge->adds[0] && !merge->adds[1] && !merge->adds[2] && merge->to < HW_TILE_LEVELS;
@@ -347,13 +347,13 @@ HW_INLINE void many_rows(many *m, size_t group, const span *s, const char *soon,
         for (size_t half = 0; half < tall; half++) {
             const size_t row = (m->first_tile + r * tall) * HW_UNIT_ROWS, at = r * tall + half;
             const size_t out = (group + half * wide) * HW_GROUP;
-            float *sums = sums_of(m, plain ? merge->to : HW_TILE_LEVELS, quad, at, n_r * tall);
+            float *sums = sums_of(m, plain ? merge->to : HW_TILE_LEVELS, quad, at);
             many_blocks(x + r * tall * x_tile, x_tile, w, next_group + half * wide, next_group, s->n, terms,
                         two_rows, sums, !s->begins, &a, &m->later);
             m->later.merge = s->ends && !plain ? merge : NULL;
             if (!m->later.merge) continue;
             m->later.sums = sums;
-            for (int i = 0; i < HW_TILE_LEVELS; i++) m->later.level[i] = sums_of(m, i, quad, at, n_r * tall);
+            for (int i = 0; i < HW_TILE_LEVELS; i++) m->later.level[i] = sums_of(m, i, quad, at);
             m->later.out = p->out + row * p->w->dims.n_out + out;
             m->later.bias = p->bias ? p->bias + out : NULL;
             m->later.n_rows = p->n_rows > row ? p->n_rows - row : 0;
@@ -378,17 +378,17 @@ HW_INLINE void many_split(const many *m, size_t panel, size_t end, int terms)
 HW_INLINE void many_panels(many *m, int terms, bool two_rows)
 {
     const hw_tile_product *p = m->p;
-    const size_t n_blocks = p->w->n_blocks, wide = WIDE;
+    const size_t n_blocks = p->w->n_blocks;
     for (size_t panel = 0; panel < n_blocks; panel += p->panel_blocks) {
         const size_t end = tile_least(panel + p->panel_blocks, n_blocks);
         many_split(m, panel, end, terms);
-        for (size_t group = m->group; group < m->end; group += wide) {
+        for (size_t group = m->group; group < m->end; group += WIDE) {
             span s = span_from(p, panel);
             for (bool more = true; more;) {
                 /* Next come the blocks behind these, or else the first of the next groups, or of the next panel. */
                 size_t soon_group = group, soon = s.first + s.n;
                 more = soon < end;
-                if (!more) soon_group += wide, soon = panel;
+                if (!more) soon_group += WIDE, soon = panel;
                 if (soon_group >= m->end) soon_group = m->group, soon = end < n_blocks ? end : panel;
                 const span next = span_from(p, soon);
                 many_rows(m, group, &s, hw_weight_block(p->w, soon_group, soon), next.n, terms, two_rows);
@@ -403,7 +403,7 @@ HW_INLINE void many_panels(many *m, int terms, bool two_rows)
 static void many_item(const hw_tile_product *p, size_t item)
 {
     const size_t row_item = item % p->n_row_items, group_item = item / p->n_row_items;
-    _Alignas(64) float near[HW_TILE_LEVELS + 1][ITEM_TILES * SUM_FLOATS];
+    _Alignas(64) float near[HW_TILE_LEVELS + 1][HW_TILE_ITEM_TILES * SUM_FLOATS];
     many m = {.p = p, .first_tile = row_item * p->item_tiles, .group = group_item * p->item_groups};
     m.n_tiles = tile_least(p->item_tiles, p->n_tiles - m.first_tile);
     m.end = tile_least(m.group + p->item_groups, p->w->n_groups);

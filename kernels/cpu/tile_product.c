@@ -1,8 +1,11 @@
 #include "kernels/cpu/tile_product.h"
 
+#include <assert.h>
+
 enum {
-    PANEL_BLOCKS = 32, /* with three terms; twice as many with one */
-    ITEM_TILES = 8,    /* rows of a panel: 0.75 MB of three terms; 16 with one term, 1 MB */
+    SUM_TILE_BYTES = 1024,               /* of a tile of rows and a group */
+    PANEL_BLOCKS = 32,                   /* with three terms, 0.75 MB; twice as many with one, 1 MB */
+    ITEM_TILES = HW_TILE_ITEM_TILES / 2, /* with three terms; twice as many with one */
     SUB_BLOCKS = 16,
     ITEM_GROUPS = 128,
     ITEMS_PER_THREAD = 4, /* so that a thread which is held up leaves its work to others */
@@ -98,13 +101,14 @@ static void plan_blocks(hw_tile_product *p)
 /* Then groups: the more of them, the less the splitting of rows counts. */
 static void plan_groups(hw_tile_product *p, size_t n_threads)
 {
-    const size_t n_groups = p->w->n_groups, room = HW_TILE_SUM_BYTES / 1024 / p->item_tiles;
-    const size_t most = any_far(p) && room < ITEM_GROUPS ? room : ITEM_GROUPS;
+    const size_t n_groups = p->w->n_groups, room = HW_TILE_SUM_BYTES / SUM_TILE_BYTES / p->item_tiles;
+    const size_t most = (any_far(p) && room < ITEM_GROUPS ? room : ITEM_GROUPS) / 4 * 4;
     size_t share = n_groups * p->n_row_items / (n_threads * ITEMS_PER_THREAD);
-    share = share < 4 ? 4 : share > most ? most / 4 * 4 : share;
+    share = share < 4 ? 4 : share > most ? most : share;
     p->n_group_items = (n_groups + share - 1) / share;
     p->item_groups = up((n_groups + p->n_group_items - 1) / p->n_group_items, 4);
     p->n_group_items = (n_groups + p->item_groups - 1) / p->item_groups;
+    assert(!any_far(p) || p->item_groups * p->item_tiles * SUM_TILE_BYTES <= HW_TILE_SUM_BYTES);
 }
 
 void hw_tile_plan(hw_tile_product *p, int n_threads)

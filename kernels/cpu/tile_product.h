@@ -11,7 +11,8 @@
 
 enum {
     HW_TILE_FEW_ROWS = 2 * HW_UNIT_ROWS,
-    HW_TILE_LEVELS = 3, /* of the tree over the cuts: sums of one cut, of two, of four */
+    HW_TILE_ITEM_TILES = 16, /* of rows in an item, at most */
+    HW_TILE_LEVELS = 3,      /* of the tree over the cuts: sums of one cut, of two, of four */
     /* Bytes that each thread has: for the terms of a panel, and, for each level and the sum of an unfinished cut, for what
      * waits for the next panel. */
     HW_TILE_TERM_BYTES = 1 << 20,

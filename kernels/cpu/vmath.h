@@ -26,8 +26,8 @@ HW_INLINE v16 v16_scale(v16 x, v16 n)
 }
 
 /* Within 1.1 ulp. Below -104 it is 0 (the true value rounds to 0), above 88.73 infinity; results under 2^-126
- * are rounded once. exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. What is below, as attention's masked keys are,
- * does not go through the product: processors take a hundred cycles and more for a result that underflows. */
+ * are rounded once. exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. For what is below, as attention's masked keys are,
+ * exp(0) is worked out and dropped: processors take a hundred cycles and more for a result that underflows. */
 HW_INLINE v16 v16_exp(v16 x)
 {
     static const float c[5] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.5554e8p-5f, 0x1.120be8p-7f, 0x1.6d43b4p-10f};

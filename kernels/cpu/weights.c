@@ -12,7 +12,7 @@ static hw_status reserve(void **room, size_t *have, size_t n_bytes, hw_error *er
     *room = hw_host_alloc(n_bytes);
     *have = *room ? n_bytes : 0;
     if (*room) return HW_OK;
-    return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes of terms", n_bytes);
+    return hw_fail(err, HW_ERR_NO_MEMORY, "device: no memory for %zu bytes of terms and sums", n_bytes);
 }
 
 /* Room for the terms of this weight's inputs, and for what tiles leave in memory. */
