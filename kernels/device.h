@@ -15,7 +15,7 @@ typedef struct hw_device_base {
     void *library;         /* of the plug-in that it is from; NULL: none */
     const char *path;      /* hw_device_path; NULL: the name of its table */
     char description[192]; /* hw_device_description, hw_device_warning, hw_device_note */
-    char warning[640], note[128];
+    char warning[640], note[256];
 } hw_device_base;
 
 /* Host memory, zeroed and 64-byte aligned; its pages are touched by whoever writes them first. NULL when

@@ -9,7 +9,7 @@
 
 /* What one rank has. Sent as it is. */
 typedef struct told {
-    char host[64], path[24], note[128], warning[640];
+    char host[64], path[24], note[256], warning[640];
 } told;
 
 static void copy(char *to, size_t size, const char *text) { snprintf(to, size, "%s", text ? text : ""); }
