@@ -396,6 +396,9 @@ void hw_philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t ke
  * time computes on a device. */
 hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, hw_error *err);
 
+/* Local. Whether the environment variable HW_PROVE says that devices and their collectives are used without a proof. */
+bool hw_proofs_are_off(void);
+
 /* Local, from the thread that will use it. Keeps the threads of a CPU device on these processors, any on any,
  * for as long as the device lives; its description says so. False where the system refuses. */
 bool hw_cpu_device_pin(hw_device *d, const int *cpus, int n_cpus);

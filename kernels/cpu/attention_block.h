@@ -153,22 +153,7 @@ HW_INLINE void hw_attn_score_tile(hw_attn_block *b, int query, int first, int n,
 }
 
 /* From lane HW_LANES - n on: n zeros, then what keys that are not seen count as. */
-static const float nothing_seen[2 * HW_LANES] = {[HW_LANES] = -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY,
-                                                 -INFINITY};
+static const float hw_attn_unseen[2 * HW_LANES] = {[HW_LANES... 2 * HW_LANES - 1] = -INFINITY};
 
 /* Scores to m, exp(score - m) and l. Keys that a query does not see count as minus infinity, hence as exactly
  * 0. */
@@ -180,7 +165,7 @@ static void hw_attn_softmax(hw_attn_block *b, int query)
     const int n_keys = b->query[query].n_keys;
     for (int c = 0; c < HW_ATTN_LANES && n_keys < HW_ATTN_BLOCK; c++) {
         const int left = n_keys - c * HW_LANES, n = left < 0 ? 0 : left < HW_LANES ? left : HW_LANES;
-        e[c] = v16_add(v16_keep_n(e[c], n), v16_load(nothing_seen + HW_LANES - n));
+        e[c] = v16_add(v16_keep_n(e[c], n), v16_load(hw_attn_unseen + HW_LANES - n));
     }
     v16 max = e[0], sum = v16_zero();
     for (int c = 1; c < HW_ATTN_LANES; c++) max = v16_max(max, e[c]);

@@ -19,8 +19,8 @@ typedef struct hw_cpu_device {
 static inline hw_cpu_device *hw_cpu(hw_device *d) { return (hw_cpu_device *)(void *)d; }
 static inline hw_pool *hw_cpu_pool(hw_device *d) { return hw_cpu(d)->pool; }
 
-/* Rows whose terms there is room for: with multiply-adds, which take theirs in float32, and with matrix units, which are
- * fast enough that a second pass over the weights would show. */
+/* Rows whose terms there is room for: with multiply-adds, which take theirs in float32, and with units that work on single
+ * tiles. */
 enum { HW_TERM_ROWS = 96, HW_TERM_TILE_ROWS = 512 };
 
 /* Outputs of a group, inputs of a block. */

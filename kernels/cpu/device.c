@@ -74,7 +74,7 @@ static hw_status read_environment(choice *c, const char *isa, hw_error *err)
     c->name = isa, c->asked_by = "the instruction set";
     if (!isa && (c->name = getenv("HW_CPU"))) c->asked_by = "HW_CPU";
     if (c->name && (!*c->name || !strcmp(c->name, "auto"))) c->name = NULL;
-    c->proves = !prove || strcmp(prove, "off") != 0;
+    c->proves = !hw_proofs_are_off();
     if (prove && *prove && c->proves && strcmp(prove, "on"))
         return hw_fail(err, HW_ERR_INVALID, "HW_PROVE is '%s'; use on or off", prove);
     return HW_OK;
