@@ -2,6 +2,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/support/mpi_test.h"
@@ -35,6 +36,16 @@ char *output_of(int n_ranks, const char *const argv[])
     r.out = NULL;
     hw_run_free(&r);
     return out;
+}
+
+json_t *parse_output(char *text)
+{
+    hw_error err;
+    json_t *json;
+    cr_assert_eq(hw_json_parse(&json, text, strlen(text), "the output", HW_ERR_FAILED, &err), HW_OK, "%s\n%s",
+                 err.message, text);
+    free(text);
+    return json;
 }
 
 /* Lines that begin with `start`; the first of them is copied to `line`. */

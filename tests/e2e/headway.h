@@ -2,6 +2,7 @@
 #ifndef HW_TESTS_E2E_HEADWAY_H
 #define HW_TESTS_E2E_HEADWAY_H
 
+#include "runtime/base/json.h"
 #include "tests/support/process.h"
 
 #define HEADWAY HW_BINARY_DIR "/launch/headway"
@@ -19,6 +20,9 @@ hw_run_result run_headway(int n_ranks, const char *stdin_text, const char *const
  * frees. */
 #define OUTPUT(n_ranks, ...) output_of(n_ranks, (const char *const[]){HEADWAY, __VA_ARGS__, NULL})
 char *output_of(int n_ranks, const char *const argv[]);
+
+/* Takes what output_of returned, and asserts that it is JSON. The caller owns the result. */
+json_t *parse_output(char *text);
 
 /* Runs it with empty standard input, and asserts what every failure has in common: it ends with `exit_code`,
  * standard output is empty, and standard error has one line of ours, "headway: ...", which holds all of the

@@ -5,19 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/base/json.h"
 #include "tests/e2e/headway.h"
-
-/* Takes the text. */
-static json_t *parse(char *text)
-{
-    hw_error err;
-    json_t *json;
-    cr_assert_eq(hw_json_parse(&json, text, strlen(text), "the output", HW_ERR_FAILED, &err), HW_OK, "%s\n%s",
-                 err.message, text);
-    free(text);
-    return json;
-}
 
 static const json_t *test_at(const json_t *report, size_t i)
 {
@@ -41,8 +29,8 @@ Test(bench, lists_are_combined_and_named_as_llama_bench_does)
     static const char *const names[] = {"pp8",      "pp3",         "tg4",         "pp8 b2",
                                         "pp3 b2",   "tg4 b2",      "pp8 @ d5",    "pp3 @ d5",
                                         "tg4 @ d5", "pp8 b2 @ d5", "pp3 b2 @ d5", "tg4 b2 @ d5"};
-    json_t *report = parse(OUTPUT(2, "bench", "-m", TALES, "-pp", "8,3", "-tg", "4", "-b", "1,2", "-d", "0,5",
-                                  "-r", "1", "--json"));
+    json_t *report = parse_output(OUTPUT(2, "bench", "-m", TALES, "-pp", "8,3", "-tg", "4", "-b", "1,2", "-d",
+                                         "0,5", "-r", "1", "--json"));
     cr_assert_eq(json_array_size(json_object_get(report, "tests")), 12);
     for (size_t i = 0; i < 12; i++) {
         cr_expect_str_eq(json_string_value(json_object_get(test_at(report, i), "test")), names[i]);
@@ -68,8 +56,9 @@ Test(bench, operations_are_those_of_the_rows_that_a_test_names)
                            3 * flops_of(20, 16, 1), 3 * flops_of(20, 6, 6)};
     for (int ranks = 1; ranks <= 2; ranks++) {
         /* Steps of 7 rows: prompts go through in pieces, several sequences in one step. */
-        json_t *report = parse(OUTPUT(ranks, "bench", "-m", TALES, "-pp", "16", "-tg", "6", "-b", "1,3", "-d",
-                                      "0,20", "-r", "1", "--max-num-batched-tokens", "7", "--json"));
+        json_t *report =
+            parse_output(OUTPUT(ranks, "bench", "-m", TALES, "-pp", "16", "-tg", "6", "-b", "1,3", "-d",
+                                "0,20", "-r", "1", "--max-num-batched-tokens", "7", "--json"));
         for (size_t i = 0; i < 8; i++) {
             const json_t *t = test_at(report, i), *w = json_array_get(json_object_get(t, "each_window"), 0);
             const double got = number(t, "flop_per_second") * number(w, "seconds");
@@ -82,7 +71,8 @@ Test(bench, operations_are_those_of_the_rows_that_a_test_names)
 
 Test(bench, steps_first_token_and_time_by_site_are_told)
 {
-    json_t *report = parse(OUTPUT(2, "bench", "-m", TALES, "-pp", "16", "-tg", "6", "-r", "1", "--json"));
+    json_t *report =
+        parse_output(OUTPUT(2, "bench", "-m", TALES, "-pp", "16", "-tg", "6", "-r", "1", "--json"));
     const json_t *pp = test_at(report, 0), *tg = test_at(report, 1);
     const json_t *window = json_array_get(json_object_get(tg, "each_window"), 0);
     cr_expect_eq(json_array_size(json_object_get(window, "step_seconds")), 6);
@@ -103,8 +93,8 @@ Test(bench, steps_first_token_and_time_by_site_are_told)
 
 Test(bench, anchors_stand_beside_the_results_on_2_ranks)
 {
-    json_t *report =
-        parse(OUTPUT(2, "bench", "-m", TALES, "-pp", "4", "-tg", "2", "-r", "1", "--anchors", "--json"));
+    json_t *report = parse_output(
+        OUTPUT(2, "bench", "-m", TALES, "-pp", "4", "-tg", "2", "-r", "1", "--anchors", "--json"));
     const json_t *pp = test_at(report, 0), *tg = test_at(report, 1);
     cr_expect(number(json_object_get(tg, "limits"), "plain_read") > 0);
     cr_expect(number(json_object_get(tg, "share_of"), "prefetched_read") > 0);

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/base/json.h"
 #include "tests/e2e/headway.h"
 #include "tests/e2e/model_folder.h"
 #include "tests/support/npy.h"
@@ -23,17 +22,6 @@ static const int ranks[] = {1, 2, 3, 4, 8};
 enum { N_RANKS = sizeof ranks / sizeof *ranks };
 
 TestSuite(cli, .fini = remove_model);
-
-/* Takes the text. */
-static json_t *parse(char *text)
-{
-    hw_error err;
-    json_t *json;
-    cr_assert_eq(hw_json_parse(&json, text, strlen(text), "the output", HW_ERR_FAILED, &err), HW_OK, "%s\n%s",
-                 err.message, text);
-    free(text);
-    return json;
-}
 
 static json_t *load(const char *path)
 {
@@ -191,9 +179,9 @@ Test(cli, text_ends_before_a_stop_string)
 
 Test(cli, end_token_ends_the_text_unless_it_is_ignored)
 {
-    json_t *ended = parse(OUTPUT(1, "generate", "-m", TALES, "-p", "Once upon a time", "--json"));
+    json_t *ended = parse_output(OUTPUT(1, "generate", "-m", TALES, "-p", "Once upon a time", "--json"));
     cr_expect_str_eq(text_of(ended, "finish_reason"), "eos");
-    json_t *went_on = parse(
+    json_t *went_on = parse_output(
         OUTPUT(1, "generate", "-m", TALES, "-p", "Once upon a time", "--json", "--ignore-eos", "-n", "400"));
     cr_expect_str_eq(text_of(went_on, "finish_reason"), "length");
     cr_expect_eq(number_of(went_on, "usage.completion_tokens"), 400);
@@ -215,8 +203,8 @@ Test(cli, json_report_says_what_ran_and_every_rank_reads_its_part)
     json_t *golden = load(VECTORS "/tales_golden.json");
     for (int i = 0; i < N_RANKS; i++) {
         const int n = ranks[i];
-        json_t *r = parse(OUTPUT(n, "generate", "-m", TALES, "-p", text_of(golden, "prompt"), "-n", "64",
-                                 FLOATS, "--json"));
+        json_t *r = parse_output(OUTPUT(n, "generate", "-m", TALES, "-p", text_of(golden, "prompt"), "-n",
+                                        "64", FLOATS, "--json"));
         cr_expect_str_eq(text_of(r, "text"), text_of(golden, "greedy_text"));
         cr_expect(json_equal(get(r, "tokens"), get(golden, "greedy")));
         cr_expect_eq(number_of(r, "usage.prompt_tokens"), 12);
@@ -325,7 +313,8 @@ Test(cli, perplexity_is_transformers_on_1_and_2_ranks)
     json_t *golden = load(VECTORS "/tales_golden.json");
     double want = json_number_value(get(golden, "perplexity.perplexity"));
     for (int n = 1; n <= 2; n++) {
-        json_t *r = parse(OUTPUT(n, "perplexity", "-m", TALES, "-f", VECTORS "/tales.txt", FLOATS, "--json"));
+        json_t *r =
+            parse_output(OUTPUT(n, "perplexity", "-m", TALES, "-f", VECTORS "/tales.txt", FLOATS, "--json"));
         cr_expect_float_eq(json_number_value(get(r, "perplexity")), want, 1e-4 * want);
         cr_expect_eq(number_of(r, "predicted_tokens"), number_of(golden, "perplexity.n_predicted"));
         cr_expect_eq(number_of(r, "tokens"), number_of(golden, "perplexity.n_tokens"));
@@ -354,7 +343,8 @@ Test(cli, text_becomes_tokens_and_text_again)
     char *want = list_of(get(golden, "tokens")),
          *got = OUTPUT(1, "tokenize", "-m", TALES, "-p", text_of(golden, "prompt"));
     cr_expect(!strncmp(got, want, strlen(want)) && !strcmp(got + strlen(want), "\n"), "%s", got);
-    json_t *json = parse(OUTPUT(1, "tokenize", "-m", TALES, "-p", text_of(golden, "prompt"), "--json"));
+    json_t *json =
+        parse_output(OUTPUT(1, "tokenize", "-m", TALES, "-p", text_of(golden, "prompt"), "--json"));
     cr_expect_eq(number_of(json, "count"), 12);
     json_decref(json);
     json_decref(golden);
@@ -364,7 +354,7 @@ Test(cli, text_becomes_tokens_and_text_again)
 
 Test(cli, inspect_says_what_is_in_the_folder)
 {
-    json_t *r = parse(OUTPUT(1, "inspect", "-m", TALES, "--json"));
+    json_t *r = parse_output(OUTPUT(1, "inspect", "-m", TALES, "--json"));
     cr_expect_str_eq(text_of(r, "architecture"), "llama");
     cr_expect_eq(number_of(r, "n_heads"), 8);
     cr_expect_eq(number_of(r, "n_kv_heads"), 4);

@@ -4,21 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/base/json.h"
 #include "tests/e2e/headway.h"
 
 #define SMALL VECTORS "/llama-gqa-uneven"
-
-/* Takes the text. */
-static json_t *parse(char *text)
-{
-    hw_error err;
-    json_t *json;
-    cr_assert_eq(hw_json_parse(&json, text, strlen(text), "the output", HW_ERR_FAILED, &err), HW_OK, "%s\n%s",
-                 err.message, text);
-    free(text);
-    return json;
-}
 
 static const char *text_of(const json_t *object, const char *key)
 {
@@ -61,8 +49,8 @@ static void expect_ops(const json_t *report, const char *path)
 Test(selftest, checks_every_op_on_every_path_with_the_shapes_of_the_demo_model)
 {
     static const char *const sizes[] = {"dim", "ffn_dim", "vocab_size", "n_heads", "n_kv_heads", "head_dim"};
-    json_t *report = parse(OUTPUT(1, "selftest", "--json")),
-           *model = parse(OUTPUT(1, "inspect", "-m", TALES, "--json"));
+    json_t *report = parse_output(OUTPUT(1, "selftest", "--json")),
+           *model = parse_output(OUTPUT(1, "inspect", "-m", TALES, "--json"));
     const json_t *paths = json_object_get(report, "paths"), *got = json_object_get(report, "sizes"), *path;
     size_t i;
     cr_expect(json_is_true(json_object_get(report, "ok")));
@@ -128,7 +116,7 @@ Test(selftest, says_in_json_which_op_is_wrong)
 {
     hw_run_result r = run_broken("matmul", "--json");
     cr_expect_eq(r.exit_code, 1);
-    json_t *report = parse(strdup(r.out));
+    json_t *report = parse_output(strdup(r.out));
     size_t i;
     const json_t *line;
     cr_expect(json_is_false(json_object_get(report, "ok")));
@@ -163,7 +151,7 @@ Test(selftest, checks_what_only_plug_ins_have_in_every_type)
     static const char *const ops[] = {
         "gather",     "matmul",    "logits",      "norm_matmul", "norm_matmul_activate",
         "matmul_add", "attention", "choose_keys", "feed_keys",   "graph_launch"};
-    json_t *report = parse(OUTPUT(1, "selftest", "-m", SMALL, "--device", HW_SIMT_PLUGIN, "--json"));
+    json_t *report = parse_output(OUTPUT(1, "selftest", "-m", SMALL, "--device", HW_SIMT_PLUGIN, "--json"));
     const json_t *paths = json_object_get(report, "paths"), *path;
     size_t i;
     cr_assert_eq(json_array_size(paths), 3);

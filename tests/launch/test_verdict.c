@@ -21,6 +21,17 @@ static void make_well(hw_rank_view *r)
     }
 }
 
+/* All are on their way out, and have not moved for a while. */
+static void make_ending(hw_rank_view *r, int still_ms)
+{
+    make_well(r);
+    for (int i = 0; i < 4; i++) {
+        r[i].beat.call = HW_CALL_NONE;
+        r[i].beat.phase = HW_WATCH_ENDING;
+        r[i].still_ms = still_ms;
+    }
+}
+
 static void works(hw_rank_view *r)
 {
     r->beat.call = HW_CALL_NONE;
@@ -88,12 +99,7 @@ Test(verdict, so_is_one_whose_ranks_have_said_good_bye)
 Test(verdict, a_link_that_goes_down_as_ranks_end_is_not_who_has_ended)
 {
     hw_rank_view r[4];
-    make_well(r);
-    for (int i = 0; i < 4; i++) {
-        r[i].beat.call = HW_CALL_NONE;
-        r[i].beat.phase = HW_WATCH_ENDING;
-        r[i].still_ms = LIMIT + 500;
-    }
+    make_ending(r, LIMIT + 500);
     r[0].left = r[3].left = r[3].connected = true;
     for (int i = 2; i < 4; i++) r[i].unreached = true, r[i].silent_ms = LIMIT - 100;
     judged(r, HW_WELL, 0, "");
@@ -121,12 +127,7 @@ Test(verdict, nobody_is_blamed_while_one_is_silent)
 Test(verdict, slow_ends_are_no_fault_of_who_has_ended)
 {
     hw_rank_view r[4];
-    make_well(r);
-    for (int i = 0; i < 4; i++) {
-        r[i].beat.call = HW_CALL_NONE;
-        r[i].beat.phase = HW_WATCH_ENDING;
-        r[i].still_ms = 10 * LIMIT;
-    }
+    make_ending(r, 10 * LIMIT);
     r[1].left = true;
     r[3].beat.n_calls = 999;
     judged(r, HW_WELL, 0, "");
