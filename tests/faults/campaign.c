@@ -45,7 +45,7 @@ static trial draw_trial(int i, fault only, phase when, uint64_t *state)
     if (t.fault == FAULT_LINK) t.victim = -1;
     /* Loading is given more time than the bound: there it is not stuck. */
     if (t.fault == FAULT_STUCK) t.phase = (phase)(PHASE_PREFILLING + draw(state) % 3);
-    const bool limits = t.fault == FAULT_DISK || t.fault == FAULT_MEMORY;
+    const bool limits = is_limit(t.fault);
     if (limits) t.phase = draw(state) % 2 ? PHASE_LOADING : PHASE_IDLE;
     if (when < N_PHASES) t.phase = when;
     /* Rank 0, which waits for the world, may do so for ever; the others are missed when it goes on, once they wait too. */
@@ -95,7 +95,7 @@ static void print_table(row *rows)
 
 static void record(row *r, trial t, const outcome *o)
 {
-    const bool limits = t.fault == FAULT_DISK || t.fault == FAULT_MEMORY;
+    const bool limits = is_limit(t.fault);
     r->n++;
     r->n_ok += !*o->complaint;
     if (o->unharmed) {

@@ -37,6 +37,8 @@ const bounds fault_bounds[N_FAULTS] = {
     [FAULT_STUCK] = {5, 7},  [FAULT_DISK] = {0, 2},  [FAULT_MEMORY] = {0, 2}, [FAULT_MPIRUN] = {2, 2},
     [FAULT_LAUNCH] = {0, 2}, [FAULT_LINK] = {5, 7}};
 
+bool is_limit(fault f) { return f == FAULT_DISK || f == FAULT_MEMORY; }
+
 /* ---- the run */
 
 typedef struct running {
@@ -79,14 +81,16 @@ static void write_config(trial t, const char *path, const char *folder)
 static void become(trial t, const char *config, const char *mark, int in, int err)
 {
     static const char *const work[N_PHASES][9] = {
-        [PHASE_LOADING] = {"bench", "-p", "16", "-n", "0", "-r", "1"},
+        [PHASE_LOADING] = {"bench", "-p", "16", "-n", "0", "-r", "1000"}, /* not over before the fault */
         [PHASE_PREFILLING] = {"bench", "-v", "-p", "512", "-n", "0", "-r", "1000"},
         [PHASE_DECODING] = {"bench", "-v", "-p", "0", "-n", "900", "-r", "1000"},
         [PHASE_IDLE] = {"generate", "-"},
         [PHASE_ENDING] = {"generate", "-q", "-p", "Once upon a time", "-n", "2"},
     };
+    static const char *const short_load[] = {"bench", "-p", "16", "-n", "0", "-r", "1", NULL};
     const char *argv[16] = {HEADWAY, "launch", config, "--"};
-    for (int i = 0; work[t.phase][i]; i++) argv[4 + i] = work[t.phase][i];
+    const char *const *words = t.phase == PHASE_LOADING && is_limit(t.fault) ? short_load : work[t.phase];
+    for (int i = 0; words[i]; i++) argv[4 + i] = words[i];
     setenv(TRIAL_VARIABLE, mark, 1);
     setpgid(0, 0);
     dup2(in, 0);
@@ -205,11 +209,13 @@ static double elapsed(stopwatch *w)
     return (double)(now - w->start_ns) * 1e-9;
 }
 
-static bool any_running(const processes *p)
+/* Those that were there at the fault, or came after it: what looks after a host's daemon when its ranks have ended takes
+ * as long as the link is given. */
+static bool any_running(const processes *p, const char *mark)
 {
     for (int i = 0; i < p->n; i++)
         if (is_running(p->all[i].pid)) return true;
-    return false;
+    return find_processes(mark).n > 0;
 }
 
 static void kill_all(const char *mark)
@@ -238,7 +244,7 @@ static void wait_for_end(trial t, running *r, const processes *p, stopwatch *w, 
         if (!*o->message) find_message(r, o->message, sizeof o->message);
         if (*o->message && o->told < 0) o->told = elapsed(w);
         if (!ended) ended = waitpid(r->pid, &status, WNOHANG) == r->pid;
-        if (ended && !any_running(p)) o->gone = elapsed(w);
+        if (ended && !any_running(p, r->mark)) o->gone = elapsed(w);
     }
     o->exit_code = ended ? (WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status)) : -1;
     if (!ended) kill(-r->pid, SIGKILL), waitpid(r->pid, &status, 0);
@@ -265,7 +271,7 @@ static void judge(trial t, const running *r, outcome *o)
     const bounds b = fault_bounds[t.fault];
     char who[32];
     snprintf(who, sizeof who, "rank %d on ", t.victim);
-    const bool limits = t.fault == FAULT_DISK || t.fault == FAULT_MEMORY;
+    const bool limits = is_limit(t.fault);
     const double from = limits && o->told >= 0 ? o->told : 0;
     if (o->exit_code == 0 && (limits || t.phase == PHASE_ENDING)) {
         o->unharmed = true;
@@ -356,7 +362,7 @@ static void wait_for_idle(const processes *p)
 }
 
 /* Nothing comes of the fault before the run goes on. */
-static bool waits_for_prompt(fault f) { return f == FAULT_MEMORY || f == FAULT_DISK || f == FAULT_STUCK; }
+static bool waits_for_prompt(fault f) { return is_limit(f) || f == FAULT_STUCK; }
 
 static void give_prompt(running *r)
 {
@@ -404,7 +410,7 @@ outcome run_trial(trial t, const char *folder)
         /* A limit is for what comes, so it is set at once. */
         if (t.phase == PHASE_IDLE && t.fault == FAULT_STUCK) wait_for_idle(&p);
         if (t.phase == PHASE_ENDING) wait_for_ending(&p), usleep(slow_end_us(t));
-        else if (t.fault != FAULT_MEMORY && t.fault != FAULT_DISK) usleep((useconds_t)(t.delay * 1e6));
+        else if (!is_limit(t.fault)) usleep((useconds_t)(t.delay * 1e6));
         stopwatch w = {.start_ns = hw_clock_ns(), .last_ns = hw_clock_ns()};
         inject(t, &r, &p);
         if (t.phase == PHASE_IDLE && waits_for_prompt(t.fault)) give_prompt(&r);

@@ -30,6 +30,9 @@ typedef enum phase {
 
 extern const char *const fault_names[N_FAULTS], *const phase_names[N_PHASES];
 
+/* A limit may never be met, and then the run comes to its end. */
+bool is_limit(fault f);
+
 /* Seconds: until a message is there, and until everything is gone. A fault without a bound for the first
  * has 0 there. */
 typedef struct bounds {
