@@ -4,8 +4,8 @@
  *
  * Every folder of tests/vectors/ is run in all the ways in which the same logits must come out: prompt in
  * one step, in chunks, token by token, with two threads, with the cache off, in one piece or in a growing
- * one, in a batch among other sequences, on top of a prefix that an earlier sequence computed, and beside
- * a fork that goes another way. Rank 0 prints one line each:
+ * one, in a batch among other sequences, as one of 33 sequences of 1 to 33 rows in one step, on top of a prefix that an
+ * earlier sequence computed, and beside a fork that goes another way. Rank 0 prints one line each:
  *
  *   case variant max-error hash-of-the-logits
  *
@@ -33,7 +33,7 @@
  * float64 is up to 4e-6 (reference_error in golden.json). */
 static const double TOLERANCE = 2e-5;
 
-enum { OTHERS = 2 }; /* sequences that share the batch */
+enum { OTHERS = 2 /* sequences that share the batch */, CROWD = 33, CROWD_ROWS = CROWD * (CROWD + 1) / 2 };
 
 typedef struct golden {
     const char *folder, *name;
@@ -50,7 +50,8 @@ typedef struct variant {
     hw_kv_policy policy;
     bool batch, greedy, reference;
     bool shared; /* every row is the last one of a sequence of its own, which finds the others in the cache */
-    bool forked; /* before every row the sequence is forked, and the fork takes another token */
+    bool crowd; /* the prompt's first tokens run in one step with sequences of every smaller number of them */
+    bool forked;     /* before every row the sequence is forked, and the fork takes another token */
     bool any_device; /* also run with --device */
 } variant;
 
@@ -63,6 +64,7 @@ static const variant variants[] = {
     {.name = "off", .n_threads = 1, .policy = HW_KV_OFF, .greedy = true},
     {.name = "off-chunks", .n_threads = 1, .chunk = 33, .policy = HW_KV_OFF},
     {.name = "batch", .n_threads = 2, .chunk = 5, .batch = true},
+    {.name = "crowd", .n_threads = 2, .crowd = true, .greedy = true},
     {.name = "contiguous", .n_threads = 1, .chunk = 9, .policy = HW_KV_CONTIGUOUS, .greedy = true},
     {.name = "growing",
      .n_threads = 1,
@@ -129,10 +131,10 @@ static hw_engine *open_engine(const golden *g, const variant *v)
     o.kv_dtype = HW_F32; /* what the reference computes with */
     if (dtype) o.dtype = o.kv_dtype = dtype;
     o.block_tokens = v->batch || v->shared || v->forked ? 5 : 16;
-    o.max_seqs = 1 + OTHERS;
+    o.max_seqs = v->crowd ? CROWD : 1 + OTHERS;
     o.max_seq_len = g->n_prompt + g->n_greedy;
-    o.max_logit_rows = g->n_prompt;
-    o.max_batch_rows = (1 + OTHERS) * o.max_seq_len;
+    o.max_logit_rows = v->crowd ? CROWD_ROWS : g->n_prompt;
+    o.max_batch_rows = v->crowd ? CROWD_ROWS : (1 + OTHERS) * o.max_seq_len;
     must(hw_engine_create(&e, comm, g->folder, &o, &err), &err);
     return e;
 }
@@ -183,6 +185,41 @@ static void must_hold(bool true_thing, const char *what, int row)
     fprintf(stderr, "rank %d of %d: row %d: %s\n", rank, n_ranks, row, what);
     hw_comm_abort(comm, 3);
     exit(3);
+}
+
+/* Sequences of 1 to CROWD rows in an order in which their rows share tiles in ever other ways. The longest, with which the
+ * others are compared, goes on with the prompt. */
+static hw_sequence *run_crowd(hw_engine *e, const golden *g, float *logits)
+{
+    const size_t vocab = g->logits.n_cols;
+    float *all = malloc(CROWD_ROWS * vocab * sizeof *all), *longest = NULL, *at = all;
+    hw_sequence *seqs[CROWD];
+    hw_batch *batch;
+    hw_error err;
+    must_hold(all && g->n_prompt > CROWD, "a prompt longer than the crowd", 0);
+    must(hw_batch_create(&batch, e, &err), &err);
+    for (int i = 0; i < CROWD; i++) must(hw_sequence_create(&seqs[i], e, 0, &err), &err);
+    for (int i = 0; i < CROWD; i++)
+        must(hw_batch_add(batch, seqs[i], g->prompt, i * 14 % CROWD + 1, HW_LOGITS_ALL, &err), &err);
+    must(hw_engine_step(e, batch, &err), &err);
+    must(hw_engine_logits(e, all, &err), &err);
+    hw_sequence *seq = NULL;
+    for (int i = 0, n; i < CROWD; i++, at += (size_t)n * vocab)
+        if ((n = i * 14 % CROWD + 1) == CROWD) longest = at, seq = seqs[i];
+    at = all;
+    for (int i = 0, n; i < CROWD; i++, at += (size_t)n * vocab) {
+        n = i * 14 % CROWD + 1;
+        must_hold(!memcmp(at, longest, (size_t)n * vocab * sizeof *at), "same bits in a crowd", n);
+        if (seqs[i] != seq) hw_sequence_destroy(seqs[i]);
+    }
+    memcpy(logits, longest, CROWD * vocab * sizeof *logits);
+    hw_batch_clear(batch);
+    must(hw_batch_add(batch, seq, g->prompt + CROWD, g->n_prompt - CROWD, HW_LOGITS_ALL, &err), &err);
+    must(hw_engine_step(e, batch, &err), &err);
+    must(hw_engine_logits(e, logits + CROWD * vocab, &err), &err);
+    hw_batch_destroy(batch);
+    free(all);
+    return seq;
 }
 
 /* Row i's logits from the prompt's first i + 1 tokens. Full blocks are found; where the last token ends a
@@ -319,6 +356,7 @@ static bool run_variant(const golden *g, const variant *v, uint64_t *bits)
     float *logits = calloc(n, sizeof *logits);
     hw_engine *e = open_engine(g, v);
     hw_sequence *seq = v->shared   ? run_shared(e, g, logits)
+                       : v->crowd  ? run_crowd(e, g, logits)
                        : v->forked ? run_forked(e, g, logits)
                                    : run_prompt(e, g, v, logits);
     double error = largest_error(g, logits);
