@@ -98,16 +98,17 @@ static hw_status print_ranks(const folder *f, int n_ranks, hw_error *err)
                             "MLP columns", "vocabulary", "weights");
     hw_dtype dtype = hw_weights_dtype(&f->model, f->checkpoint, HW_DTYPE_NONE);
     for (int r = 0; r < n_ranks && !st; r++) {
-        hw_part p;
+        hw_shard shard;
         char cells[4][32], bytes[16];
-        if ((st = hw_part_create(&p, &f->model, r, n_ranks, err))) return st;
-        snprintf(cells[0], 32, "%d-%d", p.heads.first_head, p.heads.first_head + p.heads.n_heads - 1);
-        snprintf(cells[1], 32, "%d-%d", p.heads.first_kv_head,
-                 p.heads.first_kv_head + p.heads.n_kv_heads - 1);
-        snprintf(cells[2], 32, "%zu", hw_range_size(p.ffn));
-        snprintf(cells[3], 32, "%zu", hw_range_size(p.vocab));
+        if ((st = hw_shard_create(&shard, &f->model, r, n_ranks, err))) return st;
+        snprintf(cells[0], 32, "%d-%d", shard.heads.first_head,
+                 shard.heads.first_head + shard.heads.n_heads - 1);
+        snprintf(cells[1], 32, "%d-%d", shard.heads.first_kv_head,
+                 shard.heads.first_kv_head + shard.heads.n_kv_heads - 1);
+        snprintf(cells[2], 32, "%zu", hw_range_size(shard.ffn));
+        snprintf(cells[3], 32, "%zu", hw_range_size(shard.vocab));
         st = hw_print(err, "%5d %12s %12s %14s %16s %12s\n", r, cells[0], cells[1], cells[2], cells[3],
-                      hw_format_bytes(bytes, (double)hw_weights_estimate(&f->model, &p, dtype)));
+                      hw_format_bytes(bytes, (double)hw_weights_estimate(&f->model, &shard, dtype)));
     }
     return st;
 }
@@ -140,10 +141,10 @@ hw_status hw_cmd_inspect(int argc, char **argv, hw_error *err)
     hw_session s = {0};
     hw_args_parse(&a, &own, groups, argc, argv);
     if (hw_comm_launched_rank() > 0) return HW_OK;
-    hw_part part;
+    hw_shard shard;
     hw_status st = hw_session_start_alone(&s, &a, err);
     if (!st) st = open_folder(&f, a.model, err);
-    if (!st) st = hw_part_create(&part, &f.model, 0, a.ranks, err); /* before anything is printed */
+    if (!st) st = hw_shard_create(&shard, &f.model, 0, a.ranks, err); /* before anything is printed */
     if (!st) st = a.json ? print_json_report(&f, err) : print_text(&f, err);
     if (!st && !a.json && a.ranks > 1) st = print_ranks(&f, a.ranks, err);
     hw_checkpoint_close(f.checkpoint);

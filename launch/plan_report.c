@@ -209,16 +209,17 @@ static json_t *ranks_json(const hw_plan_report *r, const hw_plan *plan)
 {
     json_t *ranks = json_array();
     for (int rank = 0; rank < plan->n_ranks; rank++) {
-        hw_part p;
-        if (hw_part_create(&p, r->model, rank, plan->n_ranks, NULL))
+        hw_shard shard;
+        if (hw_shard_create(&shard, r->model, rank, plan->n_ranks, NULL))
             break; /* the plan of this number was made */
         json_array_append_new(
             ranks,
-            json_pack("{s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:o}", "first_head", p.heads.first_head, "heads",
-                      p.heads.n_heads, "first_kv_head", p.heads.first_kv_head, "kv_heads", p.heads.n_kv_heads,
-                      "rank", rank, "mlp_columns", (json_int_t)hw_range_size(p.ffn), "vocabulary",
-                      (json_int_t)hw_range_size(p.vocab), "memory",
-                      memory_json(hw_plan_rank_memory(plan, r->options, r->model, &p, r->device))));
+            json_pack("{s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:o}", "first_head", shard.heads.first_head,
+                      "heads", shard.heads.n_heads, "first_kv_head", shard.heads.first_kv_head, "kv_heads",
+                      shard.heads.n_kv_heads, "rank", rank, "mlp_columns",
+                      (json_int_t)hw_range_size(shard.ffn), "vocabulary",
+                      (json_int_t)hw_range_size(shard.vocab), "memory",
+                      memory_json(hw_plan_rank_memory(plan, r->options, r->model, &shard, r->device))));
     }
     return ranks;
 }

@@ -136,7 +136,8 @@ hw_status hw_traffic_check(hw_engine *e, const hw_generate_result *r, const hw_s
         .cache_off = info.kv_policy == HW_KV_OFF};
     hw_step_traffic plan = {0};
     hw_status st = HW_OK;
-    hw_plan_generation_traffic(&plan, hw_engine_model(e), hw_engine_part(e), info.act_dtype, shape, sampling);
+    hw_plan_generation_traffic(&plan, hw_engine_model(e), hw_engine_shard(e), info.act_dtype, shape,
+                               sampling);
     for (int site = 0; site <= HW_SITE_SAMPLE && !st; site++)
         for (int phase = 0; phase < HW_N_PHASES && !st; phase++)
             st = check_site(hw_meter_site(meter, (hw_site)site, (hw_phase)phase), plan.site[site][phase],

@@ -59,11 +59,11 @@ static hw_status make_buffers(hw_engine *e, hw_error *err)
     void **list[HW_N_BUFFERS];
     size_t sizes[HW_N_BUFFERS];
     list_buffers(&e->buffers, list);
-    e->buffers.n_bytes = hw_buffer_sizes(sizes, &e->options, &e->model, &e->part, e->device);
+    e->buffers.n_bytes = hw_buffer_sizes(sizes, &e->options, &e->model, &e->shard, e->device);
     hw_status st = HW_OK;
     for (int i = 0; i < HW_N_BUFFERS && !st; i++)
         st = e->device->k->alloc(e->device, list[i], sizes[i] ? sizes[i] : 1, err);
-    if (!st && !e->device->host_memory && e->part.n_ranks > 1 && !hw_comm_on_device(e->comm))
+    if (!st && !e->device->host_memory && e->shard.n_ranks > 1 && !hw_comm_on_device(e->comm))
         st = e->device->k->host_alloc(e->device, &e->buffers.stage, sizes[HW_BUFFER_Y], err);
     if (!st && e->feeds) {
         const hw_kernels *k = e->device->k;
@@ -131,8 +131,8 @@ static hw_status read_config(hw_engine *e, hw_checkpoint **c, const char *folder
     hw_status st = hw_model_open_from(&e->model, &source, err);
     if (!st) st = hw_options_settle(&e->options, &e->model, err);
     if (!st) e->shape = hw_options_kv_shape(&e->options);
-    if (!st) st = hw_part_create(&e->part, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
-    e->part.n_sharing = hw_comm_n_sharing(e->comm);
+    if (!st) st = hw_shard_create(&e->shard, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
+    e->shard.n_sharing = hw_comm_n_sharing(e->comm);
     if ((st = open_checkpoint(e, c, folder, st, err))) return st;
     if (e->options.kv_dtype == HW_DTYPE_NONE) e->options.kv_dtype = e->options.dtype;
     return HW_OK;
@@ -150,8 +150,8 @@ static uint64_t available_bytes(const hw_engine *e)
 static hw_status settle_capacity(hw_engine *e, hw_status st, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
-    const hw_rank_memory need = hw_rank_memory_of(o, &e->model, &e->part, e->device);
-    const hw_kv_dims dims = hw_options_kv_dims(o, &e->model, &e->part);
+    const hw_rank_memory need = hw_rank_memory_of(o, &e->model, &e->shard, e->device);
+    const hw_kv_dims dims = hw_options_kv_dims(o, &e->model, &e->shard);
     const hw_kv_request r = {.dims = dims,
                              .min_blocks = o->kv_bytes ? dims.n_blocks : e->shape.seq_blocks,
                              .kv_bytes = o->kv_bytes,
@@ -179,8 +179,8 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
                                   .dummy_seed = o->dummy_seed,
                                   .progress = show_progress,
                                   .progress_user = e};
-    hw_status st = hw_weights_load(&e->weights, e->device, &e->model, &e->part, c, &load, err);
-    hw_kv_dims dims = hw_options_kv_dims(o, &e->model, &e->part);
+    hw_status st = hw_weights_load(&e->weights, e->device, &e->model, &e->shard, c, &load, err);
+    hw_kv_dims dims = hw_options_kv_dims(o, &e->model, &e->shard);
     dims.n_blocks = e->shape.n_blocks; /* what all ranks have room for */
     if (!st)
         st = hw_kv_cache_create(&e->kv, e->device, o->kv_policy, dims, e->shape.seq_blocks, o->prefix_sharing,
@@ -189,7 +189,7 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
         st = hw_fail(err, HW_ERR_NO_MEMORY, "graphs: no memory");
     if (!st) st = make_buffers(e, err);
     if (!st)
-        st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->part.n_ranks, e->model.vocab_size, err);
+        st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->shard.n_ranks, e->model.vocab_size, err);
     if (!st) st = hw_meter_set_layers(hw_comm_meter(e->comm), e->model.n_layers, err);
     return st;
 }
@@ -315,8 +315,8 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .no_graphs = e->device->host_memory ? NULL : hw_graph_obstacle(e),
                             .n_fed_steps = e->n_fed_steps,
                             .sent_is_estimate = hw_comm_on_device(e->comm),
-                            .rank = e->part.rank,
-                            .n_ranks = e->part.n_ranks,
+                            .rank = e->shard.rank,
+                            .n_ranks = e->shard.n_ranks,
                             .n_threads = e->device->n_threads,
                             .n_cores = e->threads.n_cores,
                             .n_cores_of = e->threads.n_allowed,
@@ -329,8 +329,8 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .dim = m->dim,
                             .ffn_dim = m->ffn_dim,
                             .vocab_size = m->vocab_size,
-                            .n_local_heads = e->part.heads.n_heads,
-                            .n_local_kv_heads = e->part.heads.n_kv_heads,
+                            .n_local_heads = e->shard.heads.n_heads,
+                            .n_local_kv_heads = e->shard.heads.n_kv_heads,
                             .max_seq_len = e->options.max_seq_len,
                             .block_tokens = e->shape.block_tokens,
                             .n_kv_blocks = e->shape.n_blocks,
@@ -355,7 +355,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
 hw_comm *hw_engine_comm(hw_engine *e) { return e->comm; }
 hw_device *hw_engine_device(hw_engine *e) { return e->device; }
 const hw_model *hw_engine_model(const hw_engine *e) { return &e->model; }
-const hw_part *hw_engine_part(const hw_engine *e) { return &e->part; }
+const hw_shard *hw_engine_shard(const hw_engine *e) { return &e->shard; }
 const hw_work_table *hw_engine_work(const hw_engine *e) { return &e->work; }
 void hw_engine_work_reset(hw_engine *e) { e->work = (hw_work_table){0}; }
 hw_kv_usage hw_engine_kv_usage(const hw_engine *e) { return hw_kv_cache_usage(e->kv); }
@@ -401,18 +401,18 @@ hw_status hw_engine_wait_mark(hw_engine *e, hw_mark *m, hw_error *err) { return 
 /* Every rank's slice of a row is sent padded to the widest, so that one all-gather takes them all. */
 hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err)
 {
-    const hw_part *p = &e->part;
-    size_t vocab = (size_t)e->model.vocab_size, width = hw_shard_widest(vocab, p->n_ranks),
-           n_local = hw_range_size(p->vocab);
+    const hw_shard *shard = &e->shard;
+    size_t vocab = (size_t)e->model.vocab_size, width = hw_shard_widest(vocab, shard->n_ranks),
+           n_local = hw_range_size(shard->vocab);
     if (!e->last) return hw_fail(err, HW_ERR_INVALID, "logits were asked for before a step");
-    float *mine = calloc(width, sizeof *mine), *all = calloc(width * (size_t)p->n_ranks, sizeof *all);
+    float *mine = calloc(width, sizeof *mine), *all = calloc(width * (size_t)shard->n_ranks, sizeof *all);
     hw_status st = mine && all ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "logits: no memory for a row");
     hw_tag tag = {.site = HW_SITE_CONTROL};
     for (int i = 0; i < e->last->n_logits && !st; i++) {
         st = hw_engine_read(e, mine, e->buffers.logits + (size_t)i * n_local, n_local * sizeof(float), err);
         if (!st) st = hw_comm_all_gather(e->comm, tag, mine, width * sizeof(float), all, err);
-        for (int r = 0; r < p->n_ranks && !st; r++) {
-            hw_range v = hw_shard_granules(vocab, r, p->n_ranks);
+        for (int r = 0; r < shard->n_ranks && !st; r++) {
+            hw_range v = hw_shard_granules(vocab, r, shard->n_ranks);
             memcpy(out + (size_t)i * vocab + v.begin, all + (size_t)r * width,
                    hw_range_size(v) * sizeof(float));
         }

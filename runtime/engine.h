@@ -28,7 +28,7 @@ typedef struct hw_engine hw_engine;
 typedef struct hw_sequence hw_sequence;
 typedef struct hw_batch hw_batch;
 struct hw_model;
-struct hw_part;
+struct hw_shard;
 
 typedef enum hw_kv_policy {
     HW_KV_PAGED,      /* blocks from a pool, a table per sequence; equal prefixes share full blocks */
@@ -130,7 +130,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e);
 hw_comm *hw_engine_comm(hw_engine *e);                      /* borrowed */
 hw_device *hw_engine_device(hw_engine *e);                  /* borrowed; between steps */
 const struct hw_model *hw_engine_model(const hw_engine *e); /* borrowed */
-const struct hw_part *hw_engine_part(const hw_engine *e);   /* borrowed: what this rank holds */
+const struct hw_shard *hw_engine_shard(const hw_engine *e); /* borrowed: what this rank holds */
 
 /* Local. What this rank computed and touched since the engine was made or since the last reset. Borrowed. */
 const hw_work_table *hw_engine_work(const hw_engine *e);

@@ -43,7 +43,7 @@ struct hw_engine {
     hw_engine_options options;
     hw_threads threads;
     hw_model model;
-    hw_part part;
+    hw_shard shard;
     hw_weights *weights;
     hw_kv_cache *kv;
     float *inv_freq; /* [rotary_dim / 2] on the device; NULL without RoPE */

@@ -60,7 +60,7 @@ static hw_status embed(hw_step *s)
 {
     const hw_weights *w = s->e->weights;
     hw_buffers *buf = s->buf;
-    int n = s->rows.n_rows, first_id = (int)s->e->part.vocab.begin;
+    int n = s->rows.n_rows, first_id = (int)s->e->shard.vocab.begin;
     TRY(hw_op_gather(s, w->embed, s->b->tokens, buf->tokens, first_id, false)); /* x: partial */
     TRY(hw_op_all_reduce(s, HW_SITE_EMBED, 0, buf->x));                         /* x: replicated */
     if (s->m->learned_positions) TRY(hw_op_gather(s, w->positions, s->b->positions, buf->positions, 0, true));
@@ -93,7 +93,7 @@ static hw_status mlp_block(hw_step *s, int layer)
     const hw_linear up = {w->w_up, w->b_up}, down = {w->w_down, w->b_down};
 
     TRY(hw_op_norm_matmul_activate(s, norm, up,
-                                   (int)hw_range_size(s->e->part.ffn))); /* act: split by columns */
+                                   (int)hw_range_size(s->e->shard.ffn))); /* act: split by columns */
     /* partial; all-reduce; replicated; bias and residual */
     return hw_op_matmul_into_residual(s, HW_WORK_MLP, HW_SITE_MLP, layer, s->buf->act, down);
 }

@@ -33,30 +33,30 @@ static void keep_busiest(hw_step_traffic *busiest, uint64_t *all, hw_step_traffi
 
 /* One rank's part of the plan. */
 static void add_rank(hw_plan *plan, const hw_model *m, const hw_engine_options *o, const hw_device *d,
-                     const hw_part *p)
+                     const hw_shard *shard)
 {
-    const bool first = p->rank == 0;
-    const hw_heads h = p->heads;
+    const bool first = shard->rank == 0;
+    const hw_heads h = shard->heads;
     hw_step_traffic prefill = {.sample_is_bound = false}, decode = prefill;
-    widen(&plan->least, &plan->most, hw_plan_rank_memory(plan, o, m, p, d), first);
+    widen(&plan->least, &plan->most, hw_plan_rank_memory(plan, o, m, shard, d), first);
     if (first || h.n_heads < plan->min_heads) plan->min_heads = h.n_heads;
     if (first || h.n_heads > plan->max_heads) plan->max_heads = h.n_heads;
     if (first || h.n_kv_heads < plan->min_kv_heads) plan->min_kv_heads = h.n_kv_heads;
     if (first || h.n_kv_heads > plan->max_kv_heads) plan->max_kv_heads = h.n_kv_heads;
     plan->replicated_kv_heads += h.n_kv_heads;
-    hw_plan_step_traffic(&prefill, m, p, d->act,
+    hw_plan_step_traffic(&prefill, m, shard, d->act,
                          (hw_step_rows){.prefill_rows = plan->prefill_rows, .n_sampled = 1}, NULL);
-    hw_plan_step_traffic(&decode, m, p, d->act,
+    hw_plan_step_traffic(&decode, m, shard, d->act,
                          (hw_step_rows){.decode_rows = o->max_seqs, .n_sampled = o->max_seqs}, NULL);
     keep_busiest(&plan->prefill, &plan->prefill_sent_by_all, prefill);
     keep_busiest(&plan->decode, &plan->decode_sent_by_all, decode);
 }
 
 /* What is left beside weights, buffers and reserve, in whole blocks of this rank's heads. */
-static uint64_t tokens_that_fit(const hw_engine_options *o, const hw_model *m, const hw_part *p,
+static uint64_t tokens_that_fit(const hw_engine_options *o, const hw_model *m, const hw_shard *shard,
                                 hw_rank_memory r, uint64_t memory)
 {
-    hw_kv_dims one = hw_options_kv_dims(o, m, p);
+    hw_kv_dims one = hw_options_kv_dims(o, m, shard);
     one.n_blocks = 1;
     const uint64_t block = hw_kv_bytes(one);
     uint64_t taken;
@@ -67,10 +67,10 @@ static uint64_t tokens_that_fit(const hw_engine_options *o, const hw_model *m, c
 }
 
 hw_rank_memory hw_plan_rank_memory(const hw_plan *plan, const hw_engine_options *o, const hw_model *m,
-                                   const hw_part *p, const hw_device *d)
+                                   const hw_shard *shard, const hw_device *d)
 {
-    hw_rank_memory r = hw_rank_memory_of(o, m, p, d);
-    hw_kv_dims dims = hw_options_kv_dims(o, m, p);
+    hw_rank_memory r = hw_rank_memory_of(o, m, shard, d);
+    hw_kv_dims dims = hw_options_kv_dims(o, m, shard);
     if (r.total == UINT64_MAX) return r;
     dims.n_blocks = plan->n_blocks;
     r.total -= r.kv;
@@ -85,10 +85,10 @@ static hw_status agree_on_blocks(hw_plan *plan, const hw_model *m, const hw_engi
 {
     plan->n_blocks = INT_MAX;
     for (int rank = 0; rank < plan->n_ranks; rank++) {
-        hw_part p;
-        hw_status st = hw_part_create(&p, m, rank, plan->n_ranks, err);
+        hw_shard shard;
+        hw_status st = hw_shard_create(&shard, m, rank, plan->n_ranks, err);
         if (st) return st;
-        const hw_kv_dims dims = hw_options_kv_dims(o, m, &p);
+        const hw_kv_dims dims = hw_options_kv_dims(o, m, &shard);
         if (dims.n_blocks < plan->n_blocks) plan->n_blocks = dims.n_blocks;
     }
     if (plan->n_blocks) return HW_OK;
@@ -117,12 +117,12 @@ hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_option
     if (st) return st;
     plan.prefill_rows = o->max_batch_rows < o->max_seq_len ? o->max_batch_rows : o->max_seq_len;
     for (int rank = 0; rank < n_ranks; rank++) {
-        hw_part p;
-        if ((st = hw_part_create(&p, m, rank, n_ranks, err))) return st;
-        p.n_sharing = limits.n_sharing;
-        const hw_rank_memory r = hw_rank_memory_of(o, m, &p, d);
-        const uint64_t tokens = tokens_that_fit(o, m, &p, r, limits.memory);
-        add_rank(&plan, m, o, d, &p);
+        hw_shard shard;
+        if ((st = hw_shard_create(&shard, m, rank, n_ranks, err))) return st;
+        shard.n_sharing = limits.n_sharing;
+        const hw_rank_memory r = hw_rank_memory_of(o, m, &shard, d);
+        const uint64_t tokens = tokens_that_fit(o, m, &shard, r, limits.memory);
+        add_rank(&plan, m, o, d, &shard);
         all_weights += (double)r.weights;
         if (tokens < plan.cache_tokens) plan.cache_tokens = tokens;
     }

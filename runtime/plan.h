@@ -26,19 +26,19 @@ typedef struct hw_step_rows {
 
 /* What the meter of one rank will count, by site (embed, attn, mlp, sample; control and load stay 0) and
  * phase, a step that mixes phases divided as the meter does it. calls and payload are the same for any
- * backend and any rank; sent and messages are those of `shm` or `mpi`, as part->n_sharing says; time stays 0.
+ * backend and any rank; sent and messages are those of `shm` or `mpi`, as shard->n_sharing says; time stays 0.
  * Everything is 0 with one rank. */
 typedef struct hw_step_traffic {
     hw_traffic site[HW_N_SITES][HW_N_PHASES];
     bool sample_is_bound; /* the figures of `sample` are an upper bound: some row is drawn with top-p */
 } hw_step_traffic;
 
-/* Adds the traffic of one step to *total, which starts as {0}. Rank and number of ranks are those of `part`;
+/* Adds the traffic of one step to *total, which starts as {0}. Rank and number of ranks are those of `shard`;
  * `act` is the type of what crosses (the device's activations, HW_F32 on the CPU). `sampling` says how each
  * of the n_sampled tokens is chosen; NULL is greedy. embed, attn and mlp are exact to the byte and so is
  * sample, but for top-p without top-k: there the exchange of candidates is widened until it holds enough
  * mass, and the bound assumes that every widening is needed. */
-void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
+void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_shard *shard, hw_dtype act,
                           hw_step_rows rows, const hw_sampling *sampling);
 
 /* One sequence from its prompt to its last token, as hw_generate runs it: the prompt `chunk` tokens at a time
@@ -50,8 +50,8 @@ typedef struct hw_generation_shape {
 } hw_generation_shape;
 
 /* Adds the traffic of all its steps to *total. */
-void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
-                                hw_generation_shape shape, const hw_sampling *sampling);
+void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const hw_shard *shard,
+                                hw_dtype act, hw_generation_shape shape, const hw_sampling *sampling);
 
 /* FLOPs of all its steps over all ranks, replicated KV heads counted once, by formula: what the counters of
  * runtime/work.h add up to. Every layer runs on all rows of a step, the head on the last row of every step
@@ -108,7 +108,7 @@ hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_option
 
 /* One rank of the plan. */
 hw_rank_memory hw_plan_rank_memory(const hw_plan *plan, const hw_engine_options *o, const hw_model *m,
-                                   const hw_part *p, const hw_device *d);
+                                   const hw_shard *shard, const hw_device *d);
 
 /* Bytes of the matrices of one layer of the whole model. */
 uint64_t hw_plan_layer_bytes(const hw_model *m, hw_dtype dtype);

@@ -4,29 +4,32 @@
 #include "runtime/engine_state.h"
 #include "runtime/plan.h"
 
-static hw_place place(const hw_part *p) { return (hw_place){p->rank, p->n_ranks, p->n_sharing}; }
+static hw_place place(const hw_shard *shard)
+{
+    return (hw_place){shard->rank, shard->n_ranks, shard->n_sharing};
+}
 
 /* One collective call of this rank, as the meter would record it. */
-static hw_traffic all_reduce(const hw_part *p, size_t count, hw_dtype type)
+static hw_traffic all_reduce(const hw_shard *shard, size_t count, hw_dtype type)
 {
     size_t size = hw_dtype_size(type);
-    hw_volume sent = hw_volume_all_reduce(place(p), count, size);
+    hw_volume sent = hw_volume_all_reduce(place(shard), count, size);
     return (hw_traffic){.calls = 1,
                         .payload_bytes = count * size,
                         .sent_bytes = sent.bytes,
                         .messages = sent.messages,
-                        .ideal_bytes = hw_ideal_all_reduce((double)(count * size), p->n_ranks)};
+                        .ideal_bytes = hw_ideal_all_reduce((double)(count * size), shard->n_ranks)};
 }
 
-static hw_traffic all_gather(const hw_part *p, size_t n_bytes)
+static hw_traffic all_gather(const hw_shard *shard, size_t n_bytes)
 {
-    uint64_t payload = (uint64_t)n_bytes * (uint64_t)p->n_ranks;
-    hw_volume sent = hw_volume_all_gather(place(p), n_bytes);
+    uint64_t payload = (uint64_t)n_bytes * (uint64_t)shard->n_ranks;
+    hw_volume sent = hw_volume_all_gather(place(shard), n_bytes);
     return (hw_traffic){.calls = 1,
                         .payload_bytes = payload,
                         .sent_bytes = sent.bytes,
                         .messages = sent.messages,
-                        .ideal_bytes = hw_ideal_all_gather((double)payload, p->n_ranks)};
+                        .ideal_bytes = hw_ideal_all_gather((double)payload, shard->n_ranks)};
 }
 
 static void add_times(hw_traffic *sum, hw_traffic t, uint64_t n)
@@ -60,41 +63,41 @@ static void count(hw_step_traffic *t, hw_site site, hw_step_rows r, uint64_t n, 
 
 /* What sampler.c exchanges after the all-reduce of one key per row, for each row that is neither greedy nor
  * drawn at once. */
-static void count_filters(hw_step_traffic *t, const hw_model *m, const hw_part *p, hw_step_rows r,
+static void count_filters(hw_step_traffic *t, const hw_model *m, const hw_shard *shard, hw_step_rows r,
                           const hw_sampling *s)
 {
     const uint64_t n = (uint64_t)r.n_sampled;
     const size_t widest =
-        hw_shard_widest((size_t)m->vocab_size, p->n_ranks); /* no rank has more candidates */
+        hw_shard_widest((size_t)m->vocab_size, shard->n_ranks); /* no rank has more candidates */
     const bool top_p = s->top_p > 0 && s->top_p < 1;
     if (s->temperature == 0) return;
     if (s->top_k > 0) {
         size_t k = (size_t)s->top_k < widest ? (size_t)s->top_k : widest;
-        count(t, HW_SITE_SAMPLE, r, n, all_gather(p, k * sizeof(uint64_t)));
+        count(t, HW_SITE_SAMPLE, r, n, all_gather(shard, k * sizeof(uint64_t)));
     } else if (top_p) {
-        count(t, HW_SITE_SAMPLE, r, n, all_reduce(p, 1, HW_U64)); /* the mass of all tokens */
+        count(t, HW_SITE_SAMPLE, r, n, all_reduce(shard, 1, HW_U64)); /* the mass of all tokens */
         for (size_t k = HW_FIRST_CANDIDATES;; k *= 4) {
             if (k > widest) k = widest;
-            count(t, HW_SITE_SAMPLE, r, n, all_gather(p, k * sizeof(uint64_t)));
+            count(t, HW_SITE_SAMPLE, r, n, all_gather(shard, k * sizeof(uint64_t)));
             if (k == widest) break;
         }
         t->sample_is_bound = true;
-    } else if (s->min_p > 0) count(t, HW_SITE_SAMPLE, r, n, all_reduce(p, 1, HW_U64)); /* the draw */
+    } else if (s->min_p > 0) count(t, HW_SITE_SAMPLE, r, n, all_reduce(shard, 1, HW_U64)); /* the draw */
 }
 
-void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
+void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_shard *shard, hw_dtype act,
                           hw_step_rows rows, const hw_sampling *sampling)
 {
     size_t n_rows = (size_t)rows.prefill_rows + (size_t)rows.decode_rows;
-    if (part->n_ranks == 1 || !n_rows) return;
+    if (shard->n_ranks == 1 || !n_rows) return;
     const uint64_t n_layers = (uint64_t)m->n_layers;
     const size_t width = n_rows * (size_t)m->dim;
-    count(total, HW_SITE_EMBED, rows, 1, all_reduce(part, width, act));
-    count(total, HW_SITE_ATTN, rows, n_layers, all_reduce(part, width, act));
-    count(total, HW_SITE_MLP, rows, n_layers, all_reduce(part, width, act));
+    count(total, HW_SITE_EMBED, rows, 1, all_reduce(shard, width, act));
+    count(total, HW_SITE_ATTN, rows, n_layers, all_reduce(shard, width, act));
+    count(total, HW_SITE_MLP, rows, n_layers, all_reduce(shard, width, act));
     if (!rows.n_sampled) return;
-    count(total, HW_SITE_SAMPLE, rows, 1, all_reduce(part, (size_t)rows.n_sampled, HW_U64));
-    if (sampling) count_filters(total, m, part, rows, sampling);
+    count(total, HW_SITE_SAMPLE, rows, 1, all_reduce(shard, (size_t)rows.n_sampled, HW_U64));
+    if (sampling) count_filters(total, m, shard, rows, sampling);
 }
 
 /* The steps of a generation, one after the other: start with {0}. */
@@ -116,15 +119,15 @@ static bool next_step(step_shape *s, hw_generation_shape g)
     return true;
 }
 
-void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const hw_part *part, hw_dtype act,
-                                hw_generation_shape shape, const hw_sampling *sampling)
+void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const hw_shard *shard,
+                                hw_dtype act, hw_generation_shape shape, const hw_sampling *sampling)
 {
     for (step_shape s = {0}; next_step(&s, shape);) {
         bool decode = s.done > 0 && s.n == 1; /* as hw_batch_add tells them apart */
         hw_step_rows rows = {.prefill_rows = decode ? 0 : s.n_rows,
                              .decode_rows = decode ? s.n_rows : 0,
                              .n_sampled = s.sampled};
-        hw_plan_step_traffic(total, m, part, act, rows, sampling);
+        hw_plan_step_traffic(total, m, shard, act, rows, sampling);
     }
 }
 

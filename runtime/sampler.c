@@ -310,12 +310,12 @@ hw_status hw_sampler_check_key(uint64_t key, hw_error *err)
 static row make_row(hw_engine *e, const hw_sampling *set, int i, int n_valid, hw_error *err)
 {
     const hw_batch *b = e->last;
-    int n_local = (int)hw_range_size(e->part.vocab);
+    int n_local = (int)hw_range_size(e->shard.vocab);
     return (row){.e = e,
                  .set = set,
                  .logits = e->buffers.logits + (size_t)i * (size_t)n_local,
                  .n_local = n_local,
-                 .first_id = (int)e->part.vocab.begin,
+                 .first_id = (int)e->shard.vocab.begin,
                  .n_valid = n_valid > 0 && n_valid < e->model.vocab_size ? n_valid : e->model.vocab_size,
                  .step = (uint64_t)b->logit_seqs[i]->n_tokens,
                  .tag = hw_batch_tag(b, HW_SITE_SAMPLE, 0),

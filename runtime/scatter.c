@@ -11,7 +11,7 @@ struct hw_scatter {
     const hw_model *m;
     hw_checkpoint *c; /* NULL on all but rank 0 */
     int n_ranks;
-    hw_part *parts;                     /* [n_ranks] */
+    hw_shard *shards;                   /* [n_ranks] */
     uint64_t *planned, *sent;           /* [n_ranks] bytes for each rank; rank 0's own stay 0 */
     unsigned char *types;               /* [n_tensors] hw_dtype, in the order of rules and layers */
     size_t n_tensors, next;             /* next: whose type hw_scatter_locate gives */
@@ -50,10 +50,10 @@ static hw_status look_at(hw_scatter *s, const hw_tensor_rule *rule, int layer, h
     return st;
 }
 
-static bool add_part(uint64_t *sum, const hw_model *m, const hw_part *part, hw_role role, hw_dtype type)
+static bool add_part(uint64_t *sum, const hw_model *m, const hw_shard *shard, hw_role role, hw_dtype type)
 {
     hw_range out, in;
-    hw_part_range(m, part, role, &out, &in);
+    hw_shard_range(m, shard, role, &out, &in);
     const size_t n_bytes = HW_SIZE(hw_range_size(out), hw_range_size(in), hw_dtype_size(type));
     return n_bytes != SIZE_MAX && hw_add_u64(*sum, n_bytes, sum);
 }
@@ -64,7 +64,7 @@ static hw_status plan(hw_scatter *s, const hw_tensor_rule *rule, int layer, hw_e
     (void)layer;
     const hw_dtype type = (hw_dtype)s->types[s->next++];
     for (int r = 1; r < s->n_ranks; r++)
-        if (!add_part(&s->planned[r], s->m, &s->parts[r], rule->role, type))
+        if (!add_part(&s->planned[r], s->m, &s->shards[r], rule->role, type))
             return hw_fail(err, HW_ERR_MODEL, "weights of more bytes than 64 bits can count");
     return HW_OK;
 }
@@ -73,13 +73,13 @@ hw_status hw_scatter_bytes(uint64_t *out, const hw_model *m, hw_dtype stored, in
 {
     *out = 0;
     for (int r = 1; r < n_ranks; r++) {
-        hw_part part;
-        hw_status st = hw_part_create(&part, m, r, n_ranks, err);
+        hw_shard shard;
+        hw_status st = hw_shard_create(&shard, m, r, n_ranks, err);
         if (st) return st;
         for (const hw_tensor_rule *rule = m->rules; rule->name; rule++) {
             const int n = hw_tensor_per_layer(rule) ? m->n_layers : 1;
             for (int layer = 0; layer < n && hw_model_has(m, rule->role) && *out != UINT64_MAX; layer++)
-                if (!add_part(out, m, &part, rule->role, stored)) *out = UINT64_MAX;
+                if (!add_part(out, m, &shard, rule->role, stored)) *out = UINT64_MAX;
         }
     }
     return HW_OK;
@@ -91,14 +91,14 @@ static hw_status make(hw_scatter *s, hw_error *err)
 {
     const size_t n = (size_t)s->n_ranks;
     hw_status st = for_each(s, count, err);
-    s->parts = calloc(n, sizeof *s->parts);
+    s->shards = calloc(n, sizeof *s->shards);
     s->planned = calloc(n, sizeof *s->planned);
     s->sent = calloc(n, sizeof *s->sent);
     s->types = calloc(s->n_tensors + 1, 1);
-    if (!s->parts || !s->planned || !s->sent || !s->types)
+    if (!s->shards || !s->planned || !s->sent || !s->types)
         return hw_fail(err, HW_ERR_NO_MEMORY, "weights: no memory to scatter them over %d ranks", s->n_ranks);
     for (int t = HW_F32; t <= HW_I32; t++) s->of_type[t] = (hw_tensor_info){.name = "", .dtype = (hw_dtype)t};
-    for (int r = 0; r < s->n_ranks && !st; r++) st = hw_part_create(&s->parts[r], s->m, r, s->n_ranks, err);
+    for (int r = 0; r < s->n_ranks && !st; r++) st = hw_shard_create(&s->shards[r], s->m, r, s->n_ranks, err);
     if (!st && s->c) st = for_each(s, look_at, err);
     if (!st && s->c) st = hw_tensor_check_extra(s->m, s->c, err);
     return st;
@@ -129,7 +129,7 @@ hw_status hw_scatter_create(hw_scatter **out, hw_comm *comm, const hw_model *m, 
 void hw_scatter_destroy(hw_scatter *s)
 {
     if (!s) return;
-    free(s->parts);
+    free(s->shards);
     free(s->planned);
     free(s->sent);
     free(s->types);
@@ -151,7 +151,7 @@ hw_status hw_scatter_locate(hw_scatter *s, hw_tensor_place *out, const hw_tensor
 static hw_status send_part(hw_scatter *s, const hw_tensor_place *p, hw_role role, int to, void *buffer,
                            size_t room, hw_error *err)
 {
-    const hw_tensor_cut cut = hw_tensor_cut_of(p, s->m, &s->parts[to], role);
+    const hw_tensor_cut cut = hw_tensor_cut_of(p, s->m, &s->shards[to], role);
     size_t at_once, n_rows = hw_range_size(cut.rows);
     hw_status st = hw_tensor_cut_rows(&at_once, &cut, p, room, err);
     for (size_t r = 0; r < n_rows && at_once && !st; r += at_once) {

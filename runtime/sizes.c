@@ -44,11 +44,11 @@ hw_kv_shape hw_options_kv_shape(const hw_engine_options *o)
     return hw_kv_shape_of(o->kv_policy, o->block_tokens, o->max_seq_len, o->max_seqs);
 }
 
-hw_kv_dims hw_options_kv_dims(const hw_engine_options *o, const hw_model *m, const hw_part *p)
+hw_kv_dims hw_options_kv_dims(const hw_engine_options *o, const hw_model *m, const hw_shard *shard)
 {
     const hw_kv_shape shape = hw_options_kv_shape(o);
     hw_kv_dims d = {.n_layers = m->n_layers,
-                    .n_kv_heads = p->heads.n_kv_heads,
+                    .n_kv_heads = shard->heads.n_kv_heads,
                     .head_dim = m->head_dim,
                     .block_tokens = shape.block_tokens,
                     .n_blocks = 1,
@@ -58,13 +58,14 @@ hw_kv_dims hw_options_kv_dims(const hw_engine_options *o, const hw_model *m, con
     return d;
 }
 
-size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model *m, const hw_part *p,
+size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model *m, const hw_shard *shard,
                        const hw_device *dev)
 {
-    const hw_heads h = p->heads;
+    const hw_heads h = shard->heads;
     size_t act = hw_dtype_size(dev->act), rows = (size_t)o->max_batch_rows, dim = (size_t)m->dim;
-    size_t logits = (size_t)o->max_logit_rows, d = (size_t)m->head_dim, ffn = hw_range_size(p->ffn);
-    size_t q = (size_t)h.n_heads * d, qkv = q + 2 * (size_t)h.n_kv_heads * d, vocab = hw_range_size(p->vocab);
+    size_t logits = (size_t)o->max_logit_rows, d = (size_t)m->head_dim, ffn = hw_range_size(shard->ffn);
+    size_t q = (size_t)h.n_heads * d, qkv = q + 2 * (size_t)h.n_kv_heads * d,
+           vocab = hw_range_size(shard->vocab);
     size_t dim_rows = rows > logits ? rows : logits; /* normed and y also carry the rows of logits */
     const size_t ids = HW_SIZE(rows, sizeof(int32_t));
     const size_t all[HW_N_BUFFERS] = {
@@ -95,13 +96,13 @@ size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model
     return total;
 }
 
-hw_rank_memory hw_rank_memory_of(const hw_engine_options *o, const hw_model *m, const hw_part *p,
+hw_rank_memory hw_rank_memory_of(const hw_engine_options *o, const hw_model *m, const hw_shard *shard,
                                  const hw_device *d)
 {
     size_t sizes[HW_N_BUFFERS];
-    hw_rank_memory r = {.weights = hw_weights_estimate(m, p, o->dtype),
-                        .kv = hw_kv_bytes(hw_options_kv_dims(o, m, p)),
-                        .buffers = hw_buffer_sizes(sizes, o, m, p, d),
+    hw_rank_memory r = {.weights = hw_weights_estimate(m, shard, o->dtype),
+                        .kv = hw_kv_bytes(hw_options_kv_dims(o, m, shard)),
+                        .buffers = hw_buffer_sizes(sizes, o, m, shard, d),
                         .reserve = d->host_memory ? 0 : HW_DEVICE_RESERVE_BYTES};
     if (r.kv == SIZE_MAX || r.buffers == SIZE_MAX || !hw_add_u64(r.weights, r.kv, &r.total) ||
         !hw_add_u64(r.total, r.buffers, &r.total) || !hw_add_u64(r.total, r.reserve, &r.total))

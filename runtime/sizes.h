@@ -18,7 +18,7 @@ hw_kv_shape hw_options_kv_shape(const hw_engine_options *o);
 
 /* The cache that is asked for: kv_bytes of it (no blocks where that is less than one), or room for max_seqs
  * full sequences. The engine's can be smaller, see kv_capacity.h. */
-hw_kv_dims hw_options_kv_dims(const hw_engine_options *o, const hw_model *m, const hw_part *p);
+hw_kv_dims hw_options_kv_dims(const hw_engine_options *o, const hw_model *m, const hw_shard *shard);
 
 /* Memory of a step, made once for the largest one; shapes are in hw_buffers (engine_state.h), in this
  * order. */
@@ -45,7 +45,7 @@ enum {
 
 /* Bytes of each buffer on this device, into sizes [HW_N_BUFFERS]; returns their sum, SIZE_MAX when it does
  * not fit. */
-size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model *m, const hw_part *p,
+size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model *m, const hw_shard *shard,
                        const hw_device *d);
 
 /* Bytes of one rank: weights (without the device's padding), cache, buffers, and their sum with `reserve`;
@@ -59,7 +59,7 @@ typedef struct hw_rank_memory {
  * megabytes for each channel and partner. */
 enum { HW_DEVICE_RESERVE_BYTES = 256 << 20 };
 
-hw_rank_memory hw_rank_memory_of(const hw_engine_options *o, const hw_model *m, const hw_part *p,
+hw_rank_memory hw_rank_memory_of(const hw_engine_options *o, const hw_model *m, const hw_shard *shard,
                                  const hw_device *d);
 
 #endif

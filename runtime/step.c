@@ -53,14 +53,14 @@ static void count_matmul(hw_step *s, hw_work_site site, hw_linear l, int n)
                     .activation_bytes = act_bytes(s, rows * (n_in + n_out))};
     /* A rank that begins inside a group of query heads computes K and V of a head that the rank before it
      * has too. */
-    if (site == HW_WORK_QKV && s->e->part.heads.first_head % s->e->part.heads.n_rep)
+    if (site == HW_WORK_QKV && s->e->shard.heads.first_head % s->e->shard.heads.n_rep)
         work.replicated_flops = 2 * rows * n_in * 2 * (uint64_t)s->m->head_dim;
     count(s, site, work);
 }
 
 hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_layer kv)
 {
-    const hw_heads h = s->e->part.heads;
+    const hw_heads h = s->e->shard.heads;
     const uint64_t rows = (uint64_t)s->rows.n_rows, d = (uint64_t)h.head_dim, n_kv = (uint64_t)h.n_kv_heads;
     const uint64_t rotated = half ? rows * ((uint64_t)h.n_heads + n_kv) * 2 * (uint64_t)half : 0;
     count(s, HW_WORK_QKV,
@@ -72,7 +72,7 @@ hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_lay
 
 hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
 {
-    const hw_heads h = s->e->part.heads;
+    const hw_heads h = s->e->shard.heads;
     const uint64_t q = (uint64_t)h.n_heads * (uint64_t)h.head_dim,
                    kv_width = (uint64_t)h.n_kv_heads * (uint64_t)h.head_dim;
     /* Scores read q and K, values read V and write the result. */
@@ -98,7 +98,7 @@ void hw_count_embedding(hw_engine *e, const int32_t *tokens, int n)
 {
     const hw_weight_dims *dims = e->device->k->weight_dims(e->weights->embed);
     hw_work_record(&e->work, HW_WORK_EMBED, 0, n,
-                   (hw_work){.weight_bytes = bytes_of_rows(dims, tokens, n, (int)e->part.vocab.begin)});
+                   (hw_work){.weight_bytes = bytes_of_rows(dims, tokens, n, (int)e->shard.vocab.begin)});
 }
 
 hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, const int32_t *device_ids,
@@ -189,7 +189,7 @@ hw_status hw_op_matmul_into_residual(hw_step *s, hw_work_site work, hw_site site
 {
     const hw_buffers *buf = s->buf;
     const int n = s->rows.n_rows;
-    if (s->e->part.n_ranks == 1 && s->k->matmul_add) {
+    if (s->e->shard.n_ranks == 1 && s->k->matmul_add) {
         count_residual(s, l, n);
         count_matmul(s, work, (hw_linear){.w = l.w}, n);
         return done(s, work, RUN(s, s->k->matmul_add(s->d, NULL, buf->x, in, l.w, l.bias, n, buf->y)));
@@ -271,7 +271,7 @@ hw_status hw_op_feed(hw_step *s)
                               .ring = buf->ring,
                               .n_slots = HW_FEED_AHEAD,
                               .slot_rows = e->options.max_logit_rows};
-    const int n_local = (int)hw_range_size(e->part.vocab), first_id = (int)e->part.vocab.begin;
+    const int n_local = (int)hw_range_size(e->shard.vocab), first_id = (int)e->shard.vocab.begin;
     hw_status st = RUN(s, s->k->choose_keys(s->d, NULL, &rows, buf->logits, n_local, first_id));
     if (!st) st = reduce_keys(s, &rows);
     return st ? st : RUN(s, s->k->feed_keys(s->d, NULL, &rows));

@@ -1,9 +1,10 @@
 #include "runtime/tensor_cut.h"
 
-hw_tensor_cut hw_tensor_cut_of(const hw_tensor_place *p, const hw_model *m, const hw_part *part, hw_role role)
+hw_tensor_cut hw_tensor_cut_of(const hw_tensor_place *p, const hw_model *m, const hw_shard *shard,
+                               hw_role role)
 {
     hw_range out, in;
-    hw_part_range(m, part, role, &out, &in);
+    hw_shard_range(m, shard, role, &out, &in);
     const hw_range stored_out = {p->first_out + out.begin, p->first_out + out.end};
     hw_tensor_cut cut = {.rows = p->transposed ? in : stored_out, .columns = p->transposed ? stored_out : in};
     cut.row_bytes = hw_range_size(cut.columns) * hw_dtype_size(p->tensor.info->dtype);

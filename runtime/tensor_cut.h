@@ -11,7 +11,7 @@ typedef struct hw_tensor_cut {
     size_t row_bytes; /* of the columns alone */
 } hw_tensor_cut;
 
-hw_tensor_cut hw_tensor_cut_of(const hw_tensor_place *p, const hw_model *m, const hw_part *part,
+hw_tensor_cut hw_tensor_cut_of(const hw_tensor_place *p, const hw_model *m, const hw_shard *shard,
                                hw_role role);
 
 /* How many of its rows fit into `room` bytes. 0: the part is empty. Errors: HW_ERR_MODEL for a row that does not. */

@@ -13,7 +13,7 @@ enum { STAGING_BYTES = 8 << 20 };
 
 static_assert((int)HW_N_CUTS == (int)HW_SHARD_CUTS, "kernels and shards cut split inputs alike");
 
-hw_status hw_part_create(hw_part *out, const hw_model *m, int rank, int n_ranks, hw_error *err)
+hw_status hw_shard_create(hw_shard *out, const hw_model *m, int rank, int n_ranks, hw_error *err)
 {
     if (n_ranks > m->n_heads)
         return hw_fail(err, HW_ERR_INVALID,
@@ -21,7 +21,7 @@ hw_status hw_part_create(hw_part *out, const hw_model *m, int rank, int n_ranks,
                        n_ranks, m->n_heads, m->n_heads);
     hw_range q = hw_shard_heads(m->n_heads, m->n_kv_heads, rank, n_ranks);
     hw_range kv = hw_shard_kv_heads(m->n_heads, m->n_kv_heads, rank, n_ranks);
-    *out = (hw_part){
+    *out = (hw_shard){
         .rank = rank,
         .n_ranks = n_ranks,
         .n_sharing = 1,
@@ -39,18 +39,18 @@ hw_status hw_part_create(hw_part *out, const hw_model *m, int rank, int n_ranks,
     return HW_OK;
 }
 
-void hw_part_range(const hw_model *m, const hw_part *p, hw_role role, hw_range *out, hw_range *in)
+void hw_shard_range(const hw_model *m, const hw_shard *shard, hw_role role, hw_range *out, hw_range *in)
 {
-    size_t n_out, n_in, d = (size_t)m->head_dim, q = (size_t)p->heads.first_head,
-                        kv = (size_t)p->heads.first_kv_head;
+    size_t n_out, n_in, d = (size_t)m->head_dim, q = (size_t)shard->heads.first_head,
+                        kv = (size_t)shard->heads.first_kv_head;
     hw_model_shape(m, role, &n_out, &n_in);
-    hw_range q_rows = {q * d, (q + (size_t)p->heads.n_heads) * d};
-    hw_range kv_rows = {kv * d, (kv + (size_t)p->heads.n_kv_heads) * d};
+    hw_range q_rows = {q * d, (q + (size_t)shard->heads.n_heads) * d};
+    hw_range kv_rows = {kv * d, (kv + (size_t)shard->heads.n_kv_heads) * d};
     *out = (hw_range){0, n_out};
     *in = (hw_range){0, n_in};
     switch (role) {
     case HW_ROLE_EMBED:
-    case HW_ROLE_HEAD: *out = p->vocab; break;
+    case HW_ROLE_HEAD: *out = shard->vocab; break;
     case HW_ROLE_WQ:
     case HW_ROLE_BQ: *out = q_rows; break;
     case HW_ROLE_WK:
@@ -61,8 +61,8 @@ void hw_part_range(const hw_model *m, const hw_part *p, hw_role role, hw_range *
     case HW_ROLE_W_GATE:
     case HW_ROLE_B_GATE:
     case HW_ROLE_W_UP:
-    case HW_ROLE_B_UP: *out = p->ffn; break;
-    case HW_ROLE_W_DOWN: *in = p->ffn; break;
+    case HW_ROLE_B_UP: *out = shard->ffn; break;
+    case HW_ROLE_W_DOWN: *in = shard->ffn; break;
     default: break;
     }
 }
@@ -74,12 +74,13 @@ typedef struct place {
     size_t first_out;
 } place;
 
-static place destination(const hw_weights *w, const hw_model *m, const hw_part *p, hw_role role, int layer)
+static place destination(const hw_weights *w, const hw_model *m, const hw_shard *shard, hw_role role,
+                         int layer)
 {
     const hw_layer *l = &w->layers[layer];
-    size_t q = (size_t)p->heads.n_heads * (size_t)m->head_dim,
-           kv = (size_t)p->heads.n_kv_heads * (size_t)m->head_dim;
-    size_t up = m->gated_mlp ? hw_range_size(p->ffn) : 0;
+    size_t q = (size_t)shard->heads.n_heads * (size_t)m->head_dim,
+           kv = (size_t)shard->heads.n_kv_heads * (size_t)m->head_dim;
+    size_t up = m->gated_mlp ? hw_range_size(shard->ffn) : 0;
     switch (role) {
     case HW_ROLE_EMBED: return (place){.matrix = w->embed};
     case HW_ROLE_POSITIONS: return (place){.matrix = w->positions};
@@ -139,13 +140,13 @@ static hw_status make_vector(maker *k, float **out, size_t n, bool wanted)
     return HW_OK;
 }
 
-static hw_status make_layer(maker *k, hw_layer *l, const hw_part *p)
+static hw_status make_layer(maker *k, hw_layer *l, const hw_shard *shard)
 {
     const hw_model *m = k->m;
     hw_status st;
     bool norm_bias = m->norm == HW_NORM_LAYER;
-    size_t dim = (size_t)m->dim, d = (size_t)m->head_dim, q = (size_t)p->heads.n_heads * d;
-    size_t qkv = q + 2 * (size_t)p->heads.n_kv_heads * d, ffn = hw_range_size(p->ffn),
+    size_t dim = (size_t)m->dim, d = (size_t)m->head_dim, q = (size_t)shard->heads.n_heads * d;
+    size_t qkv = q + 2 * (size_t)shard->heads.n_kv_heads * d, ffn = hw_range_size(shard->ffn),
            up = m->gated_mlp ? 2 * ffn : ffn;
     if ((st = make_vector(k, &l->attn_norm, dim, true)) ||
         (st = make_vector(k, &l->attn_norm_bias, dim, norm_bias)) ||
@@ -155,25 +156,25 @@ static hw_status make_layer(maker *k, hw_layer *l, const hw_part *p)
         (st = make_vector(k, &l->b_up, up, m->mlp_bias)) ||
         (st = make_vector(k, &l->b_down, dim, m->mlp_bias)) ||
         (st = make_matrix(k, &l->wqkv, qkv, dim, NULL)) ||
-        (st = make_matrix(k, &l->wo, dim, q, p->head_cuts)) ||
+        (st = make_matrix(k, &l->wo, dim, q, shard->head_cuts)) ||
         (st = make_matrix(k, &l->w_up, up, dim, NULL)) ||
-        (st = make_matrix(k, &l->w_down, dim, ffn, p->ffn_cuts)))
+        (st = make_matrix(k, &l->w_down, dim, ffn, shard->ffn_cuts)))
         return st;
     return HW_OK;
 }
 
-static hw_status make_room(maker *k, const hw_part *p)
+static hw_status make_room(maker *k, const hw_shard *shard)
 {
     const hw_model *m = k->m;
     hw_weights *w = k->w;
-    size_t dim = (size_t)m->dim, vocab = hw_range_size(p->vocab);
+    size_t dim = (size_t)m->dim, vocab = hw_range_size(shard->vocab);
     hw_status st = make_matrix(k, &w->embed, vocab, dim, NULL);
     if (!st && m->tied_embeddings) w->head = w->embed;
     else if (!st) st = make_matrix(k, &w->head, vocab, dim, NULL);
     if (!st && m->learned_positions) st = make_matrix(k, &w->positions, (size_t)m->max_seq_len, dim, NULL);
     if (!st) st = make_vector(k, &w->final_norm, dim, true);
     if (!st) st = make_vector(k, &w->final_norm_bias, dim, m->norm == HW_NORM_LAYER);
-    for (int i = 0; i < m->n_layers && !st; i++) st = make_layer(k, &w->layers[i], p);
+    for (int i = 0; i < m->n_layers && !st; i++) st = make_layer(k, &w->layers[i], shard);
     return st;
 }
 
@@ -182,7 +183,7 @@ static hw_status make_room(maker *k, const hw_part *p)
 typedef struct loader {
     hw_weights *w;
     const hw_model *m;
-    const hw_part *part;
+    const hw_shard *shard;
     hw_checkpoint *c;
     const hw_load_options *options;
     hw_scatter *scatter; /* NULL: everybody reads for itself */
@@ -230,8 +231,8 @@ static hw_status fetch(loader *l, const hw_tensor_cut *cut, const hw_tensor_plac
 static hw_status load_part(loader *l, const hw_tensor_place *p, const hw_tensor_rule *rule, int layer,
                            size_t room)
 {
-    const place to = destination(l->w, l->m, l->part, rule->role, layer);
-    const hw_tensor_cut cut = hw_tensor_cut_of(p, l->m, l->part, rule->role);
+    const place to = destination(l->w, l->m, l->shard, rule->role, layer);
+    const hw_tensor_cut cut = hw_tensor_cut_of(p, l->m, l->shard, rule->role);
     size_t at_once, n_rows = hw_range_size(cut.rows);
     hw_status st = hw_tensor_cut_rows(&at_once, &cut, p, room, l->err);
     for (size_t r = 0; r < n_rows && at_once && !st; r += at_once) {
@@ -265,8 +266,8 @@ static hw_status fill_with_dummy(loader *l, const hw_tensor_rule *rule, int laye
 {
     hw_range out, in;
     hw_status st = HW_OK;
-    hw_part_range(l->m, l->part, rule->role, &out, &in);
-    place to = destination(l->w, l->m, l->part, rule->role, layer);
+    hw_shard_range(l->m, l->shard, rule->role, &out, &in);
+    place to = destination(l->w, l->m, l->shard, rule->role, layer);
     size_t n_out = hw_range_size(out), n_in = hw_range_size(in);
     if (!n_out || !n_in) return HW_OK;
     hw_dtype type = to.vector ? HW_F32 : hw_weights_dtype(l->m, NULL, l->options->dtype);
@@ -344,13 +345,13 @@ hw_dtype hw_weights_dtype(const hw_model *m, const hw_checkpoint *c, hw_dtype wa
     return most;
 }
 
-uint64_t hw_weights_estimate(const hw_model *m, const hw_part *part, hw_dtype dtype)
+uint64_t hw_weights_estimate(const hw_model *m, const hw_shard *shard, hw_dtype dtype)
 {
     uint64_t n = 0;
     for (int role = 0; role < HW_N_ROLES; role++) {
         hw_range out, in;
         if (!hw_model_has(m, (hw_role)role)) continue;
-        hw_part_range(m, part, (hw_role)role, &out, &in);
+        hw_shard_range(m, shard, (hw_role)role, &out, &in);
         size_t number = hw_role_is_vector((hw_role)role) ? sizeof(float) : hw_dtype_size(dtype);
         size_t n_times = role >= HW_ROLE_ATTN_NORM ? (size_t)m->n_layers : 1;
         size_t bytes = HW_SIZE(hw_range_size(out), hw_range_size(in), number, n_times);
@@ -368,16 +369,16 @@ static hw_status prepare(loader *l, hw_weights *w, hw_device *device)
     l->staging = malloc(STAGING_BYTES);
     if (!w->layers || !l->staging) return hw_fail(l->err, HW_ERR_NO_MEMORY, "weights: no memory");
     maker k = {.w = w, .m = l->m, .dtype = hw_weights_dtype(l->m, l->c, l->options->dtype), .err = l->err};
-    l->total = hw_weights_estimate(l->m, l->part, k.dtype);
-    return make_room(&k, l->part);
+    l->total = hw_weights_estimate(l->m, l->shard, k.dtype);
+    return make_room(&k, l->shard);
 }
 
-hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m, const hw_part *part,
+hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m, const hw_shard *shard,
                           hw_checkpoint *c, const hw_load_options *options, hw_error *err)
 {
     *out = NULL;
     hw_weights *w = calloc(1, sizeof *w);
-    loader l = {.w = w, .m = m, .part = part, .c = c, .options = options, .err = err};
+    loader l = {.w = w, .m = m, .shard = shard, .c = c, .options = options, .err = err};
     const uint64_t before = c ? hw_checkpoint_bytes_read(c) : 0;
     hw_status st = prepare(&l, w, device);
     if (options->comm) st = hw_comm_agree(options->comm, st, err);

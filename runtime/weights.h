@@ -11,7 +11,7 @@
 #include "runtime/model.h"
 
 /* What this rank holds of the model. Plain. */
-typedef struct hw_part {
+typedef struct hw_shard {
     int rank, n_ranks;
     int n_sharing;  /* ranks that add in shared memory (hw_comm_n_sharing); set by who knows, 1 until then */
     hw_heads heads; /* local counts, first global indices, the model's group size */
@@ -19,13 +19,13 @@ typedef struct hw_part {
     hw_range vocab; /* rows of the embedding and of the head */
     size_t head_cuts[HW_N_CUTS + 1],
         ffn_cuts[HW_N_CUTS + 1]; /* where wo's and w_down's inputs fall, see hw_weight_dims */
-} hw_part;
+} hw_shard;
 
 /* Local. Errors: HW_ERR_INVALID when there are more ranks than heads. */
-hw_status hw_part_create(hw_part *out, const hw_model *m, int rank, int n_ranks, hw_error *err);
+hw_status hw_shard_create(hw_shard *out, const hw_model *m, int rank, int n_ranks, hw_error *err);
 
 /* Local. This rank's outputs and inputs of a role, in indices of the whole model. */
-void hw_part_range(const hw_model *m, const hw_part *part, hw_role role, hw_range *out, hw_range *in);
+void hw_shard_range(const hw_model *m, const hw_shard *shard, hw_role role, hw_range *out, hw_range *in);
 
 /* Matrices are opaque to everything but the device; vectors are float32 on the device. Absent parts are
  * NULL. */
@@ -71,14 +71,14 @@ hw_dtype hw_weights_dtype(const hw_model *m, const hw_checkpoint *c, hw_dtype wa
 
 /* Local. Bytes of this rank's weights, without the device's padding, UINT64_MAX when that does not fit: for
  * refusing what cannot be held before anything is read. */
-uint64_t hw_weights_estimate(const hw_model *m, const hw_part *part, hw_dtype dtype);
+uint64_t hw_weights_estimate(const hw_model *m, const hw_shard *shard, hw_dtype dtype);
 
 /* Local. Checks every tensor's name and shape first (missing, extra and misshapen ones are refused by name),
  * then reads this rank's part and nothing else, in bounded pieces. `c` is NULL when options->dummy. With
  * options->comm Collective, for the same dtype on all ranks: `c` is rank 0's, and NULL on the others; after an error
  * rank 0 can have another status than the others, who then know no more than that it stopped. On HW_OK the caller
  * owns *out (hw_weights_destroy). Errors: HW_ERR_MODEL, HW_ERR_NO_MEMORY, HW_ERR_DEVICE. */
-hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m, const hw_part *part,
+hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m, const hw_shard *shard,
                           hw_checkpoint *c, const hw_load_options *options, hw_error *err);
 void hw_weights_destroy(hw_weights *w); /* NULL is fine */
 

@@ -25,7 +25,7 @@ static void list_shapes(hw_anchor_sizes *sizes, const hw_bench *b, size_t n_rows
     const hw_engine_info i = hw_engine_info_get(b->s->engine);
     const size_t dim = (size_t)i.dim, q = (size_t)i.n_local_heads * (size_t)i.head_dim;
     const size_t kv = (size_t)i.n_local_kv_heads * (size_t)i.head_dim;
-    const size_t ffn = hw_range_size(hw_engine_part(b->s->engine)->ffn);
+    const size_t ffn = hw_range_size(hw_engine_shard(b->s->engine)->ffn);
     const hw_anchor_shape all[] = {
         {n_rows, q + 2 * kv, dim},
         {n_rows, dim, q},

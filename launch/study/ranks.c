@@ -116,30 +116,30 @@ static hw_status plan(const hw_study *s, const ranks *r, int n_ranks, planned *o
     const hw_model *m = &s->model;
     *out = (planned){.min_heads = m->n_heads};
     for (int rank = 0; rank < n_ranks; rank++) {
-        hw_part part;
-        hw_status st = hw_part_create(&part, m, rank, n_ranks, err);
+        hw_shard shard;
+        hw_status st = hw_shard_create(&shard, m, rank, n_ranks, err);
         if (st) return st;
-        if (strcmp(hw_comm_backend(s->comm), "mpi")) part.n_sharing = n_ranks;
+        if (strcmp(hw_comm_backend(s->comm), "mpi")) shard.n_sharing = n_ranks;
         hw_step_traffic decode = {.sample_is_bound = false}, prefill = {.sample_is_bound = false};
-        hw_plan_step_traffic(&decode, m, &part, r->one.info.act_dtype,
+        hw_plan_step_traffic(&decode, m, &shard, r->one.info.act_dtype,
                              (hw_step_rows){.decode_rows = 1, .n_sampled = 1}, NULL);
-        hw_plan_step_traffic(&prefill, m, &part, r->one.info.act_dtype,
+        hw_plan_step_traffic(&prefill, m, &shard, r->one.info.act_dtype,
                              (hw_step_rows){.prefill_rows = r->n_prompt, .n_sampled = 1}, NULL);
         hw_traffic d = {.calls = 0}, p = {.calls = 0};
         for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
             hw_traffic_add(&d, hw_step_traffic_site(&decode, (hw_site)site));
             hw_traffic_add(&p, hw_step_traffic_site(&prefill, (hw_site)site));
         }
-        keep_most(&out->weights, hw_weights_estimate(m, &part, s->dtype));
-        keep_most(&out->kv_per_token, 2 * (uint64_t)m->n_layers * (uint64_t)part.heads.n_kv_heads *
+        keep_most(&out->weights, hw_weights_estimate(m, &shard, s->dtype));
+        keep_most(&out->kv_per_token, 2 * (uint64_t)m->n_layers * (uint64_t)shard.heads.n_kv_heads *
                                           (uint64_t)m->head_dim * hw_dtype_size(r->one.info.kv_dtype));
         keep_most(&out->decode_payload, d.payload_bytes);
         keep_most(&out->decode_sent, d.sent_bytes);
         keep_most(&out->decode_messages, d.messages);
         keep_most(&out->prefill_payload, p.payload_bytes);
         keep_most(&out->prefill_sent, p.sent_bytes);
-        if (part.heads.n_heads < out->min_heads) out->min_heads = part.heads.n_heads;
-        if (part.heads.n_heads > out->max_heads) out->max_heads = part.heads.n_heads;
+        if (shard.heads.n_heads < out->min_heads) out->min_heads = shard.heads.n_heads;
+        if (shard.heads.n_heads > out->max_heads) out->max_heads = shard.heads.n_heads;
     }
     return HW_OK;
 }

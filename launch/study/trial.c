@@ -16,7 +16,7 @@ typedef struct run {
     hw_batch *batch;
     int *in_batch; /* [n_seqs] whose row of logits is whose */
     int n_in_batch, capacity;
-    hw_part part; /* whose traffic the plan tells */
+    hw_shard shard; /* whose traffic the plan tells */
     hw_work_table work_before;
     uint64_t payload_before;
     hw_error *err;
@@ -45,8 +45,8 @@ static hw_status prepare(run *r, int n_seqs)
         return hw_fail(r->err, HW_ERR_NO_MEMORY, "study: no memory for %d steps", r->capacity);
     hw_status st = HW_OK;
     if (info.n_ranks == 1 && info.n_heads > 1)
-        st = hw_part_create(&r->part, hw_engine_model(r->e), 0, 2, r->err);
-    else r->part = *hw_engine_part(r->e);
+        st = hw_shard_create(&r->shard, hw_engine_model(r->e), 0, 2, r->err);
+    else r->shard = *hw_engine_shard(r->e);
     return st ? st : hw_batch_create(&r->batch, r->e, r->err);
 }
 
@@ -100,7 +100,7 @@ static hw_status compare_with_plan(const run *r, hw_trial_step *step)
     hw_step_traffic planned = {.sample_is_bound = false};
     uint64_t bytes = 0;
     /* Phases are summed up, so it does not matter which rows are of which. */
-    hw_plan_step_traffic(&planned, hw_engine_model(r->e), &r->part, r->t->info.act_dtype,
+    hw_plan_step_traffic(&planned, hw_engine_model(r->e), &r->shard, r->t->info.act_dtype,
                          (hw_step_rows){.prefill_rows = step->rows, .n_sampled = step->n_sampled}, NULL);
     for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
         uint64_t of_site = hw_step_traffic_site(&planned, (hw_site)site).payload_bytes;

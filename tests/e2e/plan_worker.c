@@ -109,7 +109,7 @@ static void compare_work(const char *folder, const char *name, const hw_engine *
     char where[4200];
     snprintf(where, sizeof where, "%s, %s", folder, name);
     expect_equal("FLOPs of all ranks", where, total[0], hw_plan_generation_flops(m, shape));
-    bool shares = hw_engine_part(e)->heads.first_head % (m->n_heads / m->n_kv_heads) != 0;
+    bool shares = hw_engine_shard(e)->heads.first_head % (m->n_heads / m->n_kv_heads) != 0;
     expect_equal("work is replicated", where, sum.replicated_flops > 0, shares);
     expect_equal("KV heads are replicated", where, total[1] > (uint64_t)m->n_kv_heads,
                  n_ranks > m->n_kv_heads && m->n_kv_heads < m->n_heads);
@@ -130,7 +130,7 @@ static void compare_memory(const char *folder, const char *name, const hw_engine
     o.kv_dtype = info.kv_dtype;
     must(hw_cpu_device_create(&d, o.n_threads, NULL, &err), &err);
     must(hw_plan_create(&plan, m, &o, d, info.n_ranks, limits, &err), &err);
-    const hw_rank_memory mine = hw_rank_memory_of(&o, m, hw_engine_part(e), d);
+    const hw_rank_memory mine = hw_rank_memory_of(&o, m, hw_engine_shard(e), d);
     snprintf(where, sizeof where, "%s, %s", folder, name);
     expect_equal("KV cache", where, info.kv_bytes, mine.kv);
     expect_equal("buffers", where, info.buffer_bytes, mine.buffers);
@@ -163,7 +163,7 @@ static void check_generation(const char *folder, const variant *v)
                                  .chunk = v->chunk,
                                  .n_steps = r.n_steps,
                                  .cache_off = v->policy == HW_KV_OFF};
-    hw_plan_generation_traffic(&wanted, hw_engine_model(e), hw_engine_part(e), HW_F32, shape, &v->sampling);
+    hw_plan_generation_traffic(&wanted, hw_engine_model(e), hw_engine_shard(e), HW_F32, shape, &v->sampling);
     compare(folder, v->name, &wanted);
     compare_work(folder, v->name, e, shape);
     compare_memory(folder, v->name, e, o);
@@ -197,7 +197,7 @@ static void check_mixed_step(const char *folder)
     must(hw_batch_add(b, new, tokens, 7, HW_LOGITS_LAST, &err), &err);
     must(hw_engine_step(e, b, &err), &err);
     must(hw_engine_sample(e, sampling, 0, out, &err), &err);
-    hw_plan_step_traffic(&wanted, hw_engine_model(e), hw_engine_part(e), HW_F32,
+    hw_plan_step_traffic(&wanted, hw_engine_model(e), hw_engine_shard(e), HW_F32,
                          (hw_step_rows){.prefill_rows = 7, .decode_rows = 1, .n_sampled = 2}, sampling);
     compare(folder, "mixed step", &wanted);
     hw_batch_destroy(b);

@@ -33,19 +33,19 @@ int main(int argc, char **argv)
     hw_comm *comm;
     hw_device *device;
     hw_model m;
-    hw_part part;
+    hw_shard shard;
     hw_weights *w = NULL;
     hw_checkpoint *c = NULL;
     if (argc != 3 || hw_comm_create(&comm, "mpi", &err) || hw_model_open(&m, model_folder, &err) ||
         hw_cpu_device_create(&device, 1, NULL, &err) ||
-        hw_part_create(&part, &m, hw_comm_rank(comm), hw_comm_n_ranks(comm), &err)) {
+        hw_shard_create(&shard, &m, hw_comm_rank(comm), hw_comm_n_ranks(comm), &err)) {
         fprintf(stderr, "%s\n", err.message);
         return 2;
     }
     const int rank = hw_comm_rank(comm), percent = atoi(argv[2]);
     const hw_load_options options = {.dtype = HW_BF16, .comm = comm};
     hw_status st = hw_comm_agree(comm, rank ? HW_OK : open_and_cut(&c, argv[1], percent, &err), &err);
-    if (!st) st = hw_comm_agree(comm, hw_weights_load(&w, device, &m, &part, c, &options, &err), &err);
+    if (!st) st = hw_comm_agree(comm, hw_weights_load(&w, device, &m, &shard, c, &options, &err), &err);
     uint64_t after = rank ? 0 : 4711;
     hw_error other = {""};
     const hw_status in_step =

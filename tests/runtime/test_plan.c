@@ -26,10 +26,10 @@ Test(plan, flops_of_1000_tokens_of_gpt2_with_and_without_a_cache)
 static hw_step_traffic traffic(const hw_model *m, int rank, int n_ranks, hw_generation_shape g)
 {
     hw_step_traffic t = {.sample_is_bound = false};
-    hw_part p;
+    hw_shard shard;
     hw_error err = {{0}};
-    cr_assert_eq(hw_part_create(&p, m, rank, n_ranks, &err), HW_OK, "%s", err.message);
-    hw_plan_generation_traffic(&t, m, &p, HW_F32, g, NULL);
+    cr_assert_eq(hw_shard_create(&shard, m, rank, n_ranks, &err), HW_OK, "%s", err.message);
+    hw_plan_generation_traffic(&t, m, &shard, HW_F32, g, NULL);
     return t;
 }
 

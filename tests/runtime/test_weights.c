@@ -14,7 +14,7 @@ typedef struct loaded {
     hw_device *device;
     hw_checkpoint *checkpoint;
     int n_ranks;
-    hw_part parts[16];
+    hw_shard shards[16];
     hw_weights *weights[16];
 } loaded;
 
@@ -29,9 +29,9 @@ static loaded load(const char *name, int n_ranks)
     cr_assert_eq(hw_reference_device_create(&l.device, &err), HW_OK, "%s", err.message);
     cr_assert_eq(hw_checkpoint_open(&l.checkpoint, folder, &err), HW_OK, "%s", err.message);
     for (int r = 0; r < n_ranks; r++) {
-        cr_assert_eq(hw_part_create(&l.parts[r], &l.model, r, n_ranks, &err), HW_OK, "%s", err.message);
+        cr_assert_eq(hw_shard_create(&l.shards[r], &l.model, r, n_ranks, &err), HW_OK, "%s", err.message);
         cr_assert_eq(
-            hw_weights_load(&l.weights[r], l.device, &l.model, &l.parts[r], l.checkpoint, &options, &err),
+            hw_weights_load(&l.weights[r], l.device, &l.model, &l.shards[r], l.checkpoint, &options, &err),
             HW_OK, "%s", err.message);
     }
     return l;
@@ -71,14 +71,14 @@ static void expect_part(const float *part, size_t part_out, size_t part_first, c
 static void compare_layer(const loaded *one, const loaded *many, int layer, int r)
 {
     const hw_model *m = &one->model;
-    const hw_part *p = &many->parts[r];
+    const hw_shard *shard = &many->shards[r];
     const hw_layer *a = &one->weights[0]->layers[layer], *b = &many->weights[r]->layers[layer];
     size_t d = (size_t)m->head_dim, dim = (size_t)m->dim, q = (size_t)m->n_heads * d,
            kv = (size_t)m->n_kv_heads * d;
-    size_t my_q = (size_t)p->heads.n_heads * d, my_kv = (size_t)p->heads.n_kv_heads * d,
-           q0 = (size_t)p->heads.first_head * d;
-    size_t kv0 = (size_t)p->heads.first_kv_head * d, ffn = (size_t)m->ffn_dim, my_ffn = hw_range_size(p->ffn),
-           up = m->gated_mlp ? 2 : 1;
+    size_t my_q = (size_t)shard->heads.n_heads * d, my_kv = (size_t)shard->heads.n_kv_heads * d,
+           q0 = (size_t)shard->heads.first_head * d;
+    size_t kv0 = (size_t)shard->heads.first_kv_head * d, ffn = (size_t)m->ffn_dim,
+           my_ffn = hw_range_size(shard->ffn), up = m->gated_mlp ? 2 : 1;
     float *whole = columns_of(one->device, a->wqkv, q + 2 * kv, dim),
           *part = columns_of(many->device, b->wqkv, my_q + 2 * my_kv, dim);
     expect_part(part, my_q + 2 * my_kv, 0, whole, q + 2 * kv, q0, 0, my_q, dim, "wq", r);
@@ -92,12 +92,12 @@ static void compare_layer(const loaded *one, const loaded *many, int layer, int 
     whole = columns_of(one->device, a->w_up, up * ffn, dim),
     part = columns_of(many->device, b->w_up, up * my_ffn, dim);
     for (size_t half = 0; half < up; half++)
-        expect_part(part, up * my_ffn, half * my_ffn, whole, up * ffn, half * ffn + p->ffn.begin, 0, my_ffn,
-                    dim, "w_up", r);
+        expect_part(part, up * my_ffn, half * my_ffn, whole, up * ffn, half * ffn + shard->ffn.begin, 0,
+                    my_ffn, dim, "w_up", r);
     free(whole), free(part);
     whole = columns_of(one->device, a->w_down, dim, ffn),
     part = columns_of(many->device, b->w_down, dim, my_ffn);
-    expect_part(part, dim, 0, whole, dim, 0, p->ffn.begin, dim, my_ffn, "w_down", r);
+    expect_part(part, dim, 0, whole, dim, 0, shard->ffn.begin, dim, my_ffn, "w_down", r);
     free(whole), free(part);
     /* Vectors of the reference device are host memory. */
     if (a->bqkv) {
@@ -116,15 +116,15 @@ static void compare(const char *name, int n_ranks)
     float *whole = columns_of(one.device, one.weights[0]->head, vocab, dim);
     uint64_t read = 0;
     for (int r = 0; r < n_ranks; r++) {
-        size_t n = hw_range_size(many.parts[r].vocab);
+        size_t n = hw_range_size(many.shards[r].vocab);
         float *part = columns_of(many.device, many.weights[r]->head, n, dim);
-        expect_part(part, n, 0, whole, vocab, many.parts[r].vocab.begin, 0, n, dim, "head", r);
+        expect_part(part, n, 0, whole, vocab, many.shards[r].vocab.begin, 0, n, dim, "head", r);
         free(part);
         for (int layer = 0; layer < one.model.n_layers; layer++) compare_layer(&one, &many, layer, r);
         read += many.weights[r]->n_bytes_read;
         /* What is foreseen is what is taken, but for the device's padding: 16 outputs, 32 inputs of each of 8
          * cuts. */
-        cr_expect_leq(hw_weights_estimate(&many.model, &many.parts[r], HW_F32), many.weights[r]->n_bytes);
+        cr_expect_leq(hw_weights_estimate(&many.model, &many.shards[r], HW_F32), many.weights[r]->n_bytes);
     }
     cr_expect_geq(read, one.weights[0]->n_bytes_read, "%s: %d ranks read less than one", name, n_ranks);
     free(whole);
@@ -185,7 +185,7 @@ Test(weights, more_bytes_than_64_bits_count_are_not_foreseen_as_few)
                         .vocab_size = 1,
                         .max_seq_len = 1,
                         .tied_embeddings = true};
-    hw_part p;
-    cr_assert_eq(hw_part_create(&p, &m, 0, 1, NULL), HW_OK);
-    cr_expect_eq(hw_weights_estimate(&m, &p, HW_BF16), UINT64_MAX);
+    hw_shard shard;
+    cr_assert_eq(hw_shard_create(&shard, &m, 0, 1, NULL), HW_OK);
+    cr_expect_eq(hw_weights_estimate(&m, &shard, HW_BF16), UINT64_MAX);
 }
