@@ -360,9 +360,9 @@ void hw_comm_detach(hw_comm *c)
 bool hw_comm_on_device(const hw_comm *c) { return c->group != NULL; }
 
 /* A ring sends the ideal, in whole bytes. With one rank nothing crosses, and nothing is counted. */
-static void end_on_device(hw_comm *c, hw_tag tag, measure before, size_t payload, double share)
+static void end_on_device(hw_comm *c, hw_tag tag, measure before, size_t payload)
 {
-    const double ideal = share * (double)payload;
+    const double ideal = 2 * one_way(c) * (double)payload;
     if (c->n_ranks == 1) return;
     hw_meter_record(
         c->meter, tag,
@@ -376,22 +376,13 @@ hw_status hw_comm_device_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t
 {
     measure before = look(c);
     hw_status st = count ? hw_comm_group_all_reduce(c->group, buffer, count, type, op, err) : HW_OK;
-    if (!st) end_on_device(c, tag, before, count * hw_dtype_size(type), 2 * one_way(c));
-    return st;
-}
-
-hw_status hw_comm_device_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_bytes, void *recv,
-                                    hw_error *err)
-{
-    measure before = look(c);
-    hw_status st = n_bytes ? hw_comm_group_all_gather(c->group, send, n_bytes, recv, err) : HW_OK;
-    if (!st) end_on_device(c, tag, before, n_bytes * (size_t)c->n_ranks, one_way(c));
+    if (!st) end_on_device(c, tag, before, count * hw_dtype_size(type));
     return st;
 }
 
 void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type)
 {
-    end_on_device(c, tag, look(c), count * hw_dtype_size(type), 2 * one_way(c));
+    end_on_device(c, tag, look(c), count * hw_dtype_size(type));
 }
 
 hw_status hw_anchor_device_all_reduce(double *seconds, hw_comm *c, void *buffer, size_t count, hw_dtype type,

@@ -118,10 +118,6 @@ bool hw_comm_on_device(const hw_comm *c);
 hw_status hw_comm_device_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type,
                                     hw_reduce op, hw_error *err);
 
-/* Collective. As hw_comm_all_gather, on D, in the device's stream. */
-hw_status hw_comm_device_all_gather(hw_comm *c, hw_tag tag, const void *send, size_t n_bytes, void *recv,
-                                    hw_error *err);
-
 /* Local. Counts what hw_comm_device_all_reduce counts, for one that a graph makes. */
 void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type);
 

@@ -153,12 +153,6 @@ hw_status hw_comm_group_all_reduce(hw_comm_group *g, void *buffer, size_t count,
     return g->ops->all_reduce(g->state, next_number(g), buffer, count, type, op, err);
 }
 
-hw_status hw_comm_group_all_gather(hw_comm_group *g, const void *send, size_t n_bytes, void *recv,
-                                   hw_error *err)
-{
-    return g->ops->all_gather(g->state, next_number(g), send, n_bytes, recv, err);
-}
-
 hw_status hw_comm_group_measure(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, int repeats,
                                 double *seconds, hw_error *err)
 {

@@ -21,7 +21,7 @@ typedef enum hw_reduce { HW_SUM, HW_MAX } hw_reduce;
 #define HW_COMM_DEVICE_SYMBOL "hw_plugin_collectives"
 
 /* Grows with every change of what follows. */
-enum { HW_COMM_DEVICE_VERSION = 3, HW_COMM_ID_BYTES = 128 };
+enum { HW_COMM_DEVICE_VERSION = 4, HW_COMM_ID_BYTES = 128 };
 
 /* A rank on its way into a group. */
 typedef struct hw_comm_member {
@@ -57,10 +57,6 @@ typedef struct hw_comm_device_ops {
     hw_status (*all_reduce)(void *state, uint64_t number, void *buffer, size_t count, hw_dtype type,
                             hw_reduce op, hw_error *err);
 
-    /* Collective. Into the stream.   recv [n_ranks, n_bytes] D   send [n_bytes] D */
-    hw_status (*all_gather)(void *state, uint64_t number, const void *send, size_t n_bytes, void *recv,
-                            hw_error *err);
-
     /* Collective. What the library itself takes: seconds of one sum in place over `count` elements D of
      * zeros, as a decode step makes it: `repeats` of them in one graph, each of the result of the one before.
      * Errors: HW_ERR_DEVICE, HW_ERR_RANK. */
@@ -95,8 +91,6 @@ void hw_comm_group_destroy(hw_comm_group *g); /* Collective. NULL is fine */
 
 const char *hw_comm_group_name(const hw_comm_group *g);
 hw_status hw_comm_group_all_reduce(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, hw_reduce op,
-                                   hw_error *err);
-hw_status hw_comm_group_all_gather(hw_comm_group *g, const void *send, size_t n_bytes, void *recv,
                                    hw_error *err);
 hw_status hw_comm_group_measure(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, int repeats,
                                 double *seconds, hw_error *err);

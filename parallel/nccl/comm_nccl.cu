@@ -157,15 +157,6 @@ hw_status all_reduce(void *state, uint64_t number, void *buffer, size_t count, h
     return st ? st : note_end(g, number, err);
 }
 
-hw_status all_gather(void *state, uint64_t number, const void *send, size_t n_bytes, void *recv,
-                     hw_error *err)
-{
-    group *g = of(state);
-    const hw_status st = settle(
-        g, g->library.ncclAllGather(send, recv, n_bytes, ncclUint8, g->comm, g->stream), "all-gather", err);
-    return st ? st : note_end(g, number, err);
-}
-
 /* The oldest event that has not happened. */
 uint64_t first_missing(const group *g)
 {
@@ -276,6 +267,5 @@ const hw_comm_device_ops hw_plugin_collectives = {HW_COMM_DEVICE_VERSION,
                                                   join,
                                                   close_group,
                                                   all_reduce,
-                                                  all_gather,
                                                   measure,
                                                   wait};

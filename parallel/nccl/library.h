@@ -18,8 +18,7 @@
     X(ncclCommFinalize)                                                                                      \
     X(ncclCommDestroy)                                                                                       \
     X(ncclCommAbort)                                                                                         \
-    X(ncclAllReduce)                                                                                         \
-    X(ncclAllGather)
+    X(ncclAllReduce)
 
 typedef struct hw_nccl_library {
     void *handle; /* stays mapped once a communicator was made: NCCL has threads */

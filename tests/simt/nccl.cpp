@@ -32,7 +32,6 @@ struct members {
 size_t size_of(ncclDataType_t type)
 {
     switch (type) {
-    case ncclUint8: return 1;
     case ncclFloat16:
     case ncclBfloat16: return 2;
     case ncclFloat32: return 4;
@@ -46,7 +45,7 @@ struct header {
     uint64_t number, kind, type, count;
 };
 
-enum kind { ALL_REDUCE_SUM, ALL_REDUCE_MAX, ALL_GATHER };
+enum kind { ALL_REDUCE_SUM, ALL_REDUCE_MAX };
 enum stage { BEFORE, COMPARING, EXCHANGING };
 
 struct collective {
@@ -145,7 +144,6 @@ void add(char *to, const char *from, size_t count, ncclDataType_t type)
                                  hw_bf16_to_f32(load<uint16_t>(from, i))));
             break;
         case ncclUint64: store(to, i, load<uint64_t>(to, i) + load<uint64_t>(from, i)); break;
-        case ncclUint8: break;
         }
 }
 
@@ -154,8 +152,7 @@ void collective::finish()
 {
     is = BEFORE; /* it can be done again, by the next launch of a graph */
     for (int r = 0; r < group->n_ranks; r++) {
-        if (what == ALL_GATHER) memcpy(recv + (size_t)r * bytes(), data(r), bytes());
-        else if (r == 0) memcpy(recv, data(0), bytes());
+        if (r == 0) memcpy(recv, data(0), bytes());
         else if (what == ALL_REDUCE_SUM && r + 1 == group->n_ranks && getenv("HW_SIMT_NCCL_WRONG")) continue;
         else if (what == ALL_REDUCE_SUM) add(recv, data(r), count, type);
         else
@@ -280,11 +277,5 @@ EXPORT ncclResult_t ncclAllReduce(const void *send, void *recv, size_t count, nc
                                   ncclRedOp_t op, ncclComm_t comm, cudaStream_t)
 {
     return enqueue(comm, op == ncclSum ? ALL_REDUCE_SUM : ALL_REDUCE_MAX, send, recv, count, type);
-}
-
-EXPORT ncclResult_t ncclAllGather(const void *send, void *recv, size_t count, ncclDataType_t type,
-                                  ncclComm_t comm, cudaStream_t)
-{
-    return enqueue(comm, ALL_GATHER, send, recv, count, type);
 }
 }

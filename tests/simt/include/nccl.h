@@ -20,7 +20,6 @@ typedef enum {
     ncclInProgress = 7
 } ncclResult_t;
 typedef enum {
-    ncclUint8 = 1,
     ncclUint64 = 5,
     ncclFloat16 = 6,
     ncclFloat32 = 7,
@@ -49,8 +48,6 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm);
 ncclResult_t ncclCommAbort(ncclComm_t comm);
 ncclResult_t ncclAllReduce(const void *send, void *recv, size_t count, ncclDataType_t type, ncclRedOp_t op,
                            ncclComm_t comm, cudaStream_t stream);
-ncclResult_t ncclAllGather(const void *send, void *recv, size_t count, ncclDataType_t type, ncclComm_t comm,
-                           cudaStream_t stream);
 }
 
 #endif
