@@ -111,16 +111,16 @@ void hw_host_op_free(hw_device *d, void *p)
     hw_host_free(p);
 }
 
-hw_status hw_host_op_copy(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes)
+hw_status hw_host_op_copy(hw_device *d, void *dst, const void *src, size_t n_bytes)
 {
-    (void)d, (void)s;
+    (void)d;
     if (n_bytes) memcpy(dst, src, n_bytes);
     return HW_OK;
 }
 
-hw_status hw_host_op_synchronize(hw_device *d, hw_stream *s, hw_error *err)
+hw_status hw_host_op_synchronize(hw_device *d, hw_error *err)
 {
-    (void)d, (void)s, (void)err;
+    (void)d, (void)err;
     return HW_OK;
 }
 

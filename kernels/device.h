@@ -26,8 +26,8 @@ void hw_host_free(void *p); /* NULL is fine */
 /* The memory ops of every device that lives in host memory. */
 hw_status hw_host_op_alloc(hw_device *d, void **out, size_t n_bytes, hw_error *err);
 void hw_host_op_free(hw_device *d, void *p);
-hw_status hw_host_op_copy(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
-hw_status hw_host_op_synchronize(hw_device *d, hw_stream *s, hw_error *err);
+hw_status hw_host_op_copy(hw_device *d, void *dst, const void *src, size_t n_bytes);
+hw_status hw_host_op_synchronize(hw_device *d, hw_error *err);
 
 /* Their entries of a table of ops. */
 #define HW_HOST_MEMORY_OPS                                                                                   \

@@ -1,6 +1,6 @@
 /* The maths of one rank on one device.
  *
- * A device is a table of ops plus memory and streams; it is chosen once, when the engine is created, and
+ * A device is a table of ops plus memory; it is chosen once, when the engine is created, and
  * nothing above this header asks which one it is. `kernels/` has never heard of MPI or of models: it is
  * given this rank's numbers and computes with them. `kernels/reference/` holds the plain loops that
  * explain the ops and serve the tests; `cpu/` is the fast version for the host.
@@ -35,10 +35,8 @@ extern "C" {
 #define HW_EVERYWHERE
 #endif
 
-typedef struct hw_stream
-    hw_stream;                    /* work in order; NULL on the CPU, where every op is done when it returns */
-typedef struct hw_graph hw_graph; /* ops that are started together */
-typedef struct hw_mark hw_mark;   /* a point in the order of the work */
+typedef struct hw_graph hw_graph;   /* ops that are started together */
+typedef struct hw_mark hw_mark;     /* a point in the order of the work */
 typedef struct hw_weight hw_weight; /* a matrix in the device's own layout */
 typedef struct hw_device hw_device;
 
@@ -147,20 +145,20 @@ enum { HW_ATTN_BLOCK = 64 };
 typedef struct hw_kernels {
     const char *name; /* "cpu", "reference", "cuda" */
 
-    /* Ops return as soon as their work is in the stream. What goes wrong is told by a status at once where
-     * it can be, and otherwise by the next `synchronize`, which has the message for both. */
+    /* A device works in order: on the CPU an op has run when it returns; on a device with a stream it returns as
+     * soon as its work is in the stream. A status tells at once what went wrong where that is known, and the next
+     * `synchronize` otherwise, which has the message for both. */
 
     /* ---- memory. `alloc` returns zeroed memory, 64-byte aligned; free(NULL) is fine. Copies are complete
      * (CPU) or in stream order: `src` of copy_in can be reused at once unless it is from host_alloc; what
-     * copy_out writes is there after `synchronize`. */
+     * copy_out writes is there after `synchronize`; what `copy` reads and writes does not overlap. `synchronize`
+     * waits, and reports what went wrong since the last time. */
     hw_status (*alloc)(hw_device *d, void **out, size_t n_bytes, hw_error *err);
     void (*free)(hw_device *d, void *p);
-    hw_status (*copy_in)(hw_device *d, hw_stream *s, void *dst /* D */, const void *src, size_t n_bytes);
-    hw_status (*copy_out)(hw_device *d, hw_stream *s, void *dst, const void *src /* D */, size_t n_bytes);
-    hw_status (*copy)(hw_device *d, hw_stream *s, void *dst /* D */, const void *src /* D */,
-                      size_t n_bytes); /* do not overlap */
-    hw_status (*synchronize)(hw_device *d, hw_stream *s,
-                             hw_error *err); /* waits; reports what went wrong since the last */
+    hw_status (*copy_in)(hw_device *d, void *dst /* D */, const void *src, size_t n_bytes);
+    hw_status (*copy_out)(hw_device *d, void *dst, const void *src /* D */, size_t n_bytes);
+    hw_status (*copy)(hw_device *d, void *dst /* D */, const void *src /* D */, size_t n_bytes);
+    hw_status (*synchronize)(hw_device *d, hw_error *err);
 
     /* Host memory that copies to and from the device run fast with; zeroed, 64-byte aligned. free(NULL) is
      * fine. */
@@ -171,9 +169,9 @@ typedef struct hw_kernels {
      * in host memory. */
     uint64_t (*available)(const hw_device *d);
 
-    /* The stream in which ops work when they are given NULL, for what works in the same order beside them.
-     * NULL on devices without streams. */
-    hw_stream *(*own_stream)(hw_device *d);
+    /* The stream in which the ops of this device work, a foreign library's handle (cudaStream_t), for what has to
+     * work in the same order beside them. NULL on devices without streams. */
+    void *(*stream)(hw_device *d);
 
     /* ---- weights. `create` makes a matrix of zeros; `put` fills a rectangle of it and may be called in
      * any order, from one thread.
@@ -190,20 +188,18 @@ typedef struct hw_kernels {
      * rank's; with `accumulate`, out[r] += it. Minus zero comes out as plus zero, so that summing over
      * ranks changes no bit.
      *   out [n, n_in] D   table [n_out, n_in]   ids [n] D */
-    hw_status (*gather)(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
-                        int n, int first_id, bool accumulate);
+    hw_status (*gather)(hw_device *d, void *out, const hw_weight *table, const int32_t *ids, int n,
+                        int first_id, bool accumulate);
 
     /* out[r] = x[rows[r]].   out [n, dim] D   x [*, dim] D   rows [n] D */
-    hw_status (*select_rows)(hw_device *d, hw_stream *s, void *out, const void *x, const int32_t *rows, int n,
-                             int dim);
+    hw_status (*select_rows)(hw_device *d, void *out, const void *x, const int32_t *rows, int n, int dim);
 
     /* x / sqrt(mean(x^2) + eps) * w  (Zhang & Sennrich 2019).   out, x [n, dim] D   w [dim] float32 D */
-    hw_status (*rmsnorm)(hw_device *d, hw_stream *s, void *out, const void *x, const float *w, int n, int dim,
-                         float eps);
+    hw_status (*rmsnorm)(hw_device *d, void *out, const void *x, const float *w, int n, int dim, float eps);
 
     /* (x - mean) / sqrt(var + eps) * w + b  (Ba et al. 2016).   b may be NULL */
-    hw_status (*layernorm)(hw_device *d, hw_stream *s, void *out, const void *x, const float *w,
-                           const float *b, int n, int dim, float eps);
+    hw_status (*layernorm)(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
+                           int dim, float eps);
 
     /* y = W x (+ bias).   out [n, n_out] D   x [n, n_in] D   bias [n_out] float32 D or NULL
      * Each output is the sum over the cuts of W's inputs of one partial sum each, added as a balanced tree
@@ -215,65 +211,63 @@ typedef struct hw_kernels {
      *     sum = sum + (even + odd)
      * in float32; inputs past the end of the cut count as zeros. This is the order in which TDPBF16PS
      * adds, so that matrix units can join in: see hw_matmul. The bias is added to the finished sum. */
-    hw_status (*matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
-                        const float *bias, int n);
+    hw_status (*matmul)(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias, int n);
 
     /* As matmul without a bias, but for the type of the result. NULL where activations are float32 anyway.
      *   out [n, n_out] float32 D */
-    hw_status (*logits)(hw_device *d, hw_stream *s, float *out, const void *x, const hw_weight *w, int n);
+    hw_status (*logits)(hw_device *d, float *out, const void *x, const hw_weight *w, int n);
 
     /* cos and sin of every row's position, computed once per step and used by all layers (Su et al. 2021).
      * angle = positions[r] * inv_freq[j]
      *   out[r][0][j] = scale * cos(angle), out[r][1][j] = scale * sin(angle)
      *   out [n, 2, half] float32 D   positions [n] D   inv_freq [half] float32 D */
-    hw_status (*rope_angles)(hw_device *d, hw_stream *s, float *out, const int32_t *positions, int n,
-                             const float *inv_freq, int half, float scale);
+    hw_status (*rope_angles)(hw_device *d, float *out, const int32_t *positions, int n, const float *inv_freq,
+                             int half, float scale);
 
     /* Rotates q and k in place (pairs (j, j + half) of each head's first 2 * half elements, as Hugging
      * Face stores them), then writes k and v of every row to the cache, rounded to the cache's type.
      * angles NULL (half 0): no rotation.
      *   qkv [n_rows, (n_heads + 2 * n_kv_heads) * head_dim] D: all query heads, all key heads, all value
      *   heads */
-    hw_status (*rope_append)(hw_device *d, hw_stream *s, void *qkv, const float *angles, int half,
-                             hw_heads heads, const hw_rows *rows, hw_kv_layer kv);
+    hw_status (*rope_append)(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
+                             const hw_rows *rows, hw_kv_layer kv);
 
     /* Causal attention over the cache: softmax(scale * q k^T) v for keys 0 .. positions[r] of the row's
      * sequence. Keys are taken in blocks of HW_ATTN_BLOCK absolute positions; every block gives a maximum,
      * a sum and a weighted value of its own, and the blocks are merged in ascending order.
      *   out [n_rows, n_heads * head_dim] D   qkv as rope_append left it
      *   scratch D, of attention_scratch() bytes */
-    hw_status (*attention)(hw_device *d, hw_stream *s, void *out, const void *qkv, hw_heads heads,
-                           float scale, const hw_rows *rows, hw_kv_layer kv, void *scratch);
+    hw_status (*attention)(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+                           const hw_rows *rows, hw_kv_layer kv, void *scratch);
     size_t (*attention_scratch)(const hw_device *d, hw_heads heads, int max_rows, int max_positions);
 
     /* Gated:     out[r][j] = act(x[r][j]) * x[r][n + j], x [n_rows, 2 * n]
      * Not gated: out[r][j] = act(x[r][j]), x [n_rows, n] */
-    hw_status (*activate)(hw_device *d, hw_stream *s, void *out, const void *x, int n_rows, int n,
-                          hw_activation act, bool gated);
+    hw_status (*activate)(hw_device *d, void *out, const void *x, int n_rows, int n, hw_activation act,
+                          bool gated);
 
     /* x += (y + bias): what follows an all-reduce, on every rank.   x, y [n, dim] D   bias [dim] float32 D
      * or NULL */
-    hw_status (*add_bias_residual)(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
-                                   int n, int dim);
+    hw_status (*add_bias_residual)(hw_device *d, void *x, const void *y, const float *bias, int n, int dim);
 
     /* ---- several of the above in one, for devices where starting a kernel costs more than some of them
      * take; NULL on the others. They take memory for what is in between, which they may leave alone, and
      * round that to the activation type or not at all. */
 
     /* norm, then matmul.   normed [n, n_in] D: in between */
-    hw_status (*norm_matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_norm *norm,
-                             const hw_weight *w, const float *bias, int n, void *normed);
+    hw_status (*norm_matmul)(hw_device *d, void *out, const void *x, const hw_norm *norm, const hw_weight *w,
+                             const float *bias, int n, void *normed);
 
     /* norm, matmul, activate.   out [n, n_out, or half of it when gated] D   normed, up [n, n_out] D: in
      * between */
-    hw_status (*norm_matmul_activate)(hw_device *d, hw_stream *s, void *out, const void *x,
-                                      const hw_norm *norm, const hw_weight *w, const float *bias, int n,
-                                      hw_activation act, bool gated, void *normed, void *up);
+    hw_status (*norm_matmul_activate)(hw_device *d, void *out, const void *x, const hw_norm *norm,
+                                      const hw_weight *w, const float *bias, int n, hw_activation act,
+                                      bool gated, void *normed, void *up);
 
     /* x += W in + bias: matmul, then add_bias_residual, where no rank has a part of the sum.
      *   x, y [n, n_out] D   in [n, n_in] D   y: in between */
-    hw_status (*matmul_add)(hw_device *d, hw_stream *s, void *x, const void *in, const hw_weight *w,
-                            const float *bias, int n, void *y);
+    hw_status (*matmul_add)(hw_device *d, void *x, const void *in, const hw_weight *w, const float *bias,
+                            int n, void *y);
 
     /* Kernels that the device was given since it was created, those in graphs included; calls that gave it
      * kernels, one for a graph; and pieces of its memory that were taken. NULL where there are none. */
@@ -296,12 +290,12 @@ typedef struct hw_kernels {
 
     /* keys[r] = the larger of keys[r] and the key of row r's next token. A row at position p is drawn as step
      * p + 1, since it is then that many tokens long.   logits [n_rows, n_vocab] float32 D, as for row_best */
-    hw_status (*choose_keys)(hw_device *d, hw_stream *s, const hw_fed_rows *rows, const float *logits,
-                             int n_vocab, int first_id);
+    hw_status (*choose_keys)(hw_device *d, const hw_fed_rows *rows, const float *logits, int n_vocab,
+                             int first_id);
 
     /* With the keys of all ranks: each goes into the ring, its token into `tokens` (0 where a key is nobody's:
      * whoever reads the ring refuses it), the row to its next position, and keys become zeros. */
-    hw_status (*feed_keys)(hw_device *d, hw_stream *s, const hw_fed_rows *rows);
+    hw_status (*feed_keys)(hw_device *d, const hw_fed_rows *rows);
 
     /* Marks the point that the stream has been given work up to. Good until HW_N_MARKS more were made. */
     hw_status (*mark)(hw_device *d, hw_mark **out);
@@ -316,25 +310,24 @@ typedef struct hw_kernels {
 
     /* HF repetition penalty, in place: logits of the listed tokens are divided by `penalty` when positive,
      * else multiplied. `tokens` [n_tokens] host, distinct, may lie outside this rank's slice. */
-    hw_status (*penalize)(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
-                          const int32_t *tokens, int n_tokens, float penalty);
+    hw_status (*penalize)(hw_device *d, float *row, int n_vocab, int first_id, const int32_t *tokens,
+                          int n_tokens, float penalty);
 
     /* The `k` best keys of a row in descending order; fewer tokens than k: the rest are 0. A NaN among the
      * logits gives HW_KEY_NAN first. Only tokens below `n_valid` (global id) take part. */
-    hw_status (*row_best)(hw_device *d, hw_stream *s, uint64_t *keys /* [k] */, const float *row, int n_vocab,
-                          int first_id, int n_valid, int k);
+    hw_status (*row_best)(hw_device *d, uint64_t *keys /* [k] */, const float *row, int n_vocab, int first_id,
+                          int n_valid, int k);
 
     /* Sum over the slice of exp((logit - max) / temperature) in fixed point, HW_MASS_ONE for 1.0:
      * integers, so that the sum over all ranks does not depend on how the vocabulary was cut. */
-    hw_status (*row_mass)(hw_device *d, hw_stream *s, uint64_t *mass, const float *row, int n_vocab,
-                          int first_id, int n_valid, float max, float temperature);
+    hw_status (*row_mass)(hw_device *d, uint64_t *mass, const float *row, int n_vocab, int first_id,
+                          int n_valid, float max, float temperature);
 
     /* One draw from softmax(logit / temperature) over the tokens whose logit is at least `floor`: the
      * largest key of logit / temperature + Gumbel noise, where the noise of token t is a function of
      * (seed, step, t) alone. 0 when none; HW_KEY_NAN when one of the logits is not a number. */
-    hw_status (*row_draw)(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
-                          int first_id, int n_valid, float floor, float temperature, uint64_t seed,
-                          uint64_t step);
+    hw_status (*row_draw)(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
+                          int n_valid, float floor, float temperature, uint64_t seed, uint64_t step);
 
     /* What this device itself can do, for comparing (anchors.h); NULL where that is not measured. */
     const struct hw_anchor_ops *anchors;

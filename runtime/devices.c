@@ -110,12 +110,12 @@ static hw_status sum_once(float *sums, void *at, hw_device *d, hw_comm *comm, hw
     const size_t n_bytes = PROOF_COUNT * hw_dtype_size(d->act);
     for (int i = 0; i < PROOF_COUNT; i++) sums[i] = summand(hw_comm_rank(comm), i);
     hw_convert(stored, d->act, sums, HW_F32, PROOF_COUNT);
-    hw_status st = d->k->copy_in(d, NULL, at, stored, n_bytes);
+    hw_status st = d->k->copy_in(d, at, stored, n_bytes);
     if (!st) st = hw_comm_device_all_reduce(comm, tag, at, PROOF_COUNT, d->act, HW_SUM, err);
     if (!st) st = hw_comm_device_wait(comm, NULL, err);
     if (st) return st;
-    st = d->k->copy_out(d, NULL, stored, at, n_bytes);
-    const hw_status told = d->k->synchronize(d, NULL, err);
+    st = d->k->copy_out(d, stored, at, n_bytes);
+    const hw_status told = d->k->synchronize(d, err);
     hw_convert(sums, HW_F32, stored, d->act, PROOF_COUNT);
     return told ? told : st;
 }
@@ -139,7 +139,7 @@ static hw_status prove_sum(hw_device *d, hw_comm *comm, hw_error *err)
 hw_status hw_device_attach(hw_device *d, hw_comm *comm, hw_error *err)
 {
     const hw_comm_attachment a = {.ops = hw_device_symbol(d, HW_COMM_DEVICE_SYMBOL),
-                                  .stream = d->k->own_stream ? d->k->own_stream(d) : NULL,
+                                  .stream = d->k->stream ? d->k->stream(d) : NULL,
                                   .hardware = d->hardware,
                                   .name = hw_device_description(d)};
     const hw_status st = hw_comm_attach(comm, &a, err);

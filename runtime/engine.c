@@ -205,8 +205,7 @@ static hw_status make_rope(hw_engine *e, hw_error *err)
     if (!st) {
         e->inv_freq = device;
         hw_rope_inv_freq(host, &e->model.rope);
-        st = hw_engine_wait(e, e->device->k->copy_in(e->device, NULL, device, host, half * sizeof(float)),
-                            err);
+        st = hw_engine_wait(e, e->device->k->copy_in(e->device, device, host, half * sizeof(float)), err);
     }
     free(host);
     return st;
@@ -376,7 +375,7 @@ hw_status hw_engine_step(hw_engine *e, const hw_batch *b, hw_error *err)
 
 hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_bytes, hw_error *err)
 {
-    return hw_engine_wait(e, e->device->k->copy_out(e->device, NULL, dst, src, n_bytes), err);
+    return hw_engine_wait(e, e->device->k->copy_out(e->device, dst, src, n_bytes), err);
 }
 
 /* The device tells once what went wrong, whichever call it came from. Where collectives are in its stream,
@@ -386,7 +385,7 @@ static hw_status wait_until(hw_engine *e, hw_mark *m, hw_error *err)
     const hw_kernels *k = e->device->k;
     hw_status lost = hw_comm_device_wait(e->comm, m, err);
     if (lost) return lost;
-    hw_status told = m ? k->mark_wait(e->device, m, err) : k->synchronize(e->device, NULL, err);
+    hw_status told = m ? k->mark_wait(e->device, m, err) : k->synchronize(e->device, err);
     return hw_rank_context(err, told, hw_comm_rank(e->comm));
 }
 

@@ -69,8 +69,8 @@ static hw_status upload(hw_feed *f, hw_error *err)
     const hw_kernels *k = e->device->k;
     const size_t n = (size_t)f->batch->n_rows;
     for (size_t i = 0; i < n; i++) f->keys[i] = 0;
-    hw_status st = k->copy_in(e->device, NULL, e->buffers.draws, f->draws, n * sizeof *f->draws);
-    if (!st) st = k->copy_in(e->device, NULL, e->buffers.keys, f->keys, n * sizeof *f->keys);
+    hw_status st = k->copy_in(e->device, e->buffers.draws, f->draws, n * sizeof *f->draws);
+    if (!st) st = k->copy_in(e->device, e->buffers.keys, f->keys, n * sizeof *f->keys);
     return st ? hw_engine_wait(e, st, err) : HW_OK;
 }
 
@@ -112,7 +112,7 @@ static hw_status cancel(hw_feed *f)
     hw_engine *e = f->e;
     const size_t n = (size_t)f->batch->n_rows;
     for (size_t i = 0; i < n; i++) f->keys[i] = HW_KEY_CANCEL;
-    return e->device->k->copy_in(e->device, NULL, e->buffers.keys, f->keys, n * sizeof *f->keys);
+    return e->device->k->copy_in(e->device, e->buffers.keys, f->keys, n * sizeof *f->keys);
 }
 
 static hw_status begin_step(hw_feed *f, hw_error *err)

@@ -21,11 +21,11 @@ static hw_status upload(hw_step *s)
     const hw_batch *b = s->b;
     hw_buffers *buf = s->buf;
     size_t n = (size_t)b->n_rows * sizeof(int32_t);
-    TRY(s->k->copy_in(s->d, NULL, buf->tokens, b->tokens, n));
-    TRY(s->k->copy_in(s->d, NULL, buf->positions, b->positions, n));
-    TRY(s->k->copy_in(s->d, NULL, buf->seqs, b->seqs, n));
-    TRY(s->k->copy_in(s->d, NULL, buf->logit_rows, b->logit_rows, (size_t)b->n_logits * sizeof(int32_t)));
-    TRY(s->k->copy_in(s->d, NULL, buf->block_tables, b->block_tables,
+    TRY(s->k->copy_in(s->d, buf->tokens, b->tokens, n));
+    TRY(s->k->copy_in(s->d, buf->positions, b->positions, n));
+    TRY(s->k->copy_in(s->d, buf->seqs, b->seqs, n));
+    TRY(s->k->copy_in(s->d, buf->logit_rows, b->logit_rows, (size_t)b->n_logits * sizeof(int32_t)));
+    TRY(s->k->copy_in(s->d, buf->block_tables, b->block_tables,
                       (size_t)b->n_seqs * (size_t)s->e->shape.seq_blocks * sizeof(int32_t)));
     return HW_OK;
 }
@@ -40,7 +40,7 @@ static hw_status upload_changes(hw_step *s, uint64_t step)
     int32_t *const next = s->buf->next_tables + (size_t)(step % HW_FEED_AHEAD) * all;
     if (from == end) return HW_OK;
     memcpy(next + from, b->block_tables + from, (end - from) * sizeof *next);
-    return s->k->copy_in(s->d, NULL, s->buf->block_tables + from, next + from, (end - from) * sizeof *next);
+    return s->k->copy_in(s->d, s->buf->block_tables + from, next + from, (end - from) * sizeof *next);
 }
 
 static hw_rows rows_of(const hw_step *s)
@@ -65,8 +65,8 @@ static hw_status embed(hw_step *s)
     TRY(hw_op_all_reduce(s, HW_SITE_EMBED, 0, buf->x));                         /* x: replicated */
     if (s->m->learned_positions) TRY(hw_op_gather(s, w->positions, s->b->positions, buf->positions, 0, true));
     if (s->e->inv_freq && !s->only_counts)
-        TRY(s->k->rope_angles(s->d, NULL, buf->angles, buf->positions, n, s->e->inv_freq,
-                              s->m->rope.rotary_dim / 2, (float)s->m->rope.attention_factor));
+        TRY(s->k->rope_angles(s->d, buf->angles, buf->positions, n, s->e->inv_freq, s->m->rope.rotary_dim / 2,
+                              (float)s->m->rope.attention_factor));
     return HW_OK;
 }
 

@@ -149,11 +149,11 @@ hw_status hw_kv_copy_blocks(hw_kv_cache *kv, int32_t to, int32_t from, int n, hw
     const size_t n_bytes = (size_t)n * kv->block_bytes;
     for (int layer = 0; layer < kv->dims.n_layers; layer++) {
         char *data = hw_kv_cache_layer(kv, layer).data;
-        hw_status st = kv->device->k->copy(kv->device, NULL, data + (size_t)to * kv->block_bytes,
+        hw_status st = kv->device->k->copy(kv->device, data + (size_t)to * kv->block_bytes,
                                            data + (size_t)from * kv->block_bytes, n_bytes);
         if (!st) continue;
         hw_fail(err, st, "the device refused");
-        const hw_status told = kv->device->k->synchronize(kv->device, NULL, err); /* it knows why */
+        const hw_status told = kv->device->k->synchronize(kv->device, err); /* it knows why */
         return hw_context(err, told ? told : st, "KV cache: copying %zu bytes of layer %d", n_bytes, layer);
     }
     for (int i = 0; i < n; i++) kv->filled[to + i] = kv->filled[from + i];

@@ -108,8 +108,8 @@ static hw_status reduce_max(row *r, uint64_t *key)
 static hw_status draw_local(row *r, float floor, uint64_t *key)
 {
     hw_device *d = r->e->device;
-    return d->k->row_draw(d, NULL, key, r->logits, r->n_local, r->first_id, r->n_valid, floor,
-                          r->set->temperature, r->set->seed, r->step);
+    return d->k->row_draw(d, key, r->logits, r->n_local, r->first_id, r->n_valid, floor, r->set->temperature,
+                          r->set->seed, r->step);
 }
 
 static hw_status penalize(row *r, const hw_sequence *seq)
@@ -125,8 +125,7 @@ static hw_status penalize(row *r, const hw_sequence *seq)
     }
     for (int i = 0; i < n; i++) s->seen[s->distinct[i]] = 0;
     hw_device *d = r->e->device;
-    return d->k->penalize(d, NULL, r->logits, r->n_local, r->first_id, s->distinct, n,
-                          r->set->repetition_penalty);
+    return d->k->penalize(d, r->logits, r->n_local, r->first_id, s->distinct, n, r->set->repetition_penalty);
 }
 
 /* ---- top-k and top-p: the best candidates of all ranks, in order */
@@ -184,7 +183,7 @@ static hw_status gather_best(row *r, int k, int *n, int *certain)
     hw_device *d = r->e->device;
     hw_status st = reserve(s, (size_t)k, r->err);
     uint64_t bound = 0;
-    if (!st) st = d->k->row_best(d, NULL, s->other, r->logits, r->n_local, r->first_id, r->n_valid, k);
+    if (!st) st = d->k->row_best(d, s->other, r->logits, r->n_local, r->first_id, r->n_valid, k);
     if (!st)
         st = hw_comm_all_gather(r->e->comm, r->tag, s->other, (size_t)k * sizeof *s->other, s->candidates,
                                 r->err);
@@ -245,8 +244,8 @@ static hw_status keep_top_p(row *r, float max, int *n)
     hw_device *d = r->e->device;
     uint64_t total = 0;
     int certain;
-    hw_status st = d->k->row_mass(d, NULL, &total, r->logits, r->n_local, r->first_id, r->n_valid, max,
-                                  r->set->temperature);
+    hw_status st =
+        d->k->row_mass(d, &total, r->logits, r->n_local, r->first_id, r->n_valid, max, r->set->temperature);
     if (!st) st = hw_comm_all_reduce(r->e->comm, r->tag, &total, 1, HW_U64, HW_SUM, r->err);
     for (int k = HW_FIRST_CANDIDATES; !st; k *= 4) {
         if (k > r->e->sampler->widest) k = r->e->sampler->widest;
@@ -334,7 +333,7 @@ hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_vali
         row r = make_row(e, &settings[i], i, n_valid, err);
         st = penalize(&r, e->last->logit_seqs[i]);
         if (!st && draws_at_once(r.set)) st = draw_local(&r, -INFINITY, &keys[i]);
-        else if (!st) st = d->k->row_best(d, NULL, &keys[i], r.logits, r.n_local, r.first_id, r.n_valid, 1);
+        else if (!st) st = d->k->row_best(d, &keys[i], r.logits, r.n_local, r.first_id, r.n_valid, 1);
         if (e->cancelled && keys[i] != HW_KEY_NAN) keys[i] = HW_KEY_CANCEL;
     }
     /* One exchange for all rows: the token itself where that is all it takes, the largest logit for the rest. */

@@ -66,8 +66,7 @@ hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_lay
     count(s, HW_WORK_QKV,
           (hw_work){.kv_bytes = 2 * rows * n_kv * d * hw_dtype_size(kv.dtype),
                     .activation_bytes = act_bytes(s, 2 * rotated + 2 * rows * n_kv * d)});
-    return done(s, HW_WORK_QKV,
-                RUN(s, s->k->rope_append(s->d, NULL, s->buf->qkv, angles, half, h, &s->rows, kv)));
+    return done(s, HW_WORK_QKV, RUN(s, s->k->rope_append(s->d, s->buf->qkv, angles, half, h, &s->rows, kv)));
 }
 
 hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
@@ -82,8 +81,8 @@ hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
     count(s, HW_WORK_SCORES, half);
     count(s, HW_WORK_VALUES, half);
     return done(s, HW_WORK_SCORES,
-                RUN(s, s->k->attention(s->d, NULL, s->buf->attn, s->buf->qkv, h, s->m->attn_scale, &s->rows,
-                                       kv, s->buf->scratch)));
+                RUN(s, s->k->attention(s->d, s->buf->attn, s->buf->qkv, h, s->m->attn_scale, &s->rows, kv,
+                                       s->buf->scratch)));
 }
 
 /* Bytes of the table's rows that this rank reads for these ids. */
@@ -111,7 +110,7 @@ hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, c
                     .activation_bytes = act_bytes(s, (accumulate ? 2 : 1) * rows * dims->n_in)});
     return done(
         s, HW_WORK_EMBED,
-        RUN(s, s->k->gather(s->d, NULL, s->buf->x, table, device_ids, s->rows.n_rows, first_id, accumulate)));
+        RUN(s, s->k->gather(s->d, s->buf->x, table, device_ids, s->rows.n_rows, first_id, accumulate)));
 }
 
 /* ---- products with what is before and after them, in one op where the device has that. The work counted
@@ -129,15 +128,14 @@ hw_status hw_op_norm(hw_step *s, const void *x, hw_norm norm, int n)
     void *out = s->buf->normed;
     count_norm(s, norm, n);
     return done(s, HW_WORK_OTHER,
-                norm.centred
-                    ? RUN(s, s->k->layernorm(s->d, NULL, out, x, norm.w, norm.b, n, s->m->dim, norm.eps))
-                    : RUN(s, s->k->rmsnorm(s->d, NULL, out, x, norm.w, n, s->m->dim, norm.eps)));
+                norm.centred ? RUN(s, s->k->layernorm(s->d, out, x, norm.w, norm.b, n, s->m->dim, norm.eps))
+                             : RUN(s, s->k->rmsnorm(s->d, out, x, norm.w, n, s->m->dim, norm.eps)));
 }
 
 static hw_status matmul(hw_step *s, hw_work_site site, void *out, const void *x, hw_linear l, int n)
 {
     count_matmul(s, site, l, n);
-    return done(s, site, RUN(s, s->k->matmul(s->d, NULL, out, x, l.w, l.bias, n)));
+    return done(s, site, RUN(s, s->k->matmul(s->d, out, x, l.w, l.bias, n)));
 }
 
 static void count_activate(hw_step *s, int n, int ffn)
@@ -157,8 +155,7 @@ hw_status hw_op_norm_matmul(hw_step *s, hw_work_site site, void *out, hw_norm no
     }
     count_norm(s, norm, n);
     count_matmul(s, site, l, n);
-    return done(s, site,
-                RUN(s, s->k->norm_matmul(s->d, NULL, out, buf->x, &norm, l.w, l.bias, n, buf->normed)));
+    return done(s, site, RUN(s, s->k->norm_matmul(s->d, out, buf->x, &norm, l.w, l.bias, n, buf->normed)));
 }
 
 hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int ffn)
@@ -170,15 +167,15 @@ hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int 
     if (!s->k->norm_matmul_activate) {
         hw_status st = hw_op_norm_matmul(s, HW_WORK_MLP, buf->up, norm, l);
         count_activate(s, n, ffn);
-        if (!st) st = RUN(s, s->k->activate(s->d, NULL, buf->act, buf->up, n, ffn, act, gated));
+        if (!st) st = RUN(s, s->k->activate(s->d, buf->act, buf->up, n, ffn, act, gated));
         return done(s, HW_WORK_MLP, st);
     }
     count_norm(s, norm, n);
     count_matmul(s, HW_WORK_MLP, l, n);
     count_activate(s, n, ffn);
     return done(s, HW_WORK_MLP,
-                RUN(s, s->k->norm_matmul_activate(s->d, NULL, buf->act, buf->x, &norm, l.w, l.bias, n, act,
-                                                  gated, buf->normed, buf->up)));
+                RUN(s, s->k->norm_matmul_activate(s->d, buf->act, buf->x, &norm, l.w, l.bias, n, act, gated,
+                                                  buf->normed, buf->up)));
 }
 
 static void count_residual(hw_step *s, hw_linear l, int n) { count_rows(s, n, 3, l.bias ? 1 : 0); }
@@ -192,14 +189,14 @@ hw_status hw_op_matmul_into_residual(hw_step *s, hw_work_site work, hw_site site
     if (s->e->shard.n_ranks == 1 && s->k->matmul_add) {
         count_residual(s, l, n);
         count_matmul(s, work, (hw_linear){.w = l.w}, n);
-        return done(s, work, RUN(s, s->k->matmul_add(s->d, NULL, buf->x, in, l.w, l.bias, n, buf->y)));
+        return done(s, work, RUN(s, s->k->matmul_add(s->d, buf->x, in, l.w, l.bias, n, buf->y)));
     }
     hw_status st = matmul(s, work, buf->y, in, (hw_linear){.w = l.w}, n); /* y: partial */
     if (!st) st = hw_op_all_reduce(s, site, layer, buf->y);               /* y: replicated */
     if (st) return st;
     count_residual(s, l, n);
     return done(s, HW_WORK_OTHER,
-                RUN(s, s->k->add_bias_residual(s->d, NULL, buf->x, buf->y, l.bias, n, s->m->dim)));
+                RUN(s, s->k->add_bias_residual(s->d, buf->x, buf->y, l.bias, n, s->m->dim)));
 }
 
 hw_status hw_op_head(hw_step *s, const hw_weight *head, int n)
@@ -207,15 +204,14 @@ hw_status hw_op_head(hw_step *s, const hw_weight *head, int n)
     const hw_buffers *buf = s->buf;
     if (!s->k->logits) return matmul(s, HW_WORK_HEAD, buf->logits, buf->normed, (hw_linear){.w = head}, n);
     count_matmul(s, HW_WORK_HEAD, (hw_linear){.w = head}, n);
-    return done(s, HW_WORK_HEAD, RUN(s, s->k->logits(s->d, NULL, buf->logits, buf->normed, head, n)));
+    return done(s, HW_WORK_HEAD, RUN(s, s->k->logits(s->d, buf->logits, buf->normed, head, n)));
 }
 
 hw_status hw_op_select_rows(hw_step *s, int n)
 {
     count_rows(s, n, 2, 0);
-    return done(
-        s, HW_WORK_OTHER,
-        RUN(s, s->k->select_rows(s->d, NULL, s->buf->y, s->buf->x, s->buf->logit_rows, n, s->m->dim)));
+    return done(s, HW_WORK_OTHER,
+                RUN(s, s->k->select_rows(s->d, s->buf->y, s->buf->x, s->buf->logit_rows, n, s->m->dim)));
 }
 
 void hw_step_expect(hw_step *s)
@@ -247,7 +243,7 @@ hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
     if (host != partial) hw_step_expect(s);
     if (host != partial) st = hw_engine_read(s->e, host, partial, n_bytes, s->err);
     if (!st) st = hw_comm_all_reduce(comm, tag, host, count, s->d->act, HW_SUM, s->err);
-    if (!st && host != partial) st = s->k->copy_in(s->d, NULL, partial, host, n_bytes);
+    if (!st && host != partial) st = s->k->copy_in(s->d, partial, host, n_bytes);
     return st;
 }
 
@@ -272,7 +268,7 @@ hw_status hw_op_feed(hw_step *s)
                               .n_slots = HW_FEED_AHEAD,
                               .slot_rows = e->options.max_logit_rows};
     const int n_local = (int)hw_range_size(e->shard.vocab), first_id = (int)e->shard.vocab.begin;
-    hw_status st = RUN(s, s->k->choose_keys(s->d, NULL, &rows, buf->logits, n_local, first_id));
+    hw_status st = RUN(s, s->k->choose_keys(s->d, &rows, buf->logits, n_local, first_id));
     if (!st) st = reduce_keys(s, &rows);
-    return st ? st : RUN(s, s->k->feed_keys(s->d, NULL, &rows));
+    return st ? st : RUN(s, s->k->feed_keys(s->d, &rows));
 }

@@ -207,7 +207,7 @@ static hw_status deliver(loader *l, place to, hw_dtype type, bool transposed, si
     if (to.vector) {
         float *numbers = (float *)((char *)l->staging + STAGING_BYTES / 2);
         hw_convert(numbers, HW_F32, l->staging, type, n_rows);
-        return d->k->copy_in(d, NULL, to.vector + to.first_out + first_out, numbers, n_rows * sizeof(float));
+        return d->k->copy_in(d, to.vector + to.first_out + first_out, numbers, n_rows * sizeof(float));
     }
     hw_weight_piece piece = {.src = l->staging, .dtype = type};
     piece.stride_out = transposed ? 1 : n_columns;
@@ -383,7 +383,7 @@ hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m
     hw_status st = prepare(&l, w, device);
     if (options->comm) st = hw_comm_agree(options->comm, st, err);
     if (!st) st = options->comm ? fill_together(&l) : fill(&l);
-    hw_status told = device->k->synchronize(device, NULL, err); /* what a copy could not say */
+    hw_status told = device->k->synchronize(device, err); /* what a copy could not say */
     if (told) st = told;
     hw_scatter_destroy(l.scatter);
     free(l.staging);

@@ -59,10 +59,9 @@ static void activate_items(void *arg, size_t begin, size_t end)
         }
 }
 
-hw_status HW_CPU_FN(activate)(hw_device *d, hw_stream *s, void *out, const void *x, int n_rows, int n,
-                              hw_activation act, bool gated)
+hw_status HW_CPU_FN(activate)(hw_device *d, void *out, const void *x, int n_rows, int n, hw_activation act,
+                              bool gated)
 {
-    (void)s;
     size_t chunks = ((size_t)n + CHUNK - 1) / CHUNK;
     activate_job job = {out, x, n, chunks, act, gated};
     hw_pool_for(hw_cpu_pool(d), (size_t)n_rows * chunks, 1, activate_items, &job);
@@ -88,10 +87,9 @@ static void add_rows(void *arg, size_t begin, size_t end)
         }
 }
 
-hw_status HW_CPU_FN(add_bias_residual)(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
-                                       int n, int dim)
+hw_status HW_CPU_FN(add_bias_residual)(hw_device *d, void *x, const void *y, const float *bias, int n,
+                                       int dim)
 {
-    (void)s;
     residual_job job = {x, y, bias, dim};
     hw_pool_for(hw_cpu_pool(d), (size_t)n, 16, add_rows, &job);
     return HW_OK;

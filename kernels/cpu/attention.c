@@ -286,10 +286,9 @@ static void share_rows(attention_job *job, int n_threads)
     job->n_row_items = (n_rows + job->item_rows - 1) / job->item_rows;
 }
 
-hw_status HW_CPU_FN(attention)(hw_device *d, hw_stream *s, void *out, const void *qkv, hw_heads heads,
-                               float scale, const hw_rows *rows, hw_kv_layer kv, void *scratch)
+hw_status HW_CPU_FN(attention)(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+                               const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
-    (void)s;
     size_t n_rows = (size_t)rows->n_rows, n_kv = (size_t)heads.n_kv_heads, n_heads = (size_t)heads.n_heads;
     attention_job job = {.out = out,
                          .qkv = qkv,

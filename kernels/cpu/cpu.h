@@ -60,14 +60,13 @@ hw_status hw_cpu_weight_put(hw_device *d, hw_weight *w, const hw_weight_piece *p
 void hw_cpu_weight_destroy(hw_device *d, hw_weight *w);
 size_t hw_cpu_weight_bytes(const hw_weight *w);
 const hw_weight_dims *hw_cpu_weight_dims(const hw_weight *w);
-hw_status hw_cpu_gather(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
-                        int n, int first_id, bool accumulate);
-hw_status hw_cpu_select_rows(hw_device *d, hw_stream *s, void *out, const void *x, const int32_t *rows, int n,
-                             int dim);
-hw_status hw_cpu_rope_angles(hw_device *d, hw_stream *s, float *out, const int32_t *positions, int n,
-                             const float *inv_freq, int half, float scale);
-hw_status hw_cpu_penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
-                          const int32_t *tokens, int n_tokens, float penalty);
+hw_status hw_cpu_gather(hw_device *d, void *out, const hw_weight *table, const int32_t *ids, int n,
+                        int first_id, bool accumulate);
+hw_status hw_cpu_select_rows(hw_device *d, void *out, const void *x, const int32_t *rows, int n, int dim);
+hw_status hw_cpu_rope_angles(hw_device *d, float *out, const int32_t *positions, int n, const float *inv_freq,
+                             int half, float scale);
+hw_status hw_cpu_penalize(hw_device *d, float *row, int n_vocab, int first_id, const int32_t *tokens,
+                          int n_tokens, float penalty);
 
 /* ---- written on simd.h: one table for each instruction set that the compiler knows */
 

@@ -332,10 +332,9 @@ static void multiply_terms(hw_device *d, matmul_job *job)
     else multiply_split(d, job);
 }
 
-hw_status HW_CPU_FN(matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
-                            const float *bias, int n)
+hw_status HW_CPU_FN(matmul)(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias,
+                            int n)
 {
-    (void)s;
     matmul_job job = {.out = out, .x = x, .bias = bias, .w = w, .n_rows = (size_t)n};
     if (!n || !w->n_groups) return HW_OK;
     if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.dtype != HW_BF16 || !w->n_blocks) multiply(d, &job);

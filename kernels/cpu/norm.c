@@ -34,10 +34,9 @@ static void rmsnorm_rows(void *arg, size_t begin, size_t end)
     }
 }
 
-hw_status HW_CPU_FN(rmsnorm)(hw_device *d, hw_stream *s, void *out, const void *x, const float *w, int n,
-                             int dim, float eps)
+hw_status HW_CPU_FN(rmsnorm)(hw_device *d, void *out, const void *x, const float *w, int n, int dim,
+                             float eps)
 {
-    (void)s;
     norm_job job = {out, x, w, NULL, dim, eps};
     hw_pool_for(hw_cpu_pool(d), (size_t)n, ROWS_AT_ONCE, rmsnorm_rows, &job);
     return HW_OK;
@@ -69,10 +68,9 @@ static void layernorm_rows(void *arg, size_t begin, size_t end)
     }
 }
 
-hw_status HW_CPU_FN(layernorm)(hw_device *d, hw_stream *s, void *out, const void *x, const float *w,
-                               const float *b, int n, int dim, float eps)
+hw_status HW_CPU_FN(layernorm)(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
+                               int dim, float eps)
 {
-    (void)s;
     norm_job job = {out, x, w, b, dim, eps};
     hw_pool_for(hw_cpu_pool(d), (size_t)n, ROWS_AT_ONCE, layernorm_rows, &job);
     return HW_OK;

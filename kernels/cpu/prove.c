@@ -110,7 +110,7 @@ static hw_status work_out(numbers *n, hw_error *err)
     if (!st) st = put(plain, w, n, 0, err);
     for (int m = HW_MATMUL_FLOAT32; m <= HW_MATMUL_BF16 && !st; m++) {
         st = hw_device_choose_matmul(plain, (hw_matmul)m, err);
-        if (!st) st = plain->k->matmul(plain, NULL, n->want[m], n->x, w, n->bias, N_X);
+        if (!st) st = plain->k->matmul(plain, n->want[m], n->x, w, n->bias, N_X);
     }
     if (plain) plain->k->weight_destroy(plain, w);
     hw_device_destroy(plain);
@@ -160,7 +160,7 @@ static void multiply(void *arg)
         if (!n || n > run->max_rows) continue;
         run->n_rows = n;
         memset(run->out, 0xff, sizeof run->out);
-        st = d->k->matmul(d, NULL, run->out, run->x, run->w, run->bias, n);
+        st = d->k->matmul(d, run->out, run->x, run->w, run->bias, n);
         if (!st && !same_bits(run)) return;
     }
     if (st) fail(run, "an error", "");

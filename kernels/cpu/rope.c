@@ -53,10 +53,9 @@ static void rope_rows(void *arg, size_t begin, size_t end)
     }
 }
 
-hw_status HW_CPU_FN(rope_append)(hw_device *d, hw_stream *s, void *qkv, const float *angles, int half,
-                                 hw_heads heads, const hw_rows *rows, hw_kv_layer kv)
+hw_status HW_CPU_FN(rope_append)(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
+                                 const hw_rows *rows, hw_kv_layer kv)
 {
-    (void)s;
     rope_job job = {qkv, angles, half, heads, rows, kv};
     hw_pool_for(hw_cpu_pool(d), (size_t)rows->n_rows, 4, rope_rows, &job);
     return HW_OK;

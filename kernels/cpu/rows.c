@@ -3,10 +3,9 @@
 
 #include "kernels/cpu/cpu.h"
 
-hw_status hw_cpu_select_rows(hw_device *d, hw_stream *s, void *out, const void *x, const int32_t *rows, int n,
-                             int dim)
+hw_status hw_cpu_select_rows(hw_device *d, void *out, const void *x, const int32_t *rows, int n, int dim)
 {
-    (void)d, (void)s;
+    (void)d;
     size_t row_bytes = (size_t)dim * sizeof(float);
     for (int r = 0; r < n && row_bytes; r++)
         memcpy((char *)out + (size_t)r * row_bytes, (const char *)x + (size_t)rows[r] * row_bytes, row_bytes);
@@ -35,19 +34,18 @@ static void angles_of_rows(void *arg, size_t begin, size_t end)
         }
 }
 
-hw_status hw_cpu_rope_angles(hw_device *d, hw_stream *s, float *out, const int32_t *positions, int n,
-                             const float *inv_freq, int half, float scale)
+hw_status hw_cpu_rope_angles(hw_device *d, float *out, const int32_t *positions, int n, const float *inv_freq,
+                             int half, float scale)
 {
-    (void)s;
     angles_job job = {out, positions, inv_freq, half, scale};
     hw_pool_for(hw_cpu_pool(d), (size_t)n, 8, angles_of_rows, &job);
     return HW_OK;
 }
 
-hw_status hw_cpu_penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
-                          const int32_t *tokens, int n_tokens, float penalty)
+hw_status hw_cpu_penalize(hw_device *d, float *row, int n_vocab, int first_id, const int32_t *tokens,
+                          int n_tokens, float penalty)
 {
-    (void)d, (void)s;
+    (void)d;
     for (int i = 0; i < n_tokens; i++) {
         int64_t at = (int64_t)tokens[i] - first_id;
         if (at < 0 || at >= n_vocab) continue;

@@ -25,10 +25,10 @@ static void sink(uint64_t *heap, int k, int at)
     }
 }
 
-hw_status HW_CPU_FN(row_best)(hw_device *d, hw_stream *s, uint64_t *keys, const float *row, int n_vocab,
-                              int first_id, int n_valid, int k)
+hw_status HW_CPU_FN(row_best)(hw_device *d, uint64_t *keys, const float *row, int n_vocab, int first_id,
+                              int n_valid, int k)
 {
-    (void)d, (void)s;
+    (void)d;
     if (k <= 0) return HW_OK;
     int n = valid_tokens(n_vocab, first_id, n_valid);
     memset(keys, 0, (size_t)k * sizeof *keys);
@@ -57,10 +57,10 @@ hw_status HW_CPU_FN(row_best)(hw_device *d, hw_stream *s, uint64_t *keys, const 
 
 /* ---- row_mass */
 
-hw_status HW_CPU_FN(row_mass)(hw_device *d, hw_stream *s, uint64_t *mass, const float *row, int n_vocab,
-                              int first_id, int n_valid, float max, float temperature)
+hw_status HW_CPU_FN(row_mass)(hw_device *d, uint64_t *mass, const float *row, int n_vocab, int first_id,
+                              int n_valid, float max, float temperature)
 {
-    (void)d, (void)s;
+    (void)d;
     const v16 top = v16_set1(max), heat = v16_set1(temperature);
     int n = valid_tokens(n_vocab, first_id, n_valid);
     uint64_t sum = 0;
@@ -107,11 +107,10 @@ static float noise_bound(uint32_t first_word)
 
 /* The logarithms are taken only for tokens that could still win, which is exact: the largest key does not
  * depend on the losers. */
-hw_status HW_CPU_FN(row_draw)(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
-                              int first_id, int n_valid, float floor, float temperature, uint64_t seed,
-                              uint64_t step)
+hw_status HW_CPU_FN(row_draw)(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
+                              int n_valid, float floor, float temperature, uint64_t seed, uint64_t step)
 {
-    (void)d, (void)s;
+    (void)d;
     int n = valid_tokens(n_vocab, first_id, n_valid);
     uint64_t best = 0;
     float best_value = -INFINITY;

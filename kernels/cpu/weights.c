@@ -283,10 +283,9 @@ static void gather_rows(void *arg, size_t begin, size_t end)
     }
 }
 
-hw_status hw_cpu_gather(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
-                        int n, int first_id, bool accumulate)
+hw_status hw_cpu_gather(hw_device *d, void *out, const hw_weight *table, const int32_t *ids, int n,
+                        int first_id, bool accumulate)
 {
-    (void)s;
     gather_job job = {out, table, ids, first_id, accumulate};
     hw_pool_for(hw_cpu_pool(d), (size_t)n, 4, gather_rows, &job);
     return HW_OK;

@@ -73,10 +73,7 @@ dim3 grid_for(const hw_cuda_device *c, size_t n_blocks)
     return dim3((unsigned)(n_blocks < most ? n_blocks : most));
 }
 
-hw_status wait(hw_cuda_device *c, hw_error *err)
-{
-    return hw_cuda_synchronize(&c->base.device, nullptr, err);
-}
+hw_status wait(hw_cuda_device *c, hw_error *err) { return hw_cuda_synchronize(&c->base.device, err); }
 
 hw_status measure_read(hw_anchors *a, double *rate, hw_error *err)
 {
@@ -91,7 +88,7 @@ hw_status measure_read(hw_anchors *a, double *rate, hw_error *err)
     hw_status waited = wait(c, err);
     *rate = (double)READ_PASSES * (double)a->n_words * sizeof(uint4) / hw_seconds_since(start);
     if (waited || st) return waited ? waited : st;
-    st = hw_cuda_copy_out(&c->base.device, nullptr, &sum, a->sum, sizeof sum);
+    st = hw_cuda_copy_out(&c->base.device, &sum, a->sum, sizeof sum);
     waited = wait(c, err);
     if (waited || st) return waited ? waited : st;
     if (sum != expected_sum(a->n_words, READ_PASSES))

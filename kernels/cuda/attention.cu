@@ -302,8 +302,8 @@ size_t hw_cuda_attention_scratch(const hw_device *, hw_heads heads, int max_rows
     return mine > of_tiles ? mine : of_tiles;
 }
 
-hw_status hw_cuda_attention(hw_device *d, hw_stream *, void *out, const void *qkv, hw_heads heads,
-                            float scale, const hw_rows *rows, hw_kv_layer kv, void *scratch)
+hw_status hw_cuda_attention(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+                            const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     const int dim = heads.head_dim, n_chunks = chunks_of(rows->max_position + 1);

@@ -120,9 +120,9 @@ hw_status hw_cuda_capture_end(hw_device *d, hw_graph **out, hw_error *err);
 hw_status hw_cuda_graph_launch(hw_device *d, hw_graph *g);
 void hw_cuda_graph_destroy(hw_device *d, hw_graph *g);
 
-hw_status hw_cuda_choose_keys(hw_device *d, hw_stream *s, const hw_fed_rows *rows, const float *logits,
-                              int n_vocab, int first_id);
-hw_status hw_cuda_feed_keys(hw_device *d, hw_stream *s, const hw_fed_rows *rows);
+hw_status hw_cuda_choose_keys(hw_device *d, const hw_fed_rows *rows, const float *logits, int n_vocab,
+                              int first_id);
+hw_status hw_cuda_feed_keys(hw_device *d, const hw_fed_rows *rows);
 hw_status hw_cuda_mark(hw_device *d, hw_mark **out);
 hw_status hw_cuda_mark_wait(hw_device *d, hw_mark *m, hw_error *err);
 
@@ -139,10 +139,10 @@ void hw_cuda_free(hw_device *d, void *p);
 hw_status hw_cuda_host_alloc(hw_device *d, void **out, size_t n_bytes, hw_error *err);
 void hw_cuda_host_free(hw_device *d, void *p);
 uint64_t hw_cuda_available(const hw_device *d);
-hw_status hw_cuda_copy_in(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
-hw_status hw_cuda_copy_out(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
-hw_status hw_cuda_copy(hw_device *d, hw_stream *s, void *dst, const void *src, size_t n_bytes);
-hw_status hw_cuda_synchronize(hw_device *d, hw_stream *s, hw_error *err);
+hw_status hw_cuda_copy_in(hw_device *d, void *dst, const void *src, size_t n_bytes);
+hw_status hw_cuda_copy_out(hw_device *d, void *dst, const void *src, size_t n_bytes);
+hw_status hw_cuda_copy(hw_device *d, void *dst, const void *src, size_t n_bytes);
+hw_status hw_cuda_synchronize(hw_device *d, hw_error *err);
 
 /* What waiting came to, with the kernels that may be meant. */
 hw_status hw_cuda_waited(hw_cuda_device *c, cudaError_t code, hw_error *err);
@@ -153,49 +153,45 @@ void hw_cuda_weight_destroy(hw_device *d, hw_weight *w);
 size_t hw_cuda_weight_bytes(const hw_weight *w);
 const hw_weight_dims *hw_cuda_weight_dims(const hw_weight *w);
 
-hw_status hw_cuda_gather(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
-                         int n, int first_id, bool accumulate);
-hw_status hw_cuda_select_rows(hw_device *d, hw_stream *s, void *out, const void *x, const int32_t *rows,
-                              int n, int dim);
-hw_status hw_cuda_activate(hw_device *d, hw_stream *s, void *out, const void *x, int n_rows, int n,
-                           hw_activation act, bool gated);
+hw_status hw_cuda_gather(hw_device *d, void *out, const hw_weight *table, const int32_t *ids, int n,
+                         int first_id, bool accumulate);
+hw_status hw_cuda_select_rows(hw_device *d, void *out, const void *x, const int32_t *rows, int n, int dim);
+hw_status hw_cuda_activate(hw_device *d, void *out, const void *x, int n_rows, int n, hw_activation act,
+                           bool gated);
 
 /* The same of x + bias, bias [n], gated [2 n], or NULL. */
 hw_status hw_cuda_activate_biased(hw_cuda_device *c, void *out, const void *x, const float *bias, int n_rows,
                                   int n, hw_activation act, bool gated);
-hw_status hw_cuda_add_bias_residual(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
-                                    int n, int dim);
+hw_status hw_cuda_add_bias_residual(hw_device *d, void *x, const void *y, const float *bias, int n, int dim);
 hw_status hw_cuda_norm(hw_device *d, void *out, const void *x, hw_norm norm, int n, int dim);
-hw_status hw_cuda_rmsnorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w, int n,
-                          int dim, float eps);
-hw_status hw_cuda_layernorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w,
-                            const float *b, int n, int dim, float eps);
-hw_status hw_cuda_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
-                         const float *bias, int n);
-hw_status hw_cuda_logits(hw_device *d, hw_stream *s, float *out, const void *x, const hw_weight *w, int n);
-hw_status hw_cuda_norm_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_norm *norm,
-                              const hw_weight *w, const float *bias, int n, void *normed);
-hw_status hw_cuda_norm_matmul_activate(hw_device *d, hw_stream *s, void *out, const void *x,
-                                       const hw_norm *norm, const hw_weight *w, const float *bias, int n,
-                                       hw_activation act, bool gated, void *normed, void *up);
-hw_status hw_cuda_matmul_add(hw_device *d, hw_stream *s, void *x, const void *in, const hw_weight *w,
-                             const float *bias, int n, void *y);
-hw_status hw_cuda_rope_angles(hw_device *d, hw_stream *s, float *out, const int32_t *positions, int n,
+hw_status hw_cuda_rmsnorm(hw_device *d, void *out, const void *x, const float *w, int n, int dim, float eps);
+hw_status hw_cuda_layernorm(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
+                            int dim, float eps);
+hw_status hw_cuda_matmul(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias,
+                         int n);
+hw_status hw_cuda_logits(hw_device *d, float *out, const void *x, const hw_weight *w, int n);
+hw_status hw_cuda_norm_matmul(hw_device *d, void *out, const void *x, const hw_norm *norm, const hw_weight *w,
+                              const float *bias, int n, void *normed);
+hw_status hw_cuda_norm_matmul_activate(hw_device *d, void *out, const void *x, const hw_norm *norm,
+                                       const hw_weight *w, const float *bias, int n, hw_activation act,
+                                       bool gated, void *normed, void *up);
+hw_status hw_cuda_matmul_add(hw_device *d, void *x, const void *in, const hw_weight *w, const float *bias,
+                             int n, void *y);
+hw_status hw_cuda_rope_angles(hw_device *d, float *out, const int32_t *positions, int n,
                               const float *inv_freq, int half, float scale);
-hw_status hw_cuda_rope_append(hw_device *d, hw_stream *s, void *qkv, const float *angles, int half,
-                              hw_heads heads, const hw_rows *rows, hw_kv_layer kv);
-hw_status hw_cuda_attention(hw_device *d, hw_stream *s, void *out, const void *qkv, hw_heads heads,
-                            float scale, const hw_rows *rows, hw_kv_layer kv, void *scratch);
+hw_status hw_cuda_rope_append(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
+                              const hw_rows *rows, hw_kv_layer kv);
+hw_status hw_cuda_attention(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+                            const hw_rows *rows, hw_kv_layer kv, void *scratch);
 size_t hw_cuda_attention_scratch(const hw_device *d, hw_heads heads, int max_rows, int max_positions);
-hw_status hw_cuda_penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
-                           const int32_t *tokens, int n_tokens, float penalty);
-hw_status hw_cuda_row_best(hw_device *d, hw_stream *s, uint64_t *keys, const float *row, int n_vocab,
-                           int first_id, int n_valid, int k);
-hw_status hw_cuda_row_mass(hw_device *d, hw_stream *s, uint64_t *mass, const float *row, int n_vocab,
-                           int first_id, int n_valid, float max, float temperature);
-hw_status hw_cuda_row_draw(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
-                           int first_id, int n_valid, float floor, float temperature, uint64_t seed,
-                           uint64_t step);
+hw_status hw_cuda_penalize(hw_device *d, float *row, int n_vocab, int first_id, const int32_t *tokens,
+                           int n_tokens, float penalty);
+hw_status hw_cuda_row_best(hw_device *d, uint64_t *keys, const float *row, int n_vocab, int first_id,
+                           int n_valid, int k);
+hw_status hw_cuda_row_mass(hw_device *d, uint64_t *mass, const float *row, int n_vocab, int first_id,
+                           int n_valid, float max, float temperature);
+hw_status hw_cuda_row_draw(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
+                           int n_valid, float floor, float temperature, uint64_t seed, uint64_t step);
 
 /* y = W x (+ bias) for many rows, by cuBLASLt. */
 typedef struct hw_cuda_product {

@@ -14,7 +14,7 @@ uint64_t n_allocations(const hw_device *d)
     return ((const hw_cuda_device *)(const void *)d)->n_allocations;
 }
 uint64_t n_launches(const hw_device *d) { return ((const hw_cuda_device *)(const void *)d)->n_launches; }
-hw_stream *own_stream(hw_device *d) { return reinterpret_cast<hw_stream *>(hw_cuda_of(d)->stream); }
+void *stream_of(hw_device *d) { return hw_cuda_of(d)->stream; }
 
 hw_kernels make_table()
 {
@@ -29,7 +29,7 @@ hw_kernels make_table()
     t.host_alloc = hw_cuda_host_alloc;
     t.host_free = hw_cuda_host_free;
     t.available = hw_cuda_available;
-    t.own_stream = own_stream;
+    t.stream = stream_of;
     t.weight_create = hw_cuda_weight_create;
     t.weight_put = hw_cuda_weight_put;
     t.weight_destroy = hw_cuda_weight_destroy;

@@ -24,7 +24,7 @@ __global__ void feed_keys(hw_fed_rows rows)
 
 } // namespace
 
-hw_status hw_cuda_feed_keys(hw_device *d, hw_stream *, const hw_fed_rows *rows)
+hw_status hw_cuda_feed_keys(hw_device *d, const hw_fed_rows *rows)
 {
     if (!rows->n_rows) return HW_OK;
     return hw_cuda_launch(hw_cuda_of(d), "feed_keys", feed_keys, dim3(1), BLOCK, 0, *rows);

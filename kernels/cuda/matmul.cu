@@ -34,7 +34,7 @@ hw_status many_rows(hw_cuda_device *c, void *out, const void *x, const hw_weight
     if (st) return st;
     if (!done) return in_parts(c, out, x, w, g, n);
     if (!g->bias || takes_bias) return HW_OK;
-    return hw_cuda_add_bias_residual(&c->base.device, nullptr, out, nullptr, g->bias, n, (int)w->dims.n_out);
+    return hw_cuda_add_bias_residual(&c->base.device, out, nullptr, g->bias, n, (int)w->dims.n_out);
 }
 
 hw_status product(hw_cuda_device *c, void *out, const void *x, const hw_weight *w, const hw_gemv *g, int n)
@@ -47,53 +47,52 @@ hw_status product(hw_cuda_device *c, void *out, const void *x, const hw_weight *
 
 } // namespace
 
-hw_status hw_cuda_matmul(hw_device *d, hw_stream *, void *out, const void *x, const hw_weight *w,
-                         const float *bias, int n)
+hw_status hw_cuda_matmul(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias, int n)
 {
     hw_gemv g = {};
     g.bias = bias;
     return product(hw_cuda_of(d), out, x, w, &g, n);
 }
 
-hw_status hw_cuda_logits(hw_device *d, hw_stream *, float *out, const void *x, const hw_weight *w, int n)
+hw_status hw_cuda_logits(hw_device *d, float *out, const void *x, const hw_weight *w, int n)
 {
     hw_gemv g = {};
     g.wide = true;
     return product(hw_cuda_of(d), out, x, w, &g, n);
 }
 
-hw_status hw_cuda_norm_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_norm *norm,
-                              const hw_weight *w, const float *bias, int n, void *normed)
+hw_status hw_cuda_norm_matmul(hw_device *d, void *out, const void *x, const hw_norm *norm, const hw_weight *w,
+                              const float *bias, int n, void *normed)
 {
     hw_gemv g = {};
     g.norm = norm, g.bias = bias;
     if (w->dims.n_in && hw_cuda_gemv_takes(hw_cuda_of(d), w, n))
         return hw_cuda_gemv(hw_cuda_of(d), out, x, w, &g, n);
     hw_status st = hw_cuda_norm(d, normed, x, *norm, n, (int)w->dims.n_in);
-    return st ? st : hw_cuda_matmul(d, s, out, normed, w, bias, n);
+    return st ? st : hw_cuda_matmul(d, out, normed, w, bias, n);
 }
 
-hw_status hw_cuda_norm_matmul_activate(hw_device *d, hw_stream *s, void *out, const void *x,
-                                       const hw_norm *norm, const hw_weight *w, const float *bias, int n,
-                                       hw_activation act, bool gated, void *normed, void *up)
+hw_status hw_cuda_norm_matmul_activate(hw_device *d, void *out, const void *x, const hw_norm *norm,
+                                       const hw_weight *w, const float *bias, int n, hw_activation act,
+                                       bool gated, void *normed, void *up)
 {
     hw_gemv g = {};
     g.norm = norm, g.bias = bias, g.activates = true, g.gated = gated, g.act = act;
     if (w->dims.n_in && hw_cuda_gemv_takes(hw_cuda_of(d), w, n))
         return hw_cuda_gemv(hw_cuda_of(d), out, x, w, &g, n);
     const int n_out = (int)w->dims.n_out;
-    hw_status st = hw_cuda_norm_matmul(d, s, up, x, norm, w, nullptr, n, normed);
+    hw_status st = hw_cuda_norm_matmul(d, up, x, norm, w, nullptr, n, normed);
     return st ? st
               : hw_cuda_activate_biased(hw_cuda_of(d), out, up, bias, n, gated ? n_out / 2 : n_out, act,
                                         gated);
 }
 
-hw_status hw_cuda_matmul_add(hw_device *d, hw_stream *s, void *x, const void *in, const hw_weight *w,
-                             const float *bias, int n, void *y)
+hw_status hw_cuda_matmul_add(hw_device *d, void *x, const void *in, const hw_weight *w, const float *bias,
+                             int n, void *y)
 {
     hw_gemv g = {};
     g.bias = bias, g.adds = true;
     if (hw_cuda_gemv_takes(hw_cuda_of(d), w, n)) return hw_cuda_gemv(hw_cuda_of(d), x, in, w, &g, n);
-    hw_status st = hw_cuda_matmul(d, s, y, in, w, nullptr, n);
-    return st ? st : hw_cuda_add_bias_residual(d, s, x, y, bias, n, (int)w->dims.n_out);
+    hw_status st = hw_cuda_matmul(d, y, in, w, nullptr, n);
+    return st ? st : hw_cuda_add_bias_residual(d, x, y, bias, n, (int)w->dims.n_out);
 }

@@ -86,17 +86,17 @@ uint64_t hw_cuda_available(const hw_device *d)
     return (uint64_t)n_free / (uint64_t)c->n_sharing;
 }
 
-hw_status hw_cuda_copy_in(hw_device *d, hw_stream *, void *dst, const void *src, size_t n_bytes)
+hw_status hw_cuda_copy_in(hw_device *d, void *dst, const void *src, size_t n_bytes)
 {
     return copy(d, dst, src, n_bytes, cudaMemcpyHostToDevice, "copying to the device");
 }
 
-hw_status hw_cuda_copy_out(hw_device *d, hw_stream *, void *dst, const void *src, size_t n_bytes)
+hw_status hw_cuda_copy_out(hw_device *d, void *dst, const void *src, size_t n_bytes)
 {
     return copy(d, dst, src, n_bytes, cudaMemcpyDeviceToHost, "copying from the device");
 }
 
-hw_status hw_cuda_copy(hw_device *d, hw_stream *, void *dst, const void *src, size_t n_bytes)
+hw_status hw_cuda_copy(hw_device *d, void *dst, const void *src, size_t n_bytes)
 {
     return copy(d, dst, src, n_bytes, cudaMemcpyDeviceToDevice, "copying on the device");
 }
@@ -122,7 +122,7 @@ hw_status hw_cuda_waited(hw_cuda_device *c, cudaError_t code, hw_error *err)
     return hw_context(err, told ? told : st, "GPU %d", c->index);
 }
 
-hw_status hw_cuda_synchronize(hw_device *d, hw_stream *, hw_error *err)
+hw_status hw_cuda_synchronize(hw_device *d, hw_error *err)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     return hw_cuda_waited(c, cudaStreamSynchronize(c->stream), err);

@@ -27,14 +27,13 @@ hw_status hw_cuda_norm(hw_device *d, void *out, const void *x, hw_norm norm, int
     });
 }
 
-hw_status hw_cuda_rmsnorm(hw_device *d, hw_stream *, void *out, const void *x, const float *w, int n, int dim,
-                          float eps)
+hw_status hw_cuda_rmsnorm(hw_device *d, void *out, const void *x, const float *w, int n, int dim, float eps)
 {
     return hw_cuda_norm(d, out, x, {false, eps, w, nullptr}, n, dim);
 }
 
-hw_status hw_cuda_layernorm(hw_device *d, hw_stream *, void *out, const void *x, const float *w,
-                            const float *b, int n, int dim, float eps)
+hw_status hw_cuda_layernorm(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
+                            int dim, float eps)
 {
     return hw_cuda_norm(d, out, x, {true, eps, w, b}, n, dim);
 }

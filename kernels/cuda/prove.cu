@@ -60,7 +60,7 @@ void *put(proof *p, hw_dtype type, const void *numbers, size_t n)
     memset(there, 0xff, n_bytes);
     if (numbers && type == HW_I32) memcpy(there, numbers, n_bytes);
     else if (numbers) hw_convert(there, type, numbers, HW_F32, n);
-    (void)hw_cuda_copy_in(&p->c->base.device, nullptr, at, there, n_bytes); /* `waited` tells */
+    (void)hw_cuda_copy_in(&p->c->base.device, at, there, n_bytes); /* `waited` tells */
     return at;
 }
 
@@ -97,7 +97,7 @@ hw_status compare(proof *p, hw_status st, const void *results, const expected *e
     if (ended) return ended;
     if (st)
         return hw_fail(p->err, st, "device cuda: %s: %s cannot be started", p->c->base.description, p->what);
-    (void)hw_cuda_copy_out(&p->c->base.device, nullptr, back, results, n * hw_dtype_size(type));
+    (void)hw_cuda_copy_out(&p->c->base.device, back, results, n * hw_dtype_size(type));
     if ((st = waited(p))) return st;
     hw_convert(got, HW_F32, back, type, n);
     for (size_t i = 0; i < n; i++) {
@@ -132,7 +132,7 @@ hw_status prove_product(proof *p, const hw_weight *w, size_t n_rows)
             }
     hw_device *d = &p->c->base.device;
     void *from = put(p, d->act, x, n_rows * N_IN), *to = put(p, d->act, nullptr, n_rows * N_OUT);
-    return compare(p, hw_cuda_matmul(d, nullptr, to, from, w, nullptr, (int)n_rows), to, &e, n_rows, N_OUT);
+    return compare(p, hw_cuda_matmul(d, to, from, w, nullptr, (int)n_rows), to, &e, n_rows, N_OUT);
 }
 
 hw_weight *given_up; /* of a device that hangs */
@@ -224,8 +224,8 @@ hw_status prove_attention(proof *p)
     if (p->used + hw_cuda_attention_scratch(d, s.heads, N_QUERIES, LAST + 1) > MEMORY_BYTES)
         return hw_fail(p->err, HW_ERR_DEVICE,
                        "device cuda: the proof of attention wants more memory than it has");
-    return compare(p, hw_cuda_attention(d, nullptr, out, qkv, s.heads, 0.25f, &rows, kv, scratch), out, &e,
-                   N_QUERIES, OUT_WIDTH);
+    return compare(p, hw_cuda_attention(d, out, qkv, s.heads, 0.25f, &rows, kv, scratch), out, &e, N_QUERIES,
+                   OUT_WIDTH);
 }
 
 /* A kernel that hangs keeps the plug-in in use: nothing of it may be unmapped before the process ends. */

@@ -53,7 +53,7 @@ __global__ void rope_append(A *qkv, const float *angles, int half, hw_heads head
 
 } // namespace
 
-hw_status hw_cuda_rope_angles(hw_device *d, hw_stream *, float *out, const int32_t *positions, int n,
+hw_status hw_cuda_rope_angles(hw_device *d, float *out, const int32_t *positions, int n,
                               const float *inv_freq, int half, float scale)
 {
     if (!n || !half) return HW_OK;
@@ -61,8 +61,8 @@ hw_status hw_cuda_rope_angles(hw_device *d, hw_stream *, float *out, const int32
                           positions, inv_freq, half, scale);
 }
 
-hw_status hw_cuda_rope_append(hw_device *d, hw_stream *, void *qkv, const float *angles, int half,
-                              hw_heads heads, const hw_rows *rows, hw_kv_layer kv)
+hw_status hw_cuda_rope_append(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
+                              const hw_rows *rows, hw_kv_layer kv)
 {
     const unsigned n_heads = (unsigned)(heads.n_heads + 2 * heads.n_kv_heads);
     if (!rows->n_rows || !n_heads) return HW_OK;

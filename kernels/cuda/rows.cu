@@ -109,8 +109,8 @@ __global__ void activate(T *out, const T *x, const float *bias, size_t n_rows, s
 
 } // namespace
 
-hw_status hw_cuda_gather(hw_device *d, hw_stream *, void *out, const hw_weight *table, const int32_t *ids,
-                         int n, int first_id, bool accumulate)
+hw_status hw_cuda_gather(hw_device *d, void *out, const hw_weight *table, const int32_t *ids, int n,
+                         int first_id, bool accumulate)
 {
     const size_t dim = table->dims.n_in;
     if (!n || !dim) return HW_OK;
@@ -122,8 +122,7 @@ hw_status hw_cuda_gather(hw_device *d, hw_stream *, void *out, const hw_weight *
     });
 }
 
-hw_status hw_cuda_select_rows(hw_device *d, hw_stream *, void *out, const void *x, const int32_t *rows, int n,
-                              int dim)
+hw_status hw_cuda_select_rows(hw_device *d, void *out, const void *x, const int32_t *rows, int n, int dim)
 {
     if (!n || !dim) return HW_OK;
     return hw_with_type(d->act, [&](auto number) {
@@ -134,8 +133,7 @@ hw_status hw_cuda_select_rows(hw_device *d, hw_stream *, void *out, const void *
     });
 }
 
-hw_status hw_cuda_add_bias_residual(hw_device *d, hw_stream *, void *x, const void *y, const float *bias,
-                                    int n, int dim)
+hw_status hw_cuda_add_bias_residual(hw_device *d, void *x, const void *y, const float *bias, int n, int dim)
 {
     if (!n || !dim) return HW_OK;
     return hw_with_type(d->act, [&](auto number) {
@@ -157,8 +155,8 @@ hw_status hw_cuda_activate_biased(hw_cuda_device *c, void *out, const void *x, c
     });
 }
 
-hw_status hw_cuda_activate(hw_device *d, hw_stream *, void *out, const void *x, int n_rows, int n,
-                           hw_activation act, bool gated)
+hw_status hw_cuda_activate(hw_device *d, void *out, const void *x, int n_rows, int n, hw_activation act,
+                           bool gated)
 {
     return hw_cuda_activate_biased(hw_cuda_of(d), out, x, nullptr, n_rows, n, act, gated);
 }

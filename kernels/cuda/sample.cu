@@ -127,7 +127,7 @@ hw_status reduce(hw_device *d, const char *name, uint64_t *result, slice s, Of o
     if (!st)
         st = hw_cuda_launch(c, name, over_slice<Combine, Of>, dim3(blocks), BLOCK, 0,
                             (unsigned long long *)c->keys, s, of_token);
-    if (!st) st = hw_cuda_copy_out(d, nullptr, c->host_keys, c->keys, sizeof *c->keys);
+    if (!st) st = hw_cuda_copy_out(d, c->host_keys, c->keys, sizeof *c->keys);
     if (!st) st = hw_cuda_note(&c->failure, cudaStreamSynchronize(c->stream), name);
     if (!st) *result = *c->host_keys;
     return st;
@@ -216,10 +216,10 @@ hw_status best_below(hw_device *d, uint64_t *keys, int *n, slice s, int k, uint6
 {
     hw_cuda_device *c = hw_cuda_of(d);
     hw_status st = find_best(c, s, k, below);
-    if (!st) st = hw_cuda_copy_out(d, nullptr, c->host_keys, c->keys, (size_t)k * sizeof *c->keys);
+    if (!st) st = hw_cuda_copy_out(d, c->host_keys, c->keys, (size_t)k * sizeof *c->keys);
     if (!st)
-        st = hw_cuda_copy_out(d, nullptr, c->host_keys + HW_CUDA_MAX_KEYS, c->keys + HW_CUDA_MAX_KEYS,
-                              sizeof *c->keys);
+        st =
+            hw_cuda_copy_out(d, c->host_keys + HW_CUDA_MAX_KEYS, c->keys + HW_CUDA_MAX_KEYS, sizeof *c->keys);
     if (!st) st = hw_cuda_note(&c->failure, cudaStreamSynchronize(c->stream), "row_best");
     if (st) return st;
     *n = (int)c->host_keys[HW_CUDA_MAX_KEYS];
@@ -230,14 +230,14 @@ hw_status best_below(hw_device *d, uint64_t *keys, int *n, slice s, int k, uint6
 
 } // namespace
 
-hw_status hw_cuda_penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
-                           const int32_t *tokens, int n_tokens, float penalty)
+hw_status hw_cuda_penalize(hw_device *d, float *row, int n_vocab, int first_id, const int32_t *tokens,
+                           int n_tokens, float penalty)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     hw_status st = HW_OK;
     for (int done = 0; done < n_tokens && !st; done += HW_CUDA_MAX_KEYS) {
         const int n = std::min<int>(n_tokens - done, HW_CUDA_MAX_KEYS);
-        st = hw_cuda_copy_in(d, s, c->ids, tokens + done, (size_t)n * sizeof *tokens);
+        st = hw_cuda_copy_in(d, c->ids, tokens + done, (size_t)n * sizeof *tokens);
         if (!st)
             st = hw_cuda_launch(c, "penalize", penalize, dim3(hw_cuda_blocks((size_t)n, BLOCK)), BLOCK, 0,
                                 row, n_vocab, first_id, c->ids, n, penalty);
@@ -245,8 +245,8 @@ hw_status hw_cuda_penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, 
     return st;
 }
 
-hw_status hw_cuda_row_best(hw_device *d, hw_stream *, uint64_t *keys, const float *row, int n_vocab,
-                           int first_id, int n_valid, int k)
+hw_status hw_cuda_row_best(hw_device *d, uint64_t *keys, const float *row, int n_vocab, int first_id,
+                           int n_valid, int k)
 {
     const slice s = slice_of(row, n_vocab, first_id, n_valid);
     if (k == 1) return reduce<largest>(d, "row_best", keys, s, best_key{});
@@ -264,23 +264,22 @@ hw_status hw_cuda_row_best(hw_device *d, hw_stream *, uint64_t *keys, const floa
     return HW_OK;
 }
 
-hw_status hw_cuda_row_mass(hw_device *d, hw_stream *, uint64_t *mass_out, const float *row, int n_vocab,
-                           int first_id, int n_valid, float max, float temperature)
+hw_status hw_cuda_row_mass(hw_device *d, uint64_t *mass_out, const float *row, int n_vocab, int first_id,
+                           int n_valid, float max, float temperature)
 {
     return reduce<sum>(d, "row_mass", mass_out, slice_of(row, n_vocab, first_id, n_valid),
                        mass{max, temperature});
 }
 
-hw_status hw_cuda_row_draw(hw_device *d, hw_stream *, uint64_t *key, const float *row, int n_vocab,
-                           int first_id, int n_valid, float floor, float temperature, uint64_t seed,
-                           uint64_t step)
+hw_status hw_cuda_row_draw(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
+                           int n_valid, float floor, float temperature, uint64_t seed, uint64_t step)
 {
     return reduce<largest>(d, "row_draw", key, slice_of(row, n_vocab, first_id, n_valid),
                            drawn_key{floor, temperature, seed, step});
 }
 
-hw_status hw_cuda_choose_keys(hw_device *d, hw_stream *, const hw_fed_rows *rows, const float *logits,
-                              int n_vocab, int first_id)
+hw_status hw_cuda_choose_keys(hw_device *d, const hw_fed_rows *rows, const float *logits, int n_vocab,
+                              int first_id)
 {
     if (!rows->n_rows || !n_vocab) return HW_OK;
     const unsigned n_y = (unsigned)std::min<int>(rows->n_rows, MOST_ROWS),

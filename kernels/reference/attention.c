@@ -3,10 +3,10 @@
 #include "kernels/reference/reference.h"
 
 /* The angle itself is a float32 product, as the models were trained with; its cosine is taken in double. */
-hw_status hw_ref_rope_angles(hw_device *d, hw_stream *s, float *out, const int32_t *positions, int n,
-                             const float *inv_freq, int half, float scale)
+hw_status hw_ref_rope_angles(hw_device *d, float *out, const int32_t *positions, int n, const float *inv_freq,
+                             int half, float scale)
 {
-    (void)d, (void)s;
+    (void)d;
     for (int r = 0; r < n; r++)
         for (int j = 0; j < half; j++) {
             float angle = (float)positions[r] * inv_freq[j];
@@ -26,10 +26,10 @@ static void rotate(float *head, const float *angles, int half)
     }
 }
 
-hw_status hw_ref_rope_append(hw_device *d, hw_stream *s, void *qkv, const float *angles, int half,
-                             hw_heads heads, const hw_rows *rows, hw_kv_layer kv)
+hw_status hw_ref_rope_append(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
+                             const hw_rows *rows, hw_kv_layer kv)
 {
-    (void)d, (void)s;
+    (void)d;
     size_t dim = (size_t)heads.head_dim, width = ((size_t)heads.n_heads + 2 * (size_t)heads.n_kv_heads) * dim;
     for (int r = 0; r < rows->n_rows; r++) {
         float *row = (float *)qkv + (size_t)r * width;
@@ -74,10 +74,10 @@ static void attend(float *out, const float *q, float scale, hw_heads heads, hw_k
     }
 }
 
-hw_status hw_ref_attention(hw_device *d, hw_stream *s, void *out, const void *qkv, hw_heads heads,
-                           float scale, const hw_rows *rows, hw_kv_layer kv, void *scratch)
+hw_status hw_ref_attention(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+                           const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
-    (void)d, (void)s, (void)scratch;
+    (void)d, (void)scratch;
     size_t dim = (size_t)heads.head_dim, width = ((size_t)heads.n_heads + 2 * (size_t)heads.n_kv_heads) * dim;
     for (int r = 0; r < rows->n_rows; r++) {
         const int32_t *table = rows->block_tables + (size_t)rows->seqs[r] * (size_t)rows->max_blocks;

@@ -2,10 +2,9 @@
 
 #include "kernels/reference/reference.h"
 
-hw_status hw_ref_select_rows(hw_device *d, hw_stream *s, void *out, const void *x, const int32_t *rows, int n,
-                             int dim)
+hw_status hw_ref_select_rows(hw_device *d, void *out, const void *x, const int32_t *rows, int n, int dim)
 {
-    (void)d, (void)s;
+    (void)d;
     for (int r = 0; r < n; r++)
         for (int i = 0; i < dim; i++)
             ((float *)out)[(size_t)r * (size_t)dim + (size_t)i] =
@@ -13,10 +12,9 @@ hw_status hw_ref_select_rows(hw_device *d, hw_stream *s, void *out, const void *
     return HW_OK;
 }
 
-hw_status hw_ref_rmsnorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w, int n, int dim,
-                         float eps)
+hw_status hw_ref_rmsnorm(hw_device *d, void *out, const void *x, const float *w, int n, int dim, float eps)
 {
-    (void)d, (void)s;
+    (void)d;
     for (int r = 0; r < n; r++) {
         const float *in = (const float *)x + (size_t)r * (size_t)dim;
         float *to = (float *)out + (size_t)r * (size_t)dim;
@@ -28,10 +26,10 @@ hw_status hw_ref_rmsnorm(hw_device *d, hw_stream *s, void *out, const void *x, c
     return HW_OK;
 }
 
-hw_status hw_ref_layernorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w,
-                           const float *b, int n, int dim, float eps)
+hw_status hw_ref_layernorm(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
+                           int dim, float eps)
 {
-    (void)d, (void)s;
+    (void)d;
     for (int r = 0; r < n; r++) {
         const float *in = (const float *)x + (size_t)r * (size_t)dim;
         float *to = (float *)out + (size_t)r * (size_t)dim;
@@ -57,10 +55,10 @@ static double activation(double x, hw_activation act)
     return NAN;
 }
 
-hw_status hw_ref_activate(hw_device *d, hw_stream *s, void *out, const void *x, int n_rows, int n,
-                          hw_activation act, bool gated)
+hw_status hw_ref_activate(hw_device *d, void *out, const void *x, int n_rows, int n, hw_activation act,
+                          bool gated)
 {
-    (void)d, (void)s;
+    (void)d;
     for (int r = 0; r < n_rows; r++) {
         const float *in = (const float *)x + (size_t)r * (size_t)n * (gated ? 2 : 1);
         for (int j = 0; j < n; j++) {
@@ -71,10 +69,9 @@ hw_status hw_ref_activate(hw_device *d, hw_stream *s, void *out, const void *x, 
     return HW_OK;
 }
 
-hw_status hw_ref_add_bias_residual(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
-                                   int n, int dim)
+hw_status hw_ref_add_bias_residual(hw_device *d, void *x, const void *y, const float *bias, int n, int dim)
 {
-    (void)d, (void)s;
+    (void)d;
     for (int r = 0; r < n; r++)
         for (int i = 0; i < dim; i++) {
             size_t at = (size_t)r * (size_t)dim + (size_t)i;

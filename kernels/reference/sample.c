@@ -2,10 +2,10 @@
 
 #include "kernels/reference/reference.h"
 
-hw_status hw_ref_penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
-                          const int32_t *tokens, int n_tokens, float penalty)
+hw_status hw_ref_penalize(hw_device *d, float *row, int n_vocab, int first_id, const int32_t *tokens,
+                          int n_tokens, float penalty)
 {
-    (void)d, (void)s;
+    (void)d;
     for (int i = 0; i < n_tokens; i++) {
         int64_t at = (int64_t)tokens[i] - first_id;
         if (at < 0 || at >= n_vocab) continue;
@@ -15,10 +15,10 @@ hw_status hw_ref_penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, i
 }
 
 /* Insertion into a descending list. */
-hw_status hw_ref_row_best(hw_device *d, hw_stream *s, uint64_t *keys, const float *row, int n_vocab,
-                          int first_id, int n_valid, int k)
+hw_status hw_ref_row_best(hw_device *d, uint64_t *keys, const float *row, int n_vocab, int first_id,
+                          int n_valid, int k)
 {
-    (void)d, (void)s;
+    (void)d;
     for (int i = 0; i < k; i++) keys[i] = 0;
     for (int t = 0; t < n_vocab && first_id + t < n_valid; t++) {
         uint64_t key = hw_key(row[t], first_id + t);
@@ -30,10 +30,10 @@ hw_status hw_ref_row_best(hw_device *d, hw_stream *s, uint64_t *keys, const floa
     return HW_OK;
 }
 
-hw_status hw_ref_row_mass(hw_device *d, hw_stream *s, uint64_t *mass, const float *row, int n_vocab,
-                          int first_id, int n_valid, float max, float temperature)
+hw_status hw_ref_row_mass(hw_device *d, uint64_t *mass, const float *row, int n_vocab, int first_id,
+                          int n_valid, float max, float temperature)
 {
-    (void)d, (void)s;
+    (void)d;
     *mass = 0;
     for (int t = 0; t < n_vocab && first_id + t < n_valid; t++) {
         double e = exp(((double)row[t] - (double)max) / (double)temperature);
@@ -43,11 +43,10 @@ hw_status hw_ref_row_mass(hw_device *d, hw_stream *s, uint64_t *mass, const floa
     return HW_OK;
 }
 
-hw_status hw_ref_row_draw(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
-                          int first_id, int n_valid, float floor, float temperature, uint64_t seed,
-                          uint64_t step)
+hw_status hw_ref_row_draw(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
+                          int n_valid, float floor, float temperature, uint64_t seed, uint64_t step)
 {
-    (void)d, (void)s;
+    (void)d;
     *key = 0;
     for (int t = 0; t < n_vocab && first_id + t < n_valid; t++) {
         if (row[t] < floor) continue;

@@ -64,10 +64,10 @@ size_t hw_ref_weight_bytes(const hw_weight *w)
 
 const hw_weight_dims *hw_ref_weight_dims(const hw_weight *w) { return &w->dims; }
 
-hw_status hw_ref_gather(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
-                        int n, int first_id, bool accumulate)
+hw_status hw_ref_gather(hw_device *d, void *out, const hw_weight *table, const int32_t *ids, int n,
+                        int first_id, bool accumulate)
 {
-    (void)d, (void)s;
+    (void)d;
     size_t dim = table->dims.n_in;
     for (int r = 0; r < n; r++) {
         float *to = (float *)out + (size_t)r * dim;
@@ -163,10 +163,8 @@ static bool tree_sum(float *sum, const float *x, const hw_weight *w, size_t out,
     return has_left || has_right;
 }
 
-hw_status hw_ref_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
-                        const float *bias, int n)
+hw_status hw_ref_matmul(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias, int n)
 {
-    (void)s;
     hw_matmul matmul = w->dims.dtype == HW_BF16 ? d->matmul : HW_MATMUL_FLOAT32;
     for (int r = 0; r < n; r++)
         for (size_t o = 0; o < w->dims.n_out; o++) {

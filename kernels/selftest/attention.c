@@ -70,7 +70,7 @@ static hw_rows rows_of(const hw_bound *b, int first_array, int n)
 static hw_status rope_angles(const hw_bound *b, int n)
 {
     const scene *s = scene_of(b);
-    return b->d->k->rope_angles(b->d, NULL, b->at[0], b->at[1], n, b->at[2], s->half, s->scale);
+    return b->d->k->rope_angles(b->d, b->at[0], b->at[1], n, b->at[2], s->half, s->scale);
 }
 
 static float *inverse_frequencies(hw_selftest *t, int half)
@@ -111,8 +111,7 @@ static hw_status rope_append(const hw_bound *b, int n)
     const scene *s = scene_of(b);
     const hw_rows rows = rows_of(b, 2, n);
     const hw_kv_layer kv = {.data = b->at[5], .dtype = s->type, .block_tokens = BLOCK_TOKENS};
-    return b->d->k->rope_append(b->d, NULL, b->at[0], s->half ? b->at[1] : NULL, s->half, s->heads, &rows,
-                                kv);
+    return b->d->k->rope_append(b->d, b->at[0], s->half ? b->at[1] : NULL, s->half, s->heads, &rows, kv);
 }
 
 static float *angles_of(hw_selftest *t, const scene *s)
@@ -121,8 +120,7 @@ static float *angles_of(hw_selftest *t, const scene *s)
     float *angles = hw_selftest_take(t, ROWS * 2 * half * sizeof *angles);
     const float *inv_freq = inverse_frequencies(t, s->half);
     if (angles && inv_freq)
-        t->st = t->reference->k->rope_angles(t->reference, NULL, angles, s->positions, ROWS, inv_freq,
-                                             s->half, 1);
+        t->st = t->reference->k->rope_angles(t->reference, angles, s->positions, ROWS, inv_freq, s->half, 1);
     return angles;
 }
 
@@ -168,7 +166,7 @@ static hw_status attention(const hw_bound *b, int n)
     const scene *s = scene_of(b);
     const hw_rows rows = rows_of(b, 2, n);
     const hw_kv_layer kv = {.data = b->at[5], .dtype = s->type, .block_tokens = BLOCK_TOKENS};
-    return b->d->k->attention(b->d, NULL, b->at[0], b->at[1], s->heads, s->scale, &rows, kv, b->scratch);
+    return b->d->k->attention(b->d, b->at[0], b->at[1], s->heads, s->scale, &rows, kv, b->scratch);
 }
 
 static size_t attention_scratch(const hw_device *d, const hw_subject *s)

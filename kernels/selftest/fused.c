@@ -29,19 +29,19 @@ static hw_norm norm_of(const hw_bound *b)
 static hw_status norm_matmul(const hw_bound *b, int n)
 {
     const hw_norm norm = norm_of(b);
-    return b->d->k->norm_matmul(b->d, NULL, b->at[OUT], b->at[X], &norm, b->w, bias_of(b), n, b->at[BETWEEN]);
+    return b->d->k->norm_matmul(b->d, b->at[OUT], b->at[X], &norm, b->w, bias_of(b), n, b->at[BETWEEN]);
 }
 
 static hw_status norm_matmul_activate(const hw_bound *b, int n)
 {
     const hw_norm norm = norm_of(b);
-    return b->d->k->norm_matmul_activate(b->d, NULL, b->at[OUT], b->at[X], &norm, b->w, bias_of(b), n,
+    return b->d->k->norm_matmul_activate(b->d, b->at[OUT], b->at[X], &norm, b->w, bias_of(b), n,
                                          params(b)->act, params(b)->gated, b->at[BETWEEN], b->at[UP]);
 }
 
 static hw_status matmul_add(const hw_bound *b, int n)
 {
-    return b->d->k->matmul_add(b->d, NULL, b->at[OUT], b->at[X], b->w, bias_of(b), n, b->at[BETWEEN]);
+    return b->d->k->matmul_add(b->d, b->at[OUT], b->at[X], b->w, bias_of(b), n, b->at[BETWEEN]);
 }
 
 /* ---- the same by plain loops, one op after the other */
@@ -50,34 +50,31 @@ static hw_status plain_norm(const hw_bound *b, int n)
 {
     const fused_params *p = params(b);
     const hw_kernels *k = b->d->k;
-    if (!p->centred)
-        return k->rmsnorm(b->d, NULL, b->at[BETWEEN], b->at[X], b->at[NORM_W], n, p->n_in, p->eps);
-    return k->layernorm(b->d, NULL, b->at[BETWEEN], b->at[X], b->at[NORM_W], b->at[NORM_B], n, p->n_in,
-                        p->eps);
+    if (!p->centred) return k->rmsnorm(b->d, b->at[BETWEEN], b->at[X], b->at[NORM_W], n, p->n_in, p->eps);
+    return k->layernorm(b->d, b->at[BETWEEN], b->at[X], b->at[NORM_W], b->at[NORM_B], n, p->n_in, p->eps);
 }
 
 static hw_status plain_norm_matmul(const hw_bound *b, int n)
 {
     hw_status st = plain_norm(b, n);
-    return st ? st : b->d->k->matmul(b->d, NULL, b->at[OUT], b->at[BETWEEN], b->w, bias_of(b), n);
+    return st ? st : b->d->k->matmul(b->d, b->at[OUT], b->at[BETWEEN], b->w, bias_of(b), n);
 }
 
 static hw_status plain_norm_matmul_activate(const hw_bound *b, int n)
 {
     const fused_params *p = params(b);
     hw_status st = plain_norm(b, n);
-    if (!st) st = b->d->k->matmul(b->d, NULL, b->at[UP], b->at[BETWEEN], b->w, bias_of(b), n);
+    if (!st) st = b->d->k->matmul(b->d, b->at[UP], b->at[BETWEEN], b->w, bias_of(b), n);
     return st ? st
-              : b->d->k->activate(b->d, NULL, b->at[OUT], b->at[UP], n, p->gated ? p->n_out / 2 : p->n_out,
-                                  p->act, p->gated);
+              : b->d->k->activate(b->d, b->at[OUT], b->at[UP], n, p->gated ? p->n_out / 2 : p->n_out, p->act,
+                                  p->gated);
 }
 
 static hw_status plain_matmul_add(const hw_bound *b, int n)
 {
-    hw_status st = b->d->k->matmul(b->d, NULL, b->at[BETWEEN], b->at[X], b->w, NULL, n);
+    hw_status st = b->d->k->matmul(b->d, b->at[BETWEEN], b->at[X], b->w, NULL, n);
     return st ? st
-              : b->d->k->add_bias_residual(b->d, NULL, b->at[OUT], b->at[BETWEEN], bias_of(b), n,
-                                           params(b)->n_out);
+              : b->d->k->add_bias_residual(b->d, b->at[OUT], b->at[BETWEEN], bias_of(b), n, params(b)->n_out);
 }
 
 /* ---- inputs that all three have */
@@ -127,8 +124,8 @@ static float *normed(hw_selftest *t, const fused *f)
     const hw_kernels *k = t->reference->k;
     if (!out) return NULL;
     if (f->p.centred)
-        t->st = k->layernorm(t->reference, NULL, out, f->x, f->norm_w, f->norm_b, ROWS, f->p.n_in, f->p.eps);
-    else t->st = k->rmsnorm(t->reference, NULL, out, f->x, f->norm_w, ROWS, f->p.n_in, f->p.eps);
+        t->st = k->layernorm(t->reference, out, f->x, f->norm_w, f->norm_b, ROWS, f->p.n_in, f->p.eps);
+    else t->st = k->rmsnorm(t->reference, out, f->x, f->norm_w, ROWS, f->p.n_in, f->p.eps);
     return out;
 }
 

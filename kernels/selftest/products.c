@@ -95,7 +95,7 @@ bool hw_sampled_make(hw_selftest *t, hw_sampled *m, hw_layer_matrix which, hw_dt
 /* out, x, bias */
 static hw_status product(const hw_bound *b, int n)
 {
-    return b->d->k->matmul(b->d, NULL, b->at[0], b->at[1], b->w, b->s->n_arrays > 2 ? b->at[2] : NULL, n);
+    return b->d->k->matmul(b->d, b->at[0], b->at[1], b->w, b->s->n_arrays > 2 ? b->at[2] : NULL, n);
 }
 
 float *hw_sampled_product(hw_selftest *t, const hw_matrix *m, const float *x, const float *bias)
@@ -257,7 +257,7 @@ static void check_products(hw_selftest *t, hw_dtype type, hw_matmul matmul)
 
 static hw_status logits(const hw_bound *b, int n)
 {
-    return b->d->k->logits(b->d, NULL, b->at[0], b->at[1], b->w, n);
+    return b->d->k->logits(b->d, b->at[0], b->at[1], b->w, n);
 }
 
 static void check_logits(hw_selftest *t)

@@ -32,8 +32,8 @@ static hw_status row_best(const hw_bound *b, int n)
     const sampling_params *p = params(b);
     hw_status st = HW_OK;
     for (int r = 0; r < n && !st; r++)
-        st = b->d->k->row_best(b->d, NULL, results_of(b, 0, r), row_of(b, 1, r), p->n_vocab, FIRST_ID,
-                               p->n_valid, p->k);
+        st = b->d->k->row_best(b->d, results_of(b, 0, r), row_of(b, 1, r), p->n_vocab, FIRST_ID, p->n_valid,
+                               p->k);
     return st;
 }
 
@@ -42,8 +42,8 @@ static hw_status row_mass(const hw_bound *b, int n)
     const sampling_params *p = params(b);
     hw_status st = HW_OK;
     for (int r = 0; r < n && !st; r++)
-        st = b->d->k->row_mass(b->d, NULL, results_of(b, 0, r), row_of(b, 1, r), p->n_vocab, FIRST_ID,
-                               p->n_valid, p->max, p->temperature);
+        st = b->d->k->row_mass(b->d, results_of(b, 0, r), row_of(b, 1, r), p->n_vocab, FIRST_ID, p->n_valid,
+                               p->max, p->temperature);
     return st;
 }
 
@@ -52,9 +52,9 @@ static hw_status row_draw(const hw_bound *b, int n)
     const sampling_params *p = params(b);
     hw_status st = HW_OK;
     for (int r = 0; r < n && !st; r++)
-        st = b->d->k->row_draw(b->d, NULL, results_of(b, 0, r), row_of(b, 1, r), p->n_vocab, FIRST_ID,
-                               p->n_valid, p->floor, p->temperature,
-                               UINT64_C(0x9E3779B97F4A7C15) * (uint64_t)(r + 1), (uint64_t)r);
+        st = b->d->k->row_draw(b->d, results_of(b, 0, r), row_of(b, 1, r), p->n_vocab, FIRST_ID, p->n_valid,
+                               p->floor, p->temperature, UINT64_C(0x9E3779B97F4A7C15) * (uint64_t)(r + 1),
+                               (uint64_t)r);
     return st;
 }
 
@@ -64,8 +64,7 @@ static hw_status penalize(const hw_bound *b, int n)
     const sampling_params *p = params(b);
     hw_status st = HW_OK;
     for (int r = 0; r < n && !st; r++)
-        st = b->d->k->penalize(b->d, NULL, row_of(b, 0, r), p->n_vocab, FIRST_ID, p->tokens, p->n_tokens,
-                               1.1f);
+        st = b->d->k->penalize(b->d, row_of(b, 0, r), p->n_vocab, FIRST_ID, p->tokens, p->n_tokens, 1.1f);
     return st;
 }
 
@@ -133,7 +132,7 @@ static void check_penalize(hw_selftest *t, sampling_params own)
 static hw_status choose_keys(const hw_bound *b, int n)
 {
     const hw_fed_rows rows = {.n_rows = n, .keys = b->at[0], .draws = b->at[1], .positions = b->at[2]};
-    return b->d->k->choose_keys(b->d, NULL, &rows, b->at[3], params(b)->n_vocab, FIRST_ID);
+    return b->d->k->choose_keys(b->d, &rows, b->at[3], params(b)->n_vocab, FIRST_ID);
 }
 
 static hw_status plain_choose_keys(const hw_bound *b, int n)
@@ -144,10 +143,10 @@ static hw_status plain_choose_keys(const hw_bound *b, int n)
         const hw_draw *d = &p->draws[r];
         uint64_t *key = results_of(b, 0, r);
         if (d->temperature == 0)
-            st = b->d->k->row_best(b->d, NULL, key, row_of(b, 3, r), p->n_vocab, FIRST_ID, d->n_valid, 1);
+            st = b->d->k->row_best(b->d, key, row_of(b, 3, r), p->n_vocab, FIRST_ID, d->n_valid, 1);
         else
-            st = b->d->k->row_draw(b->d, NULL, key, row_of(b, 3, r), p->n_vocab, FIRST_ID, d->n_valid,
-                                   -INFINITY, d->temperature, d->seed, (uint64_t)p->positions[r] + 1);
+            st = b->d->k->row_draw(b->d, key, row_of(b, 3, r), p->n_vocab, FIRST_ID, d->n_valid, -INFINITY,
+                                   d->temperature, d->seed, (uint64_t)p->positions[r] + 1);
     }
     return st;
 }
@@ -201,7 +200,7 @@ static hw_status feed_keys(const hw_bound *b, int n)
     const hw_fed_rows rows = fed_rows(b, n);
     const hw_kernels *k = b->d->k;
     hw_mark *mark;
-    hw_status st = k->feed_keys(b->d, NULL, &rows);
+    hw_status st = k->feed_keys(b->d, &rows);
     if (!st && k->mark) st = k->mark(b->d, &mark);
     return st || !k->mark ? st : k->mark_wait(b->d, mark, NULL);
 }

@@ -66,7 +66,7 @@ static hw_status make_array(hw_bound *b, int i, hw_error *err)
     else hw_convert(b->image[i], type, start, HW_F32, b->n[i]);
     if (a->kind == HW_ARRAY_RESULTS) return b->d->k->host_alloc(b->d, &b->at[i], b->n_bytes[i] + 1, err);
     hw_status st = b->d->k->alloc(b->d, &b->at[i], b->n_bytes[i] + 1, err);
-    return st ? st : b->d->k->copy_in(b->d, NULL, b->at[i], b->image[i], b->n_bytes[i]);
+    return st ? st : b->d->k->copy_in(b->d, b->at[i], b->image[i], b->n_bytes[i]);
 }
 
 static hw_status make_weight(hw_bound *b, hw_error *err)
@@ -114,7 +114,7 @@ static hw_status run(const hw_bound *b, int n)
 static hw_status wait(hw_bound *b, hw_status st, hw_error *err)
 {
     hw_error told = {""};
-    const hw_status waited = b->d->k->synchronize(b->d, NULL, &told);
+    const hw_status waited = b->d->k->synchronize(b->d, &told);
     if (waited) return hw_fail(err, waited, "%s", told.message);
     return st ? hw_fail(err, st, "the op returned status %d", (int)st) : HW_OK;
 }
@@ -126,14 +126,14 @@ hw_status hw_bound_run(hw_bound *b, int n, hw_error *err)
     for (int i = 0; i < b->s->n_arrays && !st; i++) {
         if (!b->s->arrays[i].out) continue;
         if (b->s->arrays[i].kind == HW_ARRAY_RESULTS) memcpy(b->at[i], b->image[i], b->n_bytes[i]);
-        else st = k->copy_in(b->d, NULL, b->at[i], b->image[i], b->n_bytes[i]);
+        else st = k->copy_in(b->d, b->at[i], b->image[i], b->n_bytes[i]);
     }
     if (!st) st = run(b, n);
     if ((st = wait(b, st, err))) return st;
     for (int i = 0; i < b->s->n_arrays && !st; i++) {
         if (!b->s->arrays[i].out) continue;
         if (b->s->arrays[i].kind == HW_ARRAY_RESULTS) memcpy(b->got[i], b->at[i], b->n_bytes[i]);
-        else st = k->copy_out(b->d, NULL, b->got[i], b->at[i], b->n_bytes[i]);
+        else st = k->copy_out(b->d, b->got[i], b->at[i], b->n_bytes[i]);
     }
     return wait(b, st, err);
 }

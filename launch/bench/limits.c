@@ -112,7 +112,7 @@ static hw_status enqueue(hw_limits *l, const hw_bench *b, size_t n_numbers, int 
 static hw_status wait(hw_limits *l, const hw_bench *b)
 {
     hw_status st = hw_comm_device_wait(b->s->comm, NULL, b->err);
-    return st ? st : l->device->k->synchronize(l->device, NULL, b->err);
+    return st ? st : l->device->k->synchronize(l->device, b->err);
 }
 
 /* As steps of this kind make theirs: in a graph, or one by one. The first time without the clock, after which

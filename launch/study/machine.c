@@ -66,7 +66,7 @@ static hw_status make_product(product *p, hw_device *d, hw_dtype dtype, hw_error
     if (!st) st = d->k->alloc(d, &p->x, rows, err);
     if (!st) st = d->k->alloc(d, &p->y, rows, err);
     if (!st && d->act == HW_F32)
-        st = d->k->copy_in(d, NULL, p->x, numbers, rows); /* zeros could be faster than numbers */
+        st = d->k->copy_in(d, p->x, numbers, rows); /* zeros could be faster than numbers */
     free(numbers);
     return st;
 }
@@ -79,8 +79,8 @@ static hw_status product_rate(hw_comm *comm, hw_device *d, hw_dtype dtype, doubl
     hw_status st = hw_comm_agree(comm, make_product(&p, d, dtype, err), err);
     for (int i = -1; i < REPEATS && !st; i++) { /* one to warm up */
         uint64_t start = hw_clock_ns();
-        st = d->k->matmul(d, NULL, p.y, p.x, p.w, NULL, ROWS);
-        if (!st) st = d->k->synchronize(d, NULL, err);
+        st = d->k->matmul(d, p.y, p.x, p.w, NULL, ROWS);
+        if (!st) st = d->k->synchronize(d, err);
         if (i >= 0) rates[i] = 2.0 * ROWS * WIDTH * WIDTH / hw_seconds_since(start);
         st = hw_comm_agree(comm, st, err);
     }

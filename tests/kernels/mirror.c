@@ -34,7 +34,7 @@ static void *carry(trip *t, const void *host, size_t n_bytes, bool back)
     void *device = NULL;
     if (!host) return NULL;
     if (!t->st) t->st = t->d->k->alloc(t->d, &device, n_bytes, NULL);
-    if (!t->st) t->st = t->d->k->copy_in(t->d, NULL, device, host, n_bytes);
+    if (!t->st) t->st = t->d->k->copy_in(t->d, device, host, n_bytes);
     t->copies[t->n].host = (void *)(uintptr_t)host; /* written only where `back` says so */
     t->copies[t->n].device = device;
     t->copies[t->n].n_bytes = n_bytes;
@@ -50,14 +50,14 @@ static hw_status end(trip *t, hw_status st)
     hw_error err = {""};
     for (int i = 0; i < t->n && !st && !t->st; i++)
         if (t->copies[i].back)
-            st = t->d->k->copy_out(t->d, NULL, t->copies[i].host, t->copies[i].device, t->copies[i].n_bytes);
-    hw_status told = t->d->k->synchronize(t->d, NULL, &err);
+            st = t->d->k->copy_out(t->d, t->copies[i].host, t->copies[i].device, t->copies[i].n_bytes);
+    hw_status told = t->d->k->synchronize(t->d, &err);
     if (told) fprintf(stderr, "%s\n", err.message);
     for (int i = 0; i < t->n; i++) t->d->k->free(t->d, t->copies[i].device);
     return st ? st : t->st ? t->st : told;
 }
 
-#define RUN(t, op, ...) end(&(t), (t).st ? (t).st : (t).d->k->op((t).d, NULL, __VA_ARGS__))
+#define RUN(t, op, ...) end(&(t), (t).st ? (t).st : (t).d->k->op((t).d, __VA_ARGS__))
 
 /* ---- weights live on the inner device */
 
@@ -79,10 +79,9 @@ static void weight_destroy(hw_device *d, hw_weight *w)
 
 /* ---- ops on rows */
 
-static hw_status gather(hw_device *d, hw_stream *s, void *out, const hw_weight *table, const int32_t *ids,
-                        int n, int first_id, bool accumulate)
+static hw_status gather(hw_device *d, void *out, const hw_weight *table, const int32_t *ids, int n,
+                        int first_id, bool accumulate)
 {
-    (void)s;
     trip t = begin(d);
     size_t n_in = t.d->k->weight_dims(table)->n_in;
     void *to = both(&t, out, (size_t)n * n_in * sizeof(float));
@@ -90,10 +89,8 @@ static hw_status gather(hw_device *d, hw_stream *s, void *out, const hw_weight *
     return RUN(t, gather, to, table, at, n, first_id, accumulate);
 }
 
-static hw_status select_rows(hw_device *d, hw_stream *s, void *out, const void *x, const int32_t *rows, int n,
-                             int dim)
+static hw_status select_rows(hw_device *d, void *out, const void *x, const int32_t *rows, int n, int dim)
 {
-    (void)s;
     trip t = begin(d);
     int32_t n_x = 0;
     for (int i = 0; i < n; i++)
@@ -104,10 +101,8 @@ static hw_status select_rows(hw_device *d, hw_stream *s, void *out, const void *
     return RUN(t, select_rows, to, from, at, n, dim);
 }
 
-static hw_status rmsnorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w, int n, int dim,
-                         float eps)
+static hw_status rmsnorm(hw_device *d, void *out, const void *x, const float *w, int n, int dim, float eps)
 {
-    (void)s;
     trip t = begin(d);
     void *to = both(&t, out, (size_t)n * (size_t)dim * sizeof(float));
     const void *from = floats(&t, x, (size_t)n * (size_t)dim);
@@ -115,10 +110,9 @@ static hw_status rmsnorm(hw_device *d, hw_stream *s, void *out, const void *x, c
     return RUN(t, rmsnorm, to, from, by, n, dim, eps);
 }
 
-static hw_status layernorm(hw_device *d, hw_stream *s, void *out, const void *x, const float *w,
-                           const float *b, int n, int dim, float eps)
+static hw_status layernorm(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
+                           int dim, float eps)
 {
-    (void)s;
     trip t = begin(d);
     void *to = both(&t, out, (size_t)n * (size_t)dim * sizeof(float));
     const void *from = floats(&t, x, (size_t)n * (size_t)dim);
@@ -126,10 +120,8 @@ static hw_status layernorm(hw_device *d, hw_stream *s, void *out, const void *x,
     return RUN(t, layernorm, to, from, by, plus, n, dim, eps);
 }
 
-static hw_status matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
-                        const float *bias, int n)
+static hw_status matmul(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias, int n)
 {
-    (void)s;
     trip t = begin(d);
     const hw_weight_dims *dims = t.d->k->weight_dims(w);
     void *to = both(&t, out, (size_t)n * dims->n_out * sizeof(float));
@@ -138,10 +130,9 @@ static hw_status matmul(hw_device *d, hw_stream *s, void *out, const void *x, co
     return RUN(t, matmul, to, from, w, plus, n);
 }
 
-static hw_status activate(hw_device *d, hw_stream *s, void *out, const void *x, int n_rows, int n,
-                          hw_activation act, bool gated)
+static hw_status activate(hw_device *d, void *out, const void *x, int n_rows, int n, hw_activation act,
+                          bool gated)
 {
-    (void)s;
     trip t = begin(d);
     const size_t total = (size_t)n_rows * (size_t)n;
     void *to = both(&t, out, total * sizeof(float));
@@ -149,10 +140,8 @@ static hw_status activate(hw_device *d, hw_stream *s, void *out, const void *x, 
     return RUN(t, activate, to, from, n_rows, n, act, gated);
 }
 
-static hw_status add_bias_residual(hw_device *d, hw_stream *s, void *x, const void *y, const float *bias,
-                                   int n, int dim)
+static hw_status add_bias_residual(hw_device *d, void *x, const void *y, const float *bias, int n, int dim)
 {
-    (void)s;
     trip t = begin(d);
     void *to = both(&t, x, (size_t)n * (size_t)dim * sizeof(float));
     const void *from = floats(&t, y, (size_t)n * (size_t)dim);
@@ -162,10 +151,9 @@ static hw_status add_bias_residual(hw_device *d, hw_stream *s, void *x, const vo
 
 /* ---- attention */
 
-static hw_status rope_angles(hw_device *d, hw_stream *s, float *out, const int32_t *positions, int n,
-                             const float *inv_freq, int half, float scale)
+static hw_status rope_angles(hw_device *d, float *out, const int32_t *positions, int n, const float *inv_freq,
+                             int half, float scale)
 {
-    (void)s;
     trip t = begin(d);
     void *to = both(&t, out, (size_t)n * 2 * (size_t)half * sizeof(float));
     const int32_t *at = there(&t, positions, (size_t)n * sizeof *positions);
@@ -205,10 +193,9 @@ static hw_kv_layer carry_cache(trip *t, const hw_rows *rows, hw_heads heads, hw_
     return there_kv;
 }
 
-static hw_status rope_append(hw_device *d, hw_stream *s, void *qkv, const float *angles, int half,
-                             hw_heads heads, const hw_rows *rows, hw_kv_layer kv)
+static hw_status rope_append(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
+                             const hw_rows *rows, hw_kv_layer kv)
 {
-    (void)s;
     trip t = begin(d);
     void *x = both(&t, qkv, (size_t)rows->n_rows * width(heads) * sizeof(float));
     const float *by = floats(&t, angles, (size_t)rows->n_rows * 2 * (size_t)half);
@@ -217,10 +204,9 @@ static hw_status rope_append(hw_device *d, hw_stream *s, void *qkv, const float 
     return RUN(t, rope_append, x, by, half, heads, &r, cache);
 }
 
-static hw_status attention(hw_device *d, hw_stream *s, void *out, const void *qkv, hw_heads heads,
-                           float scale, const hw_rows *rows, hw_kv_layer kv, void *scratch)
+static hw_status attention(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+                           const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
-    (void)s;
     trip t = begin(d);
     const size_t n = (size_t)rows->n_rows;
     void *to = both(&t, out, n * (size_t)heads.n_heads * (size_t)heads.head_dim * sizeof(float));
@@ -240,38 +226,33 @@ static size_t attention_scratch(const hw_device *d, hw_heads heads, int max_rows
 
 /* ---- sampling */
 
-static hw_status penalize(hw_device *d, hw_stream *s, float *row, int n_vocab, int first_id,
-                          const int32_t *tokens, int n_tokens, float penalty)
+static hw_status penalize(hw_device *d, float *row, int n_vocab, int first_id, const int32_t *tokens,
+                          int n_tokens, float penalty)
 {
-    (void)s;
     trip t = begin(d);
     float *x = both(&t, row, (size_t)n_vocab * sizeof *row);
     return RUN(t, penalize, x, n_vocab, first_id, tokens, n_tokens, penalty);
 }
 
-static hw_status row_best(hw_device *d, hw_stream *s, uint64_t *keys, const float *row, int n_vocab,
-                          int first_id, int n_valid, int k)
+static hw_status row_best(hw_device *d, uint64_t *keys, const float *row, int n_vocab, int first_id,
+                          int n_valid, int k)
 {
-    (void)s;
     trip t = begin(d);
     const float *x = floats(&t, row, (size_t)n_vocab);
     return RUN(t, row_best, keys, x, n_vocab, first_id, n_valid, k);
 }
 
-static hw_status row_mass(hw_device *d, hw_stream *s, uint64_t *mass, const float *row, int n_vocab,
-                          int first_id, int n_valid, float max, float temperature)
+static hw_status row_mass(hw_device *d, uint64_t *mass, const float *row, int n_vocab, int first_id,
+                          int n_valid, float max, float temperature)
 {
-    (void)s;
     trip t = begin(d);
     const float *x = floats(&t, row, (size_t)n_vocab);
     return RUN(t, row_mass, mass, x, n_vocab, first_id, n_valid, max, temperature);
 }
 
-static hw_status row_draw(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
-                          int first_id, int n_valid, float floor, float temperature, uint64_t seed,
-                          uint64_t step)
+static hw_status row_draw(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
+                          int n_valid, float floor, float temperature, uint64_t seed, uint64_t step)
 {
-    (void)s;
     trip t = begin(d);
     const float *x = floats(&t, row, (size_t)n_vocab);
     return RUN(t, row_draw, key, x, n_vocab, first_id, n_valid, floor, temperature, seed, step);

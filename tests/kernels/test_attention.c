@@ -95,9 +95,9 @@ static void play(hw_device *d, stage *g, int first, int n, float *out)
     void *scratch;
     size_t bytes = d->k->attention_scratch(d, s->heads, n, rows.max_position + 1);
     cr_assert_eq(d->k->alloc(d, &scratch, bytes, NULL), HW_OK);
-    d->k->rope_angles(d, NULL, angles, rows.positions, n, g->inv_freq, s->half, 1.25f);
-    d->k->rope_append(d, NULL, qkv, s->half ? angles : NULL, s->half, s->heads, &rows, kv);
-    d->k->attention(d, NULL, out, qkv, s->heads, 0.3f, &rows, kv, scratch);
+    d->k->rope_angles(d, angles, rows.positions, n, g->inv_freq, s->half, 1.25f);
+    d->k->rope_append(d, qkv, s->half ? angles : NULL, s->half, s->heads, &rows, kv);
+    d->k->attention(d, out, qkv, s->heads, 0.3f, &rows, kv, scratch);
     d->k->free(d, scratch);
     free(angles);
 }
@@ -207,8 +207,8 @@ Test(attention, weighs_by_softmax)
         hw_rows rows = {2, 1, positions, seqs, table, 1, 1};
         hw_kv_layer kv = {cache, HW_F32, 4};
         cr_assert_leq(d->k->attention_scratch(d, heads, 2, 2), sizeof scratch);
-        d->k->rope_append(d, NULL, qkv, NULL, 0, heads, &rows, kv);
-        d->k->attention(d, NULL, out, qkv, heads, 1.0f, &rows, kv, scratch);
+        d->k->rope_append(d, qkv, NULL, 0, heads, &rows, kv);
+        d->k->attention(d, out, qkv, heads, 1.0f, &rows, kv, scratch);
         const float want[4] = {8, -4, 5, 2};
         assert_close(out[0], want, 4, 2e-6f, hw_device_description(d));
     }
@@ -228,10 +228,10 @@ Test(rope, turns_pairs)
         float angles[2], qkv[9] = {3, 4, 9, 5, 6, 9, 7, 8, 9}, cache[2 * 4 * 3] = {0};
         hw_heads heads = {1, 1, 0, 0, 1, 3}; /* the third element of a head does not turn */
         hw_rows rows = {1, 1, positions, seqs, table, 2, 1};
-        d->k->rope_angles(d, NULL, angles, positions, 1, inv_freq, 1, 2.0f);
+        d->k->rope_angles(d, angles, positions, 1, inv_freq, 1, 2.0f);
         assert_close(angles, (const float[]){0, 2}, 2, 2e-7f, "angles");
-        d->k->rope_angles(d, NULL, angles, positions, 1, inv_freq, 1, 1.0f);
-        d->k->rope_append(d, NULL, qkv, angles, 1, heads, &rows, (hw_kv_layer){cache, HW_F32, 4});
+        d->k->rope_angles(d, angles, positions, 1, inv_freq, 1, 1.0f);
+        d->k->rope_append(d, qkv, angles, 1, heads, &rows, (hw_kv_layer){cache, HW_F32, 4});
         assert_close(qkv, (const float[]){-4, 3, 9, -6, 5, 9, 7, 8, 9}, 9, 1e-6f, "turned");
         assert_same_bits(cache + 3, qkv + 3, 12, "key in slot 1");
         assert_same_bits(cache + 12 + 3, qkv + 6, 12, "value in slot 1");

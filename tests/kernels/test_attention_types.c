@@ -148,7 +148,7 @@ static void play(hw_device *d, const scene *s, hw_dtype kv_type)
     for (int t = 0; t < g.n_tokens; t++) chosen[t] = t;
     hw_rows rows = rows_there(d, &g, chosen, g.n_tokens);
     void *qkv = there(d, d->act, g.qkv, (size_t)g.n_tokens * g.width);
-    cr_assert_eq(d->k->rope_append(d, NULL, qkv, NULL, 0, s->heads, &rows, g.kv), HW_OK);
+    cr_assert_eq(d->k->rope_append(d, qkv, NULL, 0, s->heads, &rows, g.kv), HW_OK);
     d->k->free(d, qkv), free_rows(d, rows);
 
     for (int t = 0; t < g.n_tokens; t++)
@@ -163,7 +163,7 @@ static void play(hw_device *d, const scene *s, hw_dtype kv_type)
     cr_assert_eq(d->k->alloc(d, &scratch, n_scratch, NULL), HW_OK);
     for (int again = s->prompt; again < 2;
          again++) /* what a kernel leaves behind does not disturb the next */
-        cr_assert_eq(d->k->attention(d, NULL, out, qkv, s->heads, 0.3f, &rows, g.kv, scratch), HW_OK);
+        cr_assert_eq(d->k->attention(d, out, qkv, s->heads, 0.3f, &rows, g.kv, scratch), HW_OK);
     float *got = back(d, d->act, out, (size_t)n * row);
     compare(&g, chosen, n, got, d->act);
     d->k->free(d, scratch), d->k->free(d, qkv), free_rows(d, rows), strike(d, &g);

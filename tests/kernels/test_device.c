@@ -100,9 +100,9 @@ Test(copy, moves_bytes_within_the_device_and_no_others)
     char *p, want[8] = {0, 0, 3, 4, 5, 0, 0, 0}, got[8];
     cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, NULL), HW_OK);
     cr_assert_eq(d->k->alloc(d, (void **)&p, 16, NULL), HW_OK);
-    cr_assert_eq(d->k->copy_in(d, NULL, p, (const char[]){3, 4, 5}, 3), HW_OK);
-    cr_assert_eq(d->k->copy(d, NULL, p + 10, p, 3), HW_OK);
-    cr_assert_eq(d->k->copy_out(d, NULL, got, p + 8, 8), HW_OK);
+    cr_assert_eq(d->k->copy_in(d, p, (const char[]){3, 4, 5}, 3), HW_OK);
+    cr_assert_eq(d->k->copy(d, p + 10, p, 3), HW_OK);
+    cr_assert_eq(d->k->copy_out(d, got, p + 8, 8), HW_OK);
     cr_assert_arr_eq(got, want, 8);
     d->k->free(d, p);
     hw_device_destroy(d);

@@ -19,15 +19,15 @@ static void *there(hw_device *d, const void *host, size_t n_bytes)
     void *p;
     hw_error err = {""};
     cr_assert_eq(d->k->alloc(d, &p, n_bytes, &err), HW_OK, "%s", err.message);
-    cr_assert_eq(d->k->copy_in(d, NULL, p, host, n_bytes), HW_OK);
+    cr_assert_eq(d->k->copy_in(d, p, host, n_bytes), HW_OK);
     return p;
 }
 
 static void back(hw_device *d, void *host, const void *p, size_t n_bytes)
 {
     hw_error err = {""};
-    cr_assert_eq(d->k->copy_out(d, NULL, host, p, n_bytes), HW_OK);
-    cr_assert_eq(d->k->synchronize(d, NULL, &err), HW_OK, "%s", err.message);
+    cr_assert_eq(d->k->copy_out(d, host, p, n_bytes), HW_OK);
+    cr_assert_eq(d->k->synchronize(d, &err), HW_OK, "%s", err.message);
 }
 
 /* The rows of a test on the device. */
@@ -83,14 +83,14 @@ Test(choose_keys, gives_the_keys_of_row_best_and_row_draw)
     uint64_t got[N_ROWS], want;
     logits[N_VOCAB - 2] = 99; /* of row 0; not valid */
     fed f = put(nothing, draws, positions, logits);
-    cr_assert_eq(f.d->k->choose_keys(f.d, NULL, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
+    cr_assert_eq(f.d->k->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
     back(f.d, got, f.rows.keys, sizeof got);
     for (int r = 0; r < N_ROWS; r++) {
         const float *row = logits + (size_t)r * N_VOCAB;
         if (draws[r].temperature == 0)
-            reference->k->row_best(reference, NULL, &want, row, N_VOCAB, FIRST, draws[r].n_valid, 1);
+            reference->k->row_best(reference, &want, row, N_VOCAB, FIRST, draws[r].n_valid, 1);
         else
-            reference->k->row_draw(reference, NULL, &want, row, N_VOCAB, FIRST, draws[r].n_valid, -INFINITY,
+            reference->k->row_draw(reference, &want, row, N_VOCAB, FIRST, draws[r].n_valid, -INFINITY,
                                    draws[r].temperature, draws[r].seed, (uint64_t)positions[r] + 1);
         cr_expect_eq(got[r], want, "row %d: token %d, want %d", r, hw_key_token(got[r]), hw_key_token(want));
     }
@@ -111,7 +111,7 @@ Test(choose_keys, keeps_what_ranks_higher)
     cr_assert_not_null(logits);
     logits[N_VOCAB + 1234] = logits[2 * N_VOCAB + N_VOCAB - 1] = NAN;
     fed f = put(before, draws, positions, logits);
-    cr_assert_eq(f.d->k->choose_keys(f.d, NULL, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
+    cr_assert_eq(f.d->k->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
     back(f.d, got, f.rows.keys, sizeof got);
     const uint64_t want[N_ROWS] = {before[0], HW_KEY_NAN, HW_KEY_NAN, hw_key(0, FIRST), before[4]};
     for (int r = 0; r < N_ROWS; r++) cr_expect_eq(got[r], want[r], "row %d", r);
@@ -131,7 +131,7 @@ Test(feed_keys, hands_tokens_on_and_keeps_keys_for_the_host)
     hw_error err = {""};
     float *logits = calloc((size_t)N_ROWS * N_VOCAB, sizeof *logits);
     fed f = put(keys, draws, positions, logits);
-    cr_assert_eq(f.d->k->feed_keys(f.d, NULL, &f.rows), HW_OK);
+    cr_assert_eq(f.d->k->feed_keys(f.d, &f.rows), HW_OK);
     cr_assert_eq(f.d->k->mark(f.d, &mark), HW_OK);
     cr_assert_eq(f.d->k->mark_wait(f.d, mark, &err), HW_OK, "%s", err.message);
     for (int r = 0; r < N_ROWS; r++)
@@ -159,8 +159,8 @@ Test(mark, waits_for_what_is_before_it)
     hw_error err = {""};
     fed f = put(nothing, draws, positions, logits);
     for (int step = 0; step < 2; step++) {
-        cr_assert_eq(f.d->k->choose_keys(f.d, NULL, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
-        cr_assert_eq(f.d->k->feed_keys(f.d, NULL, &f.rows), HW_OK);
+        cr_assert_eq(f.d->k->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
+        cr_assert_eq(f.d->k->feed_keys(f.d, &f.rows), HW_OK);
         cr_assert_eq(f.d->k->mark(f.d, &marks[step]), HW_OK);
     }
     cr_assert_neq(marks[0], marks[1]);

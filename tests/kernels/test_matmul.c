@@ -121,7 +121,7 @@ Test(matmul, agrees_with_a_naive_loop_in_double)
             float got[3 * 37], want[3 * 37], size[3 * 37];
             hw_weight *w = create(reference, &m);
             put_whole(reference, w, &m, dtypes[t], false);
-            reference->k->matmul(reference, NULL, got, x, w, bias, (int)n);
+            reference->k->matmul(reference, got, x, w, bias, (int)n);
             naive(want, size, &m, x, bias, n);
             for (size_t i = 0; i < n * n_out; i++)
                 cr_assert(fabsf(got[i] - want[i]) <= 2e-6f * size[i], "cuts %d type %d: [%zu] %g, want %g", c,
@@ -150,7 +150,7 @@ Test(matmul, has_the_promised_bits_on_every_instruction_set_and_number_of_thread
             naive(want, size, &m, x, bias, most_rows);
             hw_weight *w = create(reference, &m);
             put_whole(reference, w, &m, dtypes[t], false);
-            reference->k->matmul(reference, NULL, want, x, w, bias, (int)most_rows);
+            reference->k->matmul(reference, want, x, w, bias, (int)most_rows);
             reference->k->weight_destroy(reference, w);
             for (int i = 0; i < all.n; i++) {
                 hw_device *d = all.at[i];
@@ -158,7 +158,7 @@ Test(matmul, has_the_promised_bits_on_every_instruction_set_and_number_of_thread
                 put_whole(d, w, &m, dtypes[t], false);
                 for (size_t n = 0; n < sizeof row_counts / sizeof *row_counts; n++) {
                     memset(got, 0xff, most_rows * n_out * sizeof *got);
-                    d->k->matmul(d, NULL, got, x, w, bias, row_counts[n]);
+                    d->k->matmul(d, got, x, w, bias, row_counts[n]);
                     assert_promised(got, want, size, (size_t)row_counts[n] * n_out, hw_device_description(d));
                 }
                 d->k->weight_destroy(d, w);
@@ -198,7 +198,7 @@ Test(matmul, by_terms_has_the_promised_bits_with_multiply_adds_and_on_tiles)
             reference->matmul = ways[way];
             hw_weight *w = create(reference, &m);
             put_whole(reference, w, &m, HW_BF16, false);
-            reference->k->matmul(reference, NULL, want, x, w, bias, (int)most_rows);
+            reference->k->matmul(reference, want, x, w, bias, (int)most_rows);
             reference->k->weight_destroy(reference, w);
             for (int i = 0; i < all.n; i++) {
                 hw_device *d = all.at[i];
@@ -207,7 +207,7 @@ Test(matmul, by_terms_has_the_promised_bits_with_multiply_adds_and_on_tiles)
                 put_whole(d, w, &m, HW_BF16, false);
                 for (size_t n = 0; n < sizeof row_counts / sizeof *row_counts; n++) {
                     memset(got, 0xff, most_rows * n_out * sizeof *got);
-                    d->k->matmul(d, NULL, got, x, w, bias, row_counts[n]);
+                    d->k->matmul(d, got, x, w, bias, row_counts[n]);
                     assert_same_bits(got, want, (size_t)row_counts[n] * n_out * 4, hw_device_description(d));
                 }
                 d->k->weight_destroy(d, w);
@@ -250,7 +250,7 @@ Test(matmul, by_terms_has_the_promised_bits_over_many_panels)
             reference->matmul = ways[way];
             hw_weight *w = create(reference, &m);
             put_whole(reference, w, &m, HW_BF16, false);
-            reference->k->matmul(reference, NULL, want, x, w, bias, (int)most_rows);
+            reference->k->matmul(reference, want, x, w, bias, (int)most_rows);
             reference->k->weight_destroy(reference, w);
             for (int i = 0; i < all.n; i++) {
                 hw_device *d = all.at[i];
@@ -263,7 +263,7 @@ Test(matmul, by_terms_has_the_promised_bits_over_many_panels)
                     /* emulated tiles are slow, and multiply-adds have tests of their own */
                     if (tiles ? emulated && row_counts[n] / 16 != 2 : row_counts[n] != 2) continue;
                     memset(got, 0xff, most_rows * one);
-                    d->k->matmul(d, NULL, got, x, w, bias, row_counts[n]);
+                    d->k->matmul(d, got, x, w, bias, row_counts[n]);
                     assert_same_bits(got, want, (size_t)row_counts[n] * one, hw_device_description(d));
                 }
                 d->k->weight_destroy(d, w);
@@ -298,9 +298,9 @@ Test(matmul, of_one_term_has_room_for_all_sums_that_wait)
         d->matmul = plain->matmul = HW_MATMUL_BF16;
         hw_weight *w = create(d, &m), *same = create(plain, &m);
         put_whole(d, w, &m, HW_BF16, false), put_whole(plain, same, &m, HW_BF16, false);
-        d->k->matmul(d, NULL, got, x, w, NULL, (int)n);
+        d->k->matmul(d, got, x, w, NULL, (int)n);
         for (size_t r = 0; r < n; r += 37) {
-            plain->k->matmul(plain, NULL, want, x + r * m.dims.n_in, same, NULL, 1);
+            plain->k->matmul(plain, want, x + r * m.dims.n_in, same, NULL, 1);
             assert_same_bits(got + r * n_out, want, n_out * sizeof *want, "amx");
         }
         d->k->weight_destroy(d, w), plain->k->weight_destroy(plain, same);
@@ -319,8 +319,8 @@ Test(matmul, of_no_outputs_or_rows_does_nothing)
     for (int i = 0; i < all.n; i++) {
         all.at[i]->matmul = HW_MATMUL_BF16X3;
         hw_weight *w = create(all.at[i], &m);
-        cr_assert_eq(all.at[i]->k->matmul(all.at[i], NULL, &out, x, w, NULL, 40), HW_OK);
-        cr_assert_eq(all.at[i]->k->matmul(all.at[i], NULL, &out, x, w, NULL, 0), HW_OK);
+        cr_assert_eq(all.at[i]->k->matmul(all.at[i], &out, x, w, NULL, 40), HW_OK);
+        cr_assert_eq(all.at[i]->k->matmul(all.at[i], &out, x, w, NULL, 0), HW_OK);
         cr_assert_eq(out, 5);
         all.at[i]->k->weight_destroy(all.at[i], w);
     }
@@ -343,7 +343,7 @@ Test(matmul, by_three_terms_is_as_accurate_as_float32)
             d->matmul = way ? HW_MATMUL_BF16 : HW_MATMUL_BF16X3;
             hw_weight *w = create(d, &m);
             put_whole(d, w, &m, HW_BF16, false);
-            d->k->matmul(d, NULL, got, x, w, NULL, (int)n);
+            d->k->matmul(d, got, x, w, NULL, (int)n);
             for (size_t j = 0; j < n * n_out; j++)
                 cr_assert(fabsf(got[j] - want[j]) <= (way ? 0x1p-9f : 2e-6f) * size[j],
                           "%s: [%zu] %g, want %g", hw_device_description(d), j, (double)got[j],
@@ -374,7 +374,7 @@ Test(matmul, by_terms_keeps_infinities_and_nan)
         hw_weight *w = create(d, &m);
         put_whole(d, w, &m, HW_BF16, false);
         for (int rows = (int)n; rows > 0; rows -= 5) { /* 6 on tiles, 1 not */
-            d->k->matmul(d, NULL, got, rows == 1 ? x[2] : x[0], w, NULL, rows);
+            d->k->matmul(d, got, rows == 1 ? x[2] : x[0], w, NULL, rows);
             cr_assert(isnan(got[rows == 1 ? 0 : 2][16]), "%s", hw_device_description(d));
             if (rows == 1) break;
             cr_assert_eq(got[0][16], INFINITY);
@@ -401,9 +401,9 @@ Test(matmul, by_terms_of_many_rows_has_the_bits_of_each_row)
         d->matmul = HW_MATMUL_BF16X3;
         hw_weight *w = create(d, &m);
         put_whole(d, w, &m, HW_BF16, false);
-        d->k->matmul(d, NULL, got, x, w, NULL, (int)n);
+        d->k->matmul(d, got, x, w, NULL, (int)n);
         for (size_t r = 0; r < n; r += 23) {
-            d->k->matmul(d, NULL, want, x + r * m.dims.n_in, w, NULL, 1);
+            d->k->matmul(d, want, x + r * m.dims.n_in, w, NULL, 1);
             assert_same_bits(got + r * n_out, want, sizeof want, hw_device_description(d));
         }
         d->k->weight_destroy(d, w);
@@ -427,14 +427,14 @@ Test(weight_put, does_not_care_how_the_numbers_arrive)
             hw_weight *w = create(reference, &m);
             put_whole(reference, w, &m, HW_F32, false);
             naive(want, size, &m, x, NULL, 1);
-            reference->k->matmul(reference, NULL, want, x, w, NULL, 1);
+            reference->k->matmul(reference, want, x, w, NULL, 1);
             reference->k->weight_destroy(reference, w);
             for (int way = 0; way < 5; way++) {
                 w = create(d, &m);
                 if (way < 2) put_whole(d, w, &m, dtypes[t], way == 1);
                 else if (way < 4) put_whole(d, w, &m, HW_F32, way == 3);
                 else put_in_pieces(d, w, &m);
-                d->k->matmul(d, NULL, got, x, w, NULL, 1);
+                d->k->matmul(d, got, x, w, NULL, 1);
                 assert_promised(got, want, size, n_out, way < 4 ? "whole" : "pieces");
                 d->k->weight_destroy(d, w);
             }
@@ -458,7 +458,7 @@ Test(weight_put, rounds_to_the_nearest)
             put_whole(d, w, &m, dtypes[from], false);
             const int32_t id = 16;
             float got[35], want[35];
-            d->k->gather(d, NULL, got, w, &id, 1, 0, false);
+            d->k->gather(d, got, w, &id, 1, 0, false);
             for (int i = 0; i < 35; i++) {
                 uint32_t rounded;
                 hw_convert(&rounded, dtypes[to], &m.values[16 * 35 + i], HW_F32, 1);
@@ -482,11 +482,11 @@ Test(weight, without_inputs_or_outputs_is_fine)
     for (int c = 1; c <= HW_N_CUTS; c++) none_out.cuts[c] = 5;
     cr_assert_eq(d->k->weight_create(d, &w, &none_in, NULL), HW_OK);
     cr_assert_eq(d->k->weight_bytes(w), 0);
-    d->k->matmul(d, NULL, out, NULL, w, bias, 2);
+    d->k->matmul(d, out, NULL, w, bias, 2);
     for (int i = 0; i < 40; i++) cr_assert_eq(out[i], i % 20 == 19 ? 3.0f : 0.0f);
     d->k->weight_destroy(d, w);
     cr_assert_eq(d->k->weight_create(d, &w, &none_out, NULL), HW_OK);
-    d->k->matmul(d, NULL, out, bias, w, NULL, 2);
+    d->k->matmul(d, out, bias, w, NULL, 2);
     d->k->weight_destroy(d, w);
     close_devices(&all);
 }
@@ -534,12 +534,12 @@ Test(gather, picks_rows_and_leaves_out_those_of_other_ranks)
             hw_weight *w = create(d, &m);
             put_whole(d, w, &m, dtypes[t], false);
             float out[4][45];
-            d->k->gather(d, NULL, out, w, ids, 4, 100, false);
+            d->k->gather(d, out, w, ids, 4, 100, false);
             for (int k = 0; k < 45; k++) {
                 const float want[4] = {m.values[7 * 45 + k] + 0.0f, 0, m.values[22 * 45 + k] + 0.0f, 0};
                 for (int r = 0; r < 4; r++) assert_same_bits(&out[r][k], &want[r], 4, "gathered");
             }
-            d->k->gather(d, NULL, out, w, ids, 4, 100, true);
+            d->k->gather(d, out, w, ids, 4, 100, true);
             for (int k = 0; k < 45; k++) {
                 cr_assert_eq(out[0][k], 2 * m.values[7 * 45 + k]);
                 cr_assert_eq(out[1][k], 0);

@@ -10,7 +10,7 @@ Test(rmsnorm, scales_by_inverse_rms)
     for (int i = -1; i < all.n; i++) {
         hw_device *d = i < 0 ? reference : all.at[i];
         float got[4] = {0};
-        cr_assert_eq(d->k->rmsnorm(d, NULL, got, x, w, 1, 4, 0.0f), HW_OK);
+        cr_assert_eq(d->k->rmsnorm(d, got, x, w, 1, 4, 0.0f), HW_OK);
         assert_close(got, want, 4, 1e-6f, hw_device_description(d));
     }
     close_devices(&all);
@@ -27,7 +27,7 @@ Test(layernorm, centres_and_scales)
     for (int i = -1; i < all.n; i++) {
         hw_device *d = i < 0 ? reference : all.at[i];
         float got[4] = {0};
-        cr_assert_eq(d->k->layernorm(d, NULL, got, x, w, b, 1, 4, 0.0f), HW_OK);
+        cr_assert_eq(d->k->layernorm(d, got, x, w, b, 1, 4, 0.0f), HW_OK);
         assert_close(got, want, 4, 1e-6f, hw_device_description(d));
     }
     close_devices(&all);
@@ -47,7 +47,7 @@ Test(activate, matches_values_from_tables)
         hw_device *d = i < 0 ? reference : all.at[i];
         for (int act = HW_ACT_SILU; act <= HW_ACT_RELU; act++) {
             float got[2];
-            d->k->activate(d, NULL, got, x, 1, 2, (hw_activation)act, false);
+            d->k->activate(d, got, x, 1, 2, (hw_activation)act, false);
             assert_close(got, want[act], 2, 1e-6f, hw_device_description(d));
         }
     }
@@ -65,26 +65,26 @@ static void op_rmsnorm(hw_device *d, float *out, const float *x, const float *w,
                        int dim)
 {
     (void)b;
-    d->k->rmsnorm(d, NULL, out, x, w, n, dim, 1e-5f);
+    d->k->rmsnorm(d, out, x, w, n, dim, 1e-5f);
 }
 static void op_layernorm(hw_device *d, float *out, const float *x, const float *w, const float *b, int n,
                          int dim)
 {
-    d->k->layernorm(d, NULL, out, x, w, dim % 2 ? b : NULL, n, dim, 1e-5f);
+    d->k->layernorm(d, out, x, w, dim % 2 ? b : NULL, n, dim, 1e-5f);
 }
 static void op_residual(hw_device *d, float *out, const float *x, const float *w, const float *b, int n,
                         int dim)
 {
     (void)w;
     for (int i = 0; i < n * dim; i++) out[i] = x[n * dim - 1 - i];
-    d->k->add_bias_residual(d, NULL, out, x, dim % 2 ? b : NULL, n, dim);
+    d->k->add_bias_residual(d, out, x, dim % 2 ? b : NULL, n, dim);
 }
 static void op_select(hw_device *d, float *out, const float *x, const float *w, const float *b, int n,
                       int dim)
 {
     (void)w, (void)b;
     const int32_t rows[ROWS] = {3, 3, 0, 8, 1, 2, 7, 5, 4};
-    d->k->select_rows(d, NULL, out, x, rows, n, dim);
+    d->k->select_rows(d, out, x, rows, n, dim);
 }
 
 /* The devices agree with the reference within `tolerance`, and with each other to the bit, for any number of
@@ -142,10 +142,10 @@ Test(activate, agrees_with_the_reference_over_the_whole_range)
     for (int act = HW_ACT_SILU; act <= HW_ACT_RELU; act++)
         for (int gated = 0; gated < 2; gated++) {
             int rows = gated ? 1 : N / WIDTH, width = gated ? N : WIDTH;
-            reference->k->activate(reference, NULL, want, x, rows, width, (hw_activation)act, gated);
+            reference->k->activate(reference, want, x, rows, width, (hw_activation)act, gated);
             for (int i = 0; i < all.n; i++) {
                 hw_device *d = all.at[i];
-                d->k->activate(d, NULL, got, x, rows, width, (hw_activation)act, gated);
+                d->k->activate(d, got, x, rows, width, (hw_activation)act, gated);
                 if (!i) memcpy(plain, got, sizeof got);
                 assert_same_bits(got, plain, sizeof got, hw_device_description(d));
             }
@@ -172,7 +172,7 @@ Test(activate, lets_nan_through)
     for (int i = 0; i < all.n; i++)
         for (int act = HW_ACT_SILU; act <= HW_ACT_RELU; act++) {
             float x[3] = {1, NAN, 2}, out[3];
-            all.at[i]->k->activate(all.at[i], NULL, out, x, 1, 3, (hw_activation)act, false);
+            all.at[i]->k->activate(all.at[i], out, x, 1, 3, (hw_activation)act, false);
             cr_assert(isnan(out[1]) && !isnan(out[0]) && !isnan(out[2]));
         }
     close_devices(&all);

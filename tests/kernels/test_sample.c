@@ -60,12 +60,12 @@ Test(row_best, agrees_with_a_plain_sort)
     float *row = logits();
     uint64_t *want = malloc(6000 * 8), *got = malloc(6000 * 8);
     for (size_t c = 0; c < sizeof ks / sizeof *ks; c++) {
-        reference->k->row_best(reference, NULL, want, row, VOCAB, FIRST, VALID, ks[c]);
+        reference->k->row_best(reference, want, row, VOCAB, FIRST, VALID, ks[c]);
         cr_assert_eq(want[0], hw_key(12.5f, FIRST + 2000));
         if (ks[c] > 1) cr_assert_eq(want[1], hw_key(12.5f, FIRST + 2001));
         for (int i = 0; i < all.n; i++) {
             hw_device *d = all.at[i];
-            d->k->row_best(d, NULL, got, row, VOCAB, FIRST, VALID, ks[c]);
+            d->k->row_best(d, got, row, VOCAB, FIRST, VALID, ks[c]);
             for (int k = 0; k < ks[c]; k++) cr_assert_eq(got[k], want[k], "k %d of %d", k, ks[c]);
         }
     }
@@ -83,14 +83,14 @@ Test(row_best, puts_nan_first_and_knows_empty_slices)
         hw_device *d = i < 0 ? reference : all.at[i];
         float row[40] = {[3] = 5, [37] = NAN};
         uint64_t keys[2];
-        d->k->row_best(d, NULL, keys, row, 40, 0, 40, 2);
+        d->k->row_best(d, keys, row, 40, 0, 40, 2);
         cr_assert_eq(keys[0], HW_KEY_NAN);
         cr_assert_eq(keys[1], hw_key(5, 3));
-        d->k->row_best(d, NULL, keys, row, 40, 0, 37, 1);
+        d->k->row_best(d, keys, row, 40, 0, 37, 1);
         cr_assert_eq(keys[0], hw_key(5, 3), "a NaN that is not valid does not count");
-        d->k->row_best(d, NULL, keys, row, 40, 50, 37, 2);
+        d->k->row_best(d, keys, row, 40, 50, 37, 2);
         cr_assert(keys[0] == 0 && keys[1] == 0);
-        d->k->row_best(d, NULL, keys, row, 0, 0, 37, 2);
+        d->k->row_best(d, keys, row, 0, 0, 37, 2);
         cr_assert(keys[0] == 0 && keys[1] == 0);
     }
     close_devices(&all);
@@ -108,16 +108,16 @@ Test(row_mass, adds_in_fixed_point)
         hw_device *d = i < 0 ? reference : all.at[i];
         const float two[2] = {3, 3 - 0.69314718f};
         uint64_t mass;
-        d->k->row_mass(d, NULL, &mass, two, 2, 0, 2, 3, 1);
+        d->k->row_mass(d, &mass, two, 2, 0, 2, 3, 1);
         cr_assert_float_eq((double)mass / HW_MASS_ONE, 1.5, 3e-7);
-        d->k->row_mass(d, NULL, &mass, two, 2, 0, 2, 3, 2);
+        d->k->row_mass(d, &mass, two, 2, 0, 2, 3, 2);
         cr_assert_float_eq((double)mass / HW_MASS_ONE, 1.70710678, 3e-7);
-        d->k->row_mass(d, NULL, &mass, row, VOCAB, FIRST, VALID, 12.5f, 0.7f);
+        d->k->row_mass(d, &mass, row, VOCAB, FIRST, VALID, 12.5f, 0.7f);
         if (i == 0) plain = mass;
         if (i >= 0) cr_assert_eq(mass, plain, "%s", hw_device_description(d));
     }
     uint64_t want;
-    reference->k->row_mass(reference, NULL, &want, row, VOCAB, FIRST, VALID, 12.5f, 0.7f);
+    reference->k->row_mass(reference, &want, row, VOCAB, FIRST, VALID, 12.5f, 0.7f);
     /* exp within 1.1 ulp, its argument (up to 35) rounded to float32 twice: at most 5e-6 for terms that
      * hardly count. */
     cr_assert_float_eq((double)plain / (double)want, 1, 1e-6);
@@ -133,9 +133,9 @@ Test(row_mass, does_not_depend_on_how_the_vocabulary_is_cut)
     hw_device *d = all.at[all.n - 1];
     float *row = logits();
     uint64_t whole, left, right;
-    d->k->row_mass(d, NULL, &whole, row, VOCAB, FIRST, VALID, 12.5f, 1.3f);
-    d->k->row_mass(d, NULL, &left, row, 777, FIRST, VALID, 12.5f, 1.3f);
-    d->k->row_mass(d, NULL, &right, row + 777, VOCAB - 777, FIRST + 777, VALID, 12.5f, 1.3f);
+    d->k->row_mass(d, &whole, row, VOCAB, FIRST, VALID, 12.5f, 1.3f);
+    d->k->row_mass(d, &left, row, 777, FIRST, VALID, 12.5f, 1.3f);
+    d->k->row_mass(d, &right, row + 777, VOCAB - 777, FIRST + 777, VALID, 12.5f, 1.3f);
     cr_assert_eq(left + right, whole);
     free(row);
     close_devices(&all);
@@ -152,12 +152,12 @@ Test(row_draw, takes_the_token_that_the_plain_loop_takes)
             float temperature = temperatures[step % 3];
             uint64_t want, got;
             uint64_t seed = step * UINT64_C(0x9E3779B97F4A7C15);
-            reference->k->row_draw(reference, NULL, &want, row, VOCAB, FIRST, VALID, floors[f], temperature,
-                                   seed, step);
+            reference->k->row_draw(reference, &want, row, VOCAB, FIRST, VALID, floors[f], temperature, seed,
+                                   step);
             if (f == 3) cr_assert_eq(want, 0);
             for (int i = 0; i < all.n; i += 3) {
                 hw_device *d = all.at[i];
-                d->k->row_draw(d, NULL, &got, row, VOCAB, FIRST, VALID, floors[f], temperature, seed, step);
+                d->k->row_draw(d, &got, row, VOCAB, FIRST, VALID, floors[f], temperature, seed, step);
                 cr_assert_eq(got, want, "%s: token %d, want %d", hw_device_description(d), hw_key_token(got),
                              hw_key_token(want));
             }
@@ -176,7 +176,7 @@ Test(row_draw, draws_in_proportion)
     int count[3] = {0};
     for (uint64_t step = 0; step < 20000; step++) {
         uint64_t key;
-        d->k->row_draw(d, NULL, &key, row, 4, 0, 3, -INFINITY, 2, 99, step);
+        d->k->row_draw(d, &key, row, 4, 0, 3, -INFINITY, 2, 99, step);
         count[hw_key_token(key)]++;
     }
     cr_assert_float_eq(count[0] / 20000.0, 1.0 / 2, 0.015);
@@ -194,7 +194,7 @@ Test(penalize, divides_what_is_positive_and_multiplies_the_rest)
         hw_device *d = i < 0 ? reference : all.at[i];
         float row[4] = {4, -4, 1, 0};
         const int32_t tokens[] = {10, 11, 9, 14, 13, 2000000000, -5};
-        d->k->penalize(d, NULL, row, 4, 10, tokens, 7, 2.0f);
+        d->k->penalize(d, row, 4, 10, tokens, 7, 2.0f);
         assert_same_bits(row, (const float[]){2, -8, 1, 0}, sizeof row, "penalized");
     }
     close_devices(&all);
@@ -209,11 +209,11 @@ Test(row_draw, tells_of_a_logit_that_is_not_a_number)
         hw_device *d = i < 0 ? reference : all.at[i];
         float row[40] = {[3] = 5, [37] = NAN};
         uint64_t key;
-        d->k->row_draw(d, NULL, &key, row, 40, 0, 40, -INFINITY, 1, 7, 1);
+        d->k->row_draw(d, &key, row, 40, 0, 40, -INFINITY, 1, 7, 1);
         cr_assert_eq(key, HW_KEY_NAN);
-        d->k->row_draw(d, NULL, &key, row, 40, 0, 40, 4, 1, 7, 1);
+        d->k->row_draw(d, &key, row, 40, 0, 40, 4, 1, 7, 1);
         cr_assert_eq(key, HW_KEY_NAN, "whatever the floor");
-        d->k->row_draw(d, NULL, &key, row, 40, 0, 37, 4, 1, 7, 1);
+        d->k->row_draw(d, &key, row, 40, 0, 37, 4, 1, 7, 1);
         cr_assert_eq(hw_key_token(key), 3, "a NaN that is not valid does not count");
     }
     close_devices(&all);

@@ -138,10 +138,10 @@ static void expect_found(const wrong *w, const char *op, const char *variant, co
 static float next_after(float x) { return nextafterf(x, INFINITY); }
 
 /* The last bit of one number, for one number of rows, in one arithmetic. */
-static hw_status matmul_with_a_wrong_bit(hw_device *d, hw_stream *s, void *out, const void *x,
-                                         const hw_weight *w, const float *bias, int n)
+static hw_status matmul_with_a_wrong_bit(hw_device *d, void *out, const void *x, const hw_weight *w,
+                                         const float *bias, int n)
 {
-    hw_status st = right.matmul(d, s, out, x, w, bias, n);
+    hw_status st = right.matmul(d, out, x, w, bias, n);
     float *last = (float *)out + (size_t)n * d->k->weight_dims(w)->n_out - 1;
     if (n == 17 && d->matmul == HW_MATMUL_BF16X3) *last = next_after(*last);
     return st;
@@ -156,10 +156,10 @@ Test(selftest, finds_a_wrong_bit_of_one_number_of_rows)
 }
 
 /* Within what rounding allows: right by itself, but not the bits of the other path. */
-static hw_status rmsnorm_with_other_bits(hw_device *d, hw_stream *s, void *out, const void *x, const float *w,
-                                         int n, int dim, float eps)
+static hw_status rmsnorm_with_other_bits(hw_device *d, void *out, const void *x, const float *w, int n,
+                                         int dim, float eps)
 {
-    hw_status st = right.rmsnorm(d, s, out, x, w, n, dim, eps);
+    hw_status st = right.rmsnorm(d, out, x, w, n, dim, eps);
     ((float *)out)[dim - 1] = next_after(((float *)out)[dim - 1]);
     return st;
 }
@@ -176,10 +176,10 @@ Test(selftest, finds_bits_that_are_not_those_of_the_first_path)
 }
 
 /* A row depends on how many there are. */
-static hw_status layernorm_of_few_rows(hw_device *d, hw_stream *s, void *out, const void *x, const float *w,
-                                       const float *b, int n, int dim, float eps)
+static hw_status layernorm_of_few_rows(hw_device *d, void *out, const void *x, const float *w, const float *b,
+                                       int n, int dim, float eps)
 {
-    hw_status st = right.layernorm(d, s, out, x, w, b, n, dim, eps);
+    hw_status st = right.layernorm(d, out, x, w, b, n, dim, eps);
     if (n < 5) *(float *)out = next_after(*(float *)out);
     return st;
 }
@@ -193,10 +193,10 @@ Test(selftest, finds_bits_that_depend_on_the_number_of_rows)
 }
 
 /* 1 % off is outside of every tolerance. */
-static hw_status attention_that_is_off(hw_device *d, hw_stream *s, void *out, const void *qkv, hw_heads heads,
-                                       float scale, const hw_rows *rows, hw_kv_layer kv, void *scratch)
+static hw_status attention_that_is_off(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+                                       const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
-    hw_status st = right.attention(d, s, out, qkv, heads, scale, rows, kv, scratch);
+    hw_status st = right.attention(d, out, qkv, heads, scale, rows, kv, scratch);
     if (kv.dtype == HW_F16) *(float *)out += 0.01f * (1 + fabsf(*(float *)out));
     return st;
 }
@@ -210,10 +210,10 @@ Test(selftest, finds_a_number_that_is_off)
     cr_expect(w.lines[0].error > w.lines[0].allowed);
 }
 
-static hw_status select_one_row_more(hw_device *d, hw_stream *s, void *out, const void *x,
-                                     const int32_t *rows, int n, int dim)
+static hw_status select_one_row_more(hw_device *d, void *out, const void *x, const int32_t *rows, int n,
+                                     int dim)
 {
-    hw_status st = right.select_rows(d, s, out, x, rows, n, dim);
+    hw_status st = right.select_rows(d, out, x, rows, n, dim);
     if (n == 33) ((float *)out)[n * dim] = 0;
     return st;
 }
@@ -226,11 +226,10 @@ Test(selftest, finds_what_is_written_behind_the_rows)
     expect_found(&w, "select_rows", "", "33 rows: rows behind these were written to");
 }
 
-static hw_status draw_another(hw_device *d, hw_stream *s, uint64_t *key, const float *row, int n_vocab,
-                              int first_id, int n_valid, float floor, float temperature, uint64_t seed,
-                              uint64_t step)
+static hw_status draw_another(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
+                              int n_valid, float floor, float temperature, uint64_t seed, uint64_t step)
 {
-    return right.row_draw(d, s, key, row, n_vocab, first_id, n_valid, floor, temperature, seed,
+    return right.row_draw(d, key, row, n_vocab, first_id, n_valid, floor, temperature, seed,
                           step + (step == 3));
 }
 
@@ -242,10 +241,10 @@ Test(selftest, finds_another_token)
     expect_found(&w, "row_draw", "", "5 rows: [3] is ");
 }
 
-static hw_status activate_nothing(hw_device *d, hw_stream *s, void *out, const void *x, int n_rows, int n,
+static hw_status activate_nothing(hw_device *d, void *out, const void *x, int n_rows, int n,
                                   hw_activation act, bool gated)
 {
-    return act == HW_ACT_GELU ? HW_ERR_DEVICE : right.activate(d, s, out, x, n_rows, n, act, gated);
+    return act == HW_ACT_GELU ? HW_ERR_DEVICE : right.activate(d, out, x, n_rows, n, act, gated);
 }
 
 Test(selftest, finds_an_op_that_fails)
@@ -257,10 +256,10 @@ Test(selftest, finds_an_op_that_fails)
 }
 
 /* A cache of NaN where nothing was appended stays so, and one slot too far is found. */
-static hw_status append_elsewhere(hw_device *d, hw_stream *s, void *qkv, const float *angles, int half,
-                                  hw_heads heads, const hw_rows *rows, hw_kv_layer kv)
+static hw_status append_elsewhere(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
+                                  const hw_rows *rows, hw_kv_layer kv)
 {
-    hw_status st = right.rope_append(d, s, qkv, angles, half, heads, rows, kv);
+    hw_status st = right.rope_append(d, qkv, angles, half, heads, rows, kv);
     if (kv.dtype == HW_BF16 && rows->n_rows > 60) *(uint16_t *)kv.data = 0;
     return st;
 }

@@ -80,12 +80,12 @@ Test(matmul, of_every_type_agrees_with_a_plain_loop)
             for (size_t i = 0; i < total; i++)
                 slack[i] = SUM * slack[i] +
                            (l.bias ? hw_half_ulp(types[t]) * fabs(want[i] - (double)l.bias[i % n_out]) : 0);
-            cr_assert_eq(d->k->matmul(d, NULL, to, from, l.w, l.bias_there, (int)n), HW_OK);
+            cr_assert_eq(d->k->matmul(d, to, from, l.w, l.bias_there, (int)n), HW_OK);
             got = back(d, types[t], to, total);
             expect(got, want, slack, total, hw_half_ulp(types[t]), hw_least_step(types[t]), "matmul",
                    types[t]);
             free(got);
-            cr_assert_eq(d->k->logits(d, NULL, logits, from, l.w, (int)n), HW_OK);
+            cr_assert_eq(d->k->logits(d, logits, from, l.w, (int)n), HW_OK);
             got = back(d, HW_F32, logits, total);
             for (size_t i = 0; i < total && l.bias; i++) want[i] -= (double)l.bias[i % n_out];
             expect(got, want, slack, total, hw_half_ulp(HW_F32), 0, "logits", types[t]);
@@ -111,7 +111,7 @@ Test(matmul, of_more_shapes_than_are_kept_agree)
     for (int i = 0; i < 2 * N_COUNTS; i++) {
         const size_t n = (size_t)(FIRST + i % N_COUNTS);
         void *to = there(d, HW_F32, NULL, n * N_OUT);
-        cr_assert_eq(d->k->matmul(d, NULL, to, from, l.w, NULL, (int)n), HW_OK);
+        cr_assert_eq(d->k->matmul(d, to, from, l.w, NULL, (int)n), HW_OK);
         float *got = back(d, HW_F32, to, n * N_OUT);
         expect(got, want, slack, n * N_OUT, hw_half_ulp(HW_F32), 0, "matmul", HW_F32);
         free(got);
@@ -167,7 +167,7 @@ static void check_fused(hw_device *d, int c)
     /* A normed number is rounded, and before that off by some roundings of float32; with a mean near its
      * size, as three numbers can have, by more. */
     for (size_t i = 0; i < total; i++) slack[i] *= ulp + 3 * SUM;
-    cr_assert_eq(d->k->norm_matmul(d, NULL, to, from, &norm, l.w, l.bias_there, (int)n, between), HW_OK);
+    cr_assert_eq(d->k->norm_matmul(d, to, from, &norm, l.w, l.bias_there, (int)n, between), HW_OK);
     got = back(d, d->act, to, total);
     expect(got, want, slack, total, ulp, hw_least_step(d->act), "norm_matmul", d->act);
     free(got);
@@ -184,8 +184,8 @@ static void check_fused(hw_device *d, int c)
             act_slack[i] = act_slack[i] * (fabs(u) + eu) + fabs(a) * eu;
             acted[i] = a * u;
         }
-    cr_assert_eq(d->k->norm_matmul_activate(d, NULL, to_act, from, &norm, l.w, l.bias_there, (int)n, act,
-                                            gated, between, up),
+    cr_assert_eq(d->k->norm_matmul_activate(d, to_act, from, &norm, l.w, l.bias_there, (int)n, act, gated,
+                                            between, up),
                  HW_OK);
     got = back(d, d->act, to_act, n_act);
     expect(got, acted, act_slack, n_act, ulp, hw_least_step(d->act), "norm_matmul_activate", d->act);
@@ -223,7 +223,7 @@ Test(fused, matmul_add_agrees_with_a_plain_loop)
                     SUM * slack[i] + ulp * fabs(y) + hw_least_step(types[t]) + 2e-7 * fabs((double)x[i]);
                 want[i] += (double)x[i];
             }
-            cr_assert_eq(d->k->matmul_add(d, NULL, to, from, l.w, l.bias_there, (int)n, between), HW_OK);
+            cr_assert_eq(d->k->matmul_add(d, to, from, l.w, l.bias_there, (int)n, between), HW_OK);
             got = back(d, types[t], to, total);
             expect(got, want, slack, total, ulp, hw_least_step(types[t]), "matmul_add", types[t]);
             d->k->free(d, from), d->k->free(d, between);
@@ -251,8 +251,8 @@ static void check_rows(hw_device *d, size_t dim, size_t n)
             norm_row(want + r * dim, x + r * dim, w, centred ? b : NULL, centred, dim);
         /* Roundings of x - mean and of the factor, where the norm makes small differences large. */
         for (size_t i = 0; i < total; i++) slack[i] = 2e-5;
-        if (centred) d->k->layernorm(d, NULL, to, x_there, w_there, b_there, (int)n, (int)dim, 1e-5f);
-        else d->k->rmsnorm(d, NULL, to, x_there, w_there, (int)n, (int)dim, 1e-5f);
+        if (centred) d->k->layernorm(d, to, x_there, w_there, b_there, (int)n, (int)dim, 1e-5f);
+        else d->k->rmsnorm(d, to, x_there, w_there, (int)n, (int)dim, 1e-5f);
         got = back(d, d->act, to, total);
         expect(got, want, slack, total, ulp, hw_least_step(d->act), centred ? "layernorm" : "rmsnorm",
                d->act);
@@ -262,7 +262,7 @@ static void check_rows(hw_device *d, size_t dim, size_t n)
         want[i] = (double)x[i] + (double)y[i] + (double)b[i % dim];
         slack[i] = 1e-6;
     }
-    d->k->add_bias_residual(d, NULL, x_there, y_there, b_there, (int)n, (int)dim);
+    d->k->add_bias_residual(d, x_there, y_there, b_there, (int)n, (int)dim);
     got = back(d, d->act, x_there, total);
     expect(got, want, slack, total, ulp, hw_least_step(d->act), "add_bias_residual", d->act);
     free(got);
@@ -276,7 +276,7 @@ static void check_rows(hw_device *d, size_t dim, size_t n)
                          up = gated ? (double)y[(2 * r + 1) * dim + k] : 1;
             want[i] = act_of(in, HW_ACT_SILU) * up, slack[i] = 1e-6 * fabs(in * up);
         }
-        d->k->activate(d, NULL, to, y_there, (int)n_rows, (int)dim, HW_ACT_SILU, gated);
+        d->k->activate(d, to, y_there, (int)n_rows, (int)dim, HW_ACT_SILU, gated);
         got = back(d, d->act, to, n_rows * dim);
         expect(got, want, slack, n_rows * dim, ulp, hw_least_step(d->act), "activate", d->act);
         free(got);
@@ -307,7 +307,7 @@ Test(gather, of_every_type_copies_and_adds)
             double *want = doubles(total), *slack = doubles(total);
             void *to = there(d, types[t], x, total);
             int32_t *ids_at = ids_there(d, ids, 4);
-            d->k->gather(d, NULL, to, table.w, ids_at, 4, 100, true);
+            d->k->gather(d, to, table.w, ids_at, 4, 100, true);
             got = back(d, types[t], to, total);
             for (size_t i = 0; i < total; i++) {
                 const bool here = ids[i / dim] >= 100 && ids[i / dim] < 123;

@@ -68,7 +68,7 @@ static inline void *there(hw_device *d, hw_dtype type, const float *x, size_t n)
     memset(host, 0xff, n_bytes);
     if (x) hw_convert(host, type, x, HW_F32, n);
     cr_assert_eq(d->k->alloc(d, &p, n_bytes + 1, NULL), HW_OK);
-    cr_assert_eq(d->k->copy_in(d, NULL, p, host, n_bytes), HW_OK);
+    cr_assert_eq(d->k->copy_in(d, p, host, n_bytes), HW_OK);
     free(host);
     return p;
 }
@@ -77,7 +77,7 @@ static inline int32_t *ids_there(hw_device *d, const int32_t *ids, int n)
 {
     void *p;
     cr_assert_eq(d->k->alloc(d, &p, (size_t)n * sizeof *ids, NULL), HW_OK);
-    cr_assert_eq(d->k->copy_in(d, NULL, p, ids, (size_t)n * sizeof *ids), HW_OK);
+    cr_assert_eq(d->k->copy_in(d, p, ids, (size_t)n * sizeof *ids), HW_OK);
     return p;
 }
 
@@ -87,8 +87,8 @@ static inline float *back(hw_device *d, hw_dtype type, void *p, size_t n)
     hw_error err = {""};
     char *host = malloc(n * hw_dtype_size(type) + 1);
     float *x = malloc((n + 1) * sizeof *x);
-    cr_assert_eq(d->k->copy_out(d, NULL, host, p, n * hw_dtype_size(type)), HW_OK);
-    cr_assert_eq(d->k->synchronize(d, NULL, &err), HW_OK, "%s", err.message);
+    cr_assert_eq(d->k->copy_out(d, host, p, n * hw_dtype_size(type)), HW_OK);
+    cr_assert_eq(d->k->synchronize(d, &err), HW_OK, "%s", err.message);
     hw_convert(x, HW_F32, host, type, n);
     d->k->free(d, p);
     free(host);

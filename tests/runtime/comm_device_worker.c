@@ -21,9 +21,9 @@ static hw_device *device;
 static void read_back(void *to, const void *from, size_t n_bytes)
 {
     hw_error err = {{0}};
-    must(device->k->copy_out(device, NULL, to, from, n_bytes), &err);
+    must(device->k->copy_out(device, to, from, n_bytes), &err);
     must(hw_comm_device_wait(comm, NULL, &err), &err);
-    must(device->k->synchronize(device, NULL, &err), &err);
+    must(device->k->synchronize(device, &err), &err);
 }
 
 /* splitmix64 of (rank, index): the same on every rank. */
@@ -60,7 +60,7 @@ static void check_sum(void *at, hw_dtype type, size_t n, bool exact)
     const hw_tag tag = {.site = HW_SITE_MLP, .decode_rows = 1};
     for (size_t i = 0; i < n; i++) numbers[i] = exact ? small(rank, i) : any(rank, i);
     hw_convert(stored, type, numbers, HW_F32, n);
-    must(device->k->copy_in(device, NULL, at, stored, n_bytes), &err);
+    must(device->k->copy_in(device, at, stored, n_bytes), &err);
     hw_meter_reset(hw_comm_meter(comm));
     must(hw_comm_device_all_reduce(comm, tag, at, n, type, HW_SUM, &err), &err);
     const hw_traffic t = hw_meter_site(m, HW_SITE_MLP, HW_DECODE);
@@ -82,7 +82,7 @@ static void check_max(void *at, size_t n)
     static uint64_t keys[MAX_COUNT];
     hw_error err = {{0}};
     for (size_t i = 0; i < n; i++) keys[i] = bits_of(rank, i);
-    must(device->k->copy_in(device, NULL, at, keys, n * sizeof *keys), &err);
+    must(device->k->copy_in(device, at, keys, n * sizeof *keys), &err);
     must(hw_comm_device_all_reduce(comm, (hw_tag){.site = HW_SITE_SAMPLE}, at, n, HW_U64, HW_MAX, &err),
          &err);
     read_back(keys, at, n * sizeof *keys);

@@ -297,7 +297,7 @@ static void set_final_norm(run *r, float value)
     hw_error err = {""};
     float *w = calloc(dim, sizeof *w);
     for (size_t i = 0; i < dim; i++) w[i] = value;
-    cr_assert_eq(r->e->device->k->copy_in(r->e->device, NULL, (void *)(uintptr_t)r->e->weights->final_norm, w,
+    cr_assert_eq(r->e->device->k->copy_in(r->e->device, (void *)(uintptr_t)r->e->weights->final_norm, w,
                                           dim * sizeof *w),
                  HW_OK);
     must(hw_engine_wait(r->e, HW_OK, &err), &err);

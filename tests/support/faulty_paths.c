@@ -48,32 +48,32 @@ int hw_count_threads(void)
     return n - 2;
 }
 
-static hw_status real_matmul(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
-                             const float *bias, int n)
+static hw_status real_matmul(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias,
+                             int n)
 {
     const hw_weight_dims *dims = d->k->weight_dims(w);
     const int n_threads = hw_count_threads();
     if (n_threads > hw_faulty.most_threads) hw_faulty.most_threads = n_threads;
     hw_faulty.n_products++;
     hw_faulty.n_multiply_adds += (long)(dims->n_out * dims->n_in) * n;
-    return __real_hw_cpu_paths()[d->k - tables].table->matmul(d, s, out, x, w, bias, n);
+    return __real_hw_cpu_paths()[d->k - tables].table->matmul(d, out, x, w, bias, n);
 }
 
-static hw_status wrong_bits(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
-                            const float *bias, int n)
+static hw_status wrong_bits(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias,
+                            int n)
 {
     const size_t n_out = d->k->weight_dims(w)->n_out;
-    hw_status st = real_matmul(d, s, out, x, w, bias, n);
+    hw_status st = real_matmul(d, out, x, w, bias, n);
     if (n >= 3) ((unsigned char *)out)[((size_t)n * n_out - 1) * sizeof(float)] ^= 1;
     return st;
 }
 
 #define ENDED_BY(fault)                                                                                      \
-    static hw_status by_##fault(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,    \
+    static hw_status by_##fault(hw_device *d, void *out, const void *x, const hw_weight *w,                  \
                                 const float *bias, int n)                                                    \
     {                                                                                                        \
         hw_fault_##fault();                                                                                  \
-        return real_matmul(d, s, out, x, w, bias, n);                                                        \
+        return real_matmul(d, out, x, w, bias, n);                                                           \
     }
 ENDED_BY(sigill)
 ENDED_BY(sigsegv)
@@ -82,8 +82,7 @@ ENDED_BY(sigfpe)
 
 static const struct kind {
     const char *name;
-    hw_status (*matmul)(hw_device *d, hw_stream *s, void *out, const void *x, const hw_weight *w,
-                        const float *bias, int n);
+    hw_status (*matmul)(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias, int n);
 } kinds[] = {{"bits", wrong_bits},  {"sigill", by_sigill}, {"sigsegv", by_sigsegv},
              {"sigbus", by_sigbus}, {"sigfpe", by_sigfpe}, {"count", real_matmul}};
 
