@@ -139,6 +139,64 @@ typedef struct hw_fed_rows {
     int n_slots, slot_rows;
 } hw_fed_rows;
 
+/* Several ops in one, for devices where starting a kernel costs more than some of them take. They take memory for
+ * what is in between, which they may leave alone, and round that to the activation type or not at all. */
+typedef struct hw_fused_ops {
+    /* norm, then matmul.   normed [n, n_in] D: in between */
+    hw_status (*norm_matmul)(hw_device *d, void *out, const void *x, const hw_norm *norm, const hw_weight *w,
+                             const float *bias, int n, void *normed);
+
+    /* norm, matmul, activate.   out [n, n_out, or half of it when gated] D   normed, up [n, n_out] D: in
+     * between */
+    hw_status (*norm_matmul_activate)(hw_device *d, void *out, const void *x, const hw_norm *norm,
+                                      const hw_weight *w, const float *bias, int n, hw_activation act,
+                                      bool gated, void *normed, void *up);
+
+    /* x += W in + bias: matmul, then add_bias_residual, where no rank has a part of the sum.
+     *   x, y [n, n_out] D   in [n, n_in] D   y: in between */
+    hw_status (*matmul_add)(hw_device *d, void *x, const void *in, const hw_weight *w, const float *bias,
+                            int n, void *y);
+} hw_fused_ops;
+
+/* Ops kept to be started together. Ops between capture_begin and capture_end do not run but are kept, with their
+ * arguments; nothing may be waited for, allocated, or copied from or to the host in between. capture_end ends it in
+ * any case; on HW_OK the caller destroys *out, before the device. A launch runs all of it. can_capture: whether this
+ * device can at the moment, see hw_device_can_capture. */
+typedef struct hw_graph_ops {
+    bool (*can_capture)(const hw_device *d);
+    hw_status (*capture_begin)(hw_device *d, hw_error *err);
+    hw_status (*capture_end)(hw_device *d, hw_graph **out, hw_error *err);
+    hw_status (*launch)(hw_device *d, hw_graph *g);
+    void (*destroy)(hw_device *d, hw_graph *g); /* NULL is fine */
+} hw_graph_ops;
+
+/* Steps that follow one another on the device, the token of each chosen by the one before. The ops may be kept in a
+ * graph, the marks not. */
+typedef struct hw_device_loop_ops {
+    /* keys[r] = the larger of keys[r] and the key of row r's next token. A row at position p is drawn as step
+     * p + 1, since it is then that many tokens long.   logits [n_rows, n_vocab] float32 D, as for row_best */
+    hw_status (*choose_keys)(hw_device *d, const hw_fed_rows *rows, const float *logits, int n_vocab,
+                             int first_id);
+
+    /* With the keys of all ranks: each goes into the ring, its token into `tokens` (0 where a key is nobody's:
+     * whoever reads the ring refuses it), the row to its next position, and keys become zeros. */
+    hw_status (*feed_keys)(hw_device *d, const hw_fed_rows *rows);
+
+    /* Marks the point that the stream has been given work up to. Good until HW_N_MARKS more were made. */
+    hw_status (*mark)(hw_device *d, hw_mark **out);
+
+    /* Returns when all before the mark has run, and tells what went wrong as `synchronize` does. */
+    hw_status (*mark_wait)(hw_device *d, hw_mark *m, hw_error *err);
+} hw_device_loop_ops;
+
+/* Since the device was created: kernels that it was given, those in graphs included; calls that gave it kernels, one
+ * for a graph; and pieces of its memory that were taken. */
+typedef struct hw_counter_ops {
+    uint64_t (*n_launches)(const hw_device *d);
+    uint64_t (*n_starts)(const hw_device *d);
+    uint64_t (*n_allocations)(const hw_device *d);
+} hw_counter_ops;
+
 /* Keys of attention are taken in blocks of this many absolute positions, whatever the cache's block size is. */
 enum { HW_ATTN_BLOCK = 64 };
 
@@ -250,59 +308,6 @@ typedef struct hw_kernels {
      * or NULL */
     hw_status (*add_bias_residual)(hw_device *d, void *x, const void *y, const float *bias, int n, int dim);
 
-    /* ---- several of the above in one, for devices where starting a kernel costs more than some of them
-     * take; NULL on the others. They take memory for what is in between, which they may leave alone, and
-     * round that to the activation type or not at all. */
-
-    /* norm, then matmul.   normed [n, n_in] D: in between */
-    hw_status (*norm_matmul)(hw_device *d, void *out, const void *x, const hw_norm *norm, const hw_weight *w,
-                             const float *bias, int n, void *normed);
-
-    /* norm, matmul, activate.   out [n, n_out, or half of it when gated] D   normed, up [n, n_out] D: in
-     * between */
-    hw_status (*norm_matmul_activate)(hw_device *d, void *out, const void *x, const hw_norm *norm,
-                                      const hw_weight *w, const float *bias, int n, hw_activation act,
-                                      bool gated, void *normed, void *up);
-
-    /* x += W in + bias: matmul, then add_bias_residual, where no rank has a part of the sum.
-     *   x, y [n, n_out] D   in [n, n_in] D   y: in between */
-    hw_status (*matmul_add)(hw_device *d, void *x, const void *in, const hw_weight *w, const float *bias,
-                            int n, void *y);
-
-    /* Kernels that the device was given since it was created, those in graphs included; calls that gave it
-     * kernels, one for a graph; and pieces of its memory that were taken. NULL where there are none. */
-    uint64_t (*n_launches)(const hw_device *d);
-    uint64_t (*n_starts)(const hw_device *d);
-    uint64_t (*n_allocations)(const hw_device *d);
-
-    /* ---- graphs, where the device has them; else NULL. Ops between capture_begin and capture_end do not run
-     * but are kept, with their arguments; nothing may be waited for, allocated, or copied from or to the host
-     * in between. capture_end ends it in any case; on HW_OK the caller destroys *out, before the device. A
-     * launch runs all of it. can_capture: whether it is worth trying. */
-    bool (*can_capture)(const hw_device *d);
-    hw_status (*capture_begin)(hw_device *d, hw_error *err);
-    hw_status (*capture_end)(hw_device *d, hw_graph **out, hw_error *err);
-    hw_status (*graph_launch)(hw_device *d, hw_graph *g);
-    void (*graph_destroy)(hw_device *d, hw_graph *g); /* NULL is fine */
-
-    /* ---- steps that follow one another on the device; all four NULL where there are none. The ops may be
-     * kept in a graph, the marks not. */
-
-    /* keys[r] = the larger of keys[r] and the key of row r's next token. A row at position p is drawn as step
-     * p + 1, since it is then that many tokens long.   logits [n_rows, n_vocab] float32 D, as for row_best */
-    hw_status (*choose_keys)(hw_device *d, const hw_fed_rows *rows, const float *logits, int n_vocab,
-                             int first_id);
-
-    /* With the keys of all ranks: each goes into the ring, its token into `tokens` (0 where a key is nobody's:
-     * whoever reads the ring refuses it), the row to its next position, and keys become zeros. */
-    hw_status (*feed_keys)(hw_device *d, const hw_fed_rows *rows);
-
-    /* Marks the point that the stream has been given work up to. Good until HW_N_MARKS more were made. */
-    hw_status (*mark)(hw_device *d, hw_mark **out);
-
-    /* Returns when all before the mark has run, and tells what went wrong as `synchronize` does. */
-    hw_status (*mark_wait)(hw_device *d, hw_mark *m, hw_error *err);
-
     /* ---- sampling. logits [n_rows, n_vocab] float32 D: this rank's slice of the vocabulary, whose first
      * token id is `first_id`.
      * A *key* packs a logit and its token so that the larger key is the better candidate and equal logits
@@ -329,8 +334,12 @@ typedef struct hw_kernels {
     hw_status (*row_draw)(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
                           int n_valid, float floor, float temperature, uint64_t seed, uint64_t step);
 
-    /* What this device itself can do, for comparing (anchors.h); NULL where that is not measured. */
-    const struct hw_anchor_ops *anchors;
+    /* ---- what only some devices have: NULL, or a table with all its entries */
+    const hw_fused_ops *fused;
+    const hw_graph_ops *graph;
+    const hw_device_loop_ops *device_loop;
+    const hw_counter_ops *counters;
+    const struct hw_anchor_ops *anchors; /* what the device itself can do, for comparing: anchors.h */
 } hw_kernels;
 
 struct hw_device {
@@ -342,6 +351,11 @@ struct hw_device {
     int n_alike;       /* devices of this kind that this host shows, this one included; 0: the host itself */
     uint64_t hardware; /* equal for devices that are one and the same piece of hardware; 0: the host itself */
 };
+
+static inline bool hw_device_can_capture(const hw_device *d)
+{
+    return d->k->graph && d->k->graph->can_capture(d);
+}
 
 /* ---- keys */
 

@@ -5,9 +5,9 @@
 const char *hw_graph_obstacle(const hw_engine *e)
 {
     const hw_device *d = e->device;
-    if (!d->k->can_capture) return "the device keeps none";
+    if (!d->k->graph) return "the device keeps none";
     if (!e->options.graphs) return "--cuda-graphs off";
-    if (!d->k->can_capture(d)) return "the device waits after every kernel";
+    if (!hw_device_can_capture(d)) return "the device waits after every kernel";
     if (e->options.kv_policy == HW_KV_OFF) return "--kv-cache off, every step runs the whole prefix";
     if (e->shard.n_ranks > 1 && !hw_comm_on_device(e->comm))
         return "sums go through host memory (--comm nccl leaves them on the device)";
@@ -46,7 +46,7 @@ static hw_status find_place(int *place, const hw_step *s, hw_step_ops *ops, int 
     *is_new = true;
     *place = oldest;
     if (g->kinds[oldest].graph && (st = hw_engine_wait(s->e, HW_OK, s->err))) return st;
-    s->k->graph_destroy(s->d, g->kinds[oldest].graph);
+    s->k->graph->destroy(s->d, g->kinds[oldest].graph);
     g->kinds[oldest].graph = NULL;
     g->kinds[oldest].ops = ops;
     g->kinds[oldest].n_rows = n_rows;
@@ -58,12 +58,12 @@ static hw_status find_place(int *place, const hw_step *s, hw_step_ops *ops, int 
 static hw_status capture(hw_step *s, hw_graph **out, hw_step_ops *ops)
 {
     hw_error unused;
-    hw_status st = s->k->capture_begin(s->d, s->err);
+    hw_status st = s->k->graph->capture_begin(s->d, s->err);
     if (st) return st;
     st = ops(s);
-    hw_status ended = s->k->capture_end(s->d, out, st ? &unused : s->err);
+    hw_status ended = s->k->graph->capture_end(s->d, out, st ? &unused : s->err);
     if (!st && !ended) return HW_OK;
-    s->k->graph_destroy(s->d, *out);
+    s->k->graph->destroy(s->d, *out);
     *out = NULL;
     return hw_context(s->err, st ? st : ended, "a decode step as a graph (--cuda-graphs off does without)");
 }
@@ -81,7 +81,7 @@ hw_status hw_graph_run(hw_step *s, hw_step_ops *ops)
     if (is_new) return ops(s);
     const bool kept = g->kinds[at].graph != NULL;
     st = kept ? HW_OK : capture(s, &g->kinds[at].graph, ops);
-    if (!st) st = s->k->graph_launch(s->d, g->kinds[at].graph);
+    if (!st) st = s->k->graph->launch(s->d, g->kinds[at].graph);
     if (st) return st;
     g->n_launched++;
     s->only_counts = kept;
@@ -91,5 +91,5 @@ hw_status hw_graph_run(hw_step *s, hw_step_ops *ops)
 void hw_decode_graphs_free(hw_decode_graphs *g, hw_device *d)
 {
     for (int i = 0; i < HW_MAX_GRAPHS; i++)
-        if (g->kinds[i].graph) d->k->graph_destroy(d, g->kinds[i].graph);
+        if (g->kinds[i].graph) d->k->graph->destroy(d, g->kinds[i].graph);
 }

@@ -227,7 +227,7 @@ static hw_status settle_matmul(hw_engine *e, hw_error *err)
 static hw_status settle_feeds(hw_engine *e, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
-    uint64_t not_here = !(e->device->k->feed_keys && !hw_graph_obstacle(e));
+    uint64_t not_here = !(e->device->k->device_loop && !hw_graph_obstacle(e));
     hw_status st = hw_comm_all_reduce(e->comm, tag, &not_here, 1, HW_U64, HW_MAX, err);
     e->feeds = !st && !not_here;
     return st;
@@ -385,7 +385,7 @@ static hw_status wait_until(hw_engine *e, hw_mark *m, hw_error *err)
     const hw_kernels *k = e->device->k;
     hw_status lost = hw_comm_device_wait(e->comm, m, err);
     if (lost) return lost;
-    hw_status told = m ? k->mark_wait(e->device, m, err) : k->synchronize(e->device, err);
+    hw_status told = m ? k->device_loop->mark_wait(e->device, m, err) : k->synchronize(e->device, err);
     return hw_rank_context(err, told, hw_comm_rank(e->comm));
 }
 

@@ -123,7 +123,7 @@ static hw_status begin_step(hw_feed *f, hw_error *err)
     if (e->cancelled && (st = cancel(f))) return hw_engine_wait(e, st, err);
     st = hw_forward_fed(e, f->batch, f->n_begun, err);
     if (st) return st;
-    st = e->device->k->mark(e->device, &f->marks[f->n_begun % HW_FEED_AHEAD]);
+    st = e->device->k->device_loop->mark(e->device, &f->marks[f->n_begun % HW_FEED_AHEAD]);
     if (st) return hw_engine_wait(e, st, err);
     f->n_begun++;
     e->n_fed_steps++;

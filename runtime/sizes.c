@@ -85,8 +85,8 @@ size_t hw_buffer_sizes(size_t *sizes, const hw_engine_options *o, const hw_model
         [HW_BUFFER_LOGIT_ROWS] = HW_SIZE(logits, sizeof(int32_t)),
         [HW_BUFFER_BLOCK_TABLES] =
             HW_SIZE((size_t)o->max_seqs, (size_t)hw_options_kv_shape(o).seq_blocks, sizeof(int32_t)),
-        [HW_BUFFER_KEYS] = dev->k->feed_keys ? HW_SIZE(logits, sizeof(uint64_t)) : 0,
-        [HW_BUFFER_DRAWS] = dev->k->feed_keys ? HW_SIZE(logits, sizeof(hw_draw)) : 0,
+        [HW_BUFFER_KEYS] = dev->k->device_loop ? HW_SIZE(logits, sizeof(uint64_t)) : 0,
+        [HW_BUFFER_DRAWS] = dev->k->device_loop ? HW_SIZE(logits, sizeof(hw_draw)) : 0,
     };
     size_t total = 0;
     for (int i = 0; i < HW_N_BUFFERS; i++) {

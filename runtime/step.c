@@ -149,13 +149,14 @@ hw_status hw_op_norm_matmul(hw_step *s, hw_work_site site, void *out, hw_norm no
 {
     const hw_buffers *buf = s->buf;
     const int n = s->rows.n_rows;
-    if (!s->k->norm_matmul) {
+    if (!s->k->fused) {
         hw_status st = hw_op_norm(s, buf->x, norm, n);
         return st ? st : matmul(s, site, out, buf->normed, l, n);
     }
     count_norm(s, norm, n);
     count_matmul(s, site, l, n);
-    return done(s, site, RUN(s, s->k->norm_matmul(s->d, out, buf->x, &norm, l.w, l.bias, n, buf->normed)));
+    return done(s, site,
+                RUN(s, s->k->fused->norm_matmul(s->d, out, buf->x, &norm, l.w, l.bias, n, buf->normed)));
 }
 
 hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int ffn)
@@ -164,7 +165,7 @@ hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int 
     const hw_activation act = s->m->activation;
     const bool gated = s->m->gated_mlp;
     const int n = s->rows.n_rows;
-    if (!s->k->norm_matmul_activate) {
+    if (!s->k->fused) {
         hw_status st = hw_op_norm_matmul(s, HW_WORK_MLP, buf->up, norm, l);
         count_activate(s, n, ffn);
         if (!st) st = RUN(s, s->k->activate(s->d, buf->act, buf->up, n, ffn, act, gated));
@@ -174,8 +175,8 @@ hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int 
     count_matmul(s, HW_WORK_MLP, l, n);
     count_activate(s, n, ffn);
     return done(s, HW_WORK_MLP,
-                RUN(s, s->k->norm_matmul_activate(s->d, buf->act, buf->x, &norm, l.w, l.bias, n, act, gated,
-                                                  buf->normed, buf->up)));
+                RUN(s, s->k->fused->norm_matmul_activate(s->d, buf->act, buf->x, &norm, l.w, l.bias, n, act,
+                                                         gated, buf->normed, buf->up)));
 }
 
 static void count_residual(hw_step *s, hw_linear l, int n) { count_rows(s, n, 3, l.bias ? 1 : 0); }
@@ -186,10 +187,10 @@ hw_status hw_op_matmul_into_residual(hw_step *s, hw_work_site work, hw_site site
 {
     const hw_buffers *buf = s->buf;
     const int n = s->rows.n_rows;
-    if (s->e->shard.n_ranks == 1 && s->k->matmul_add) {
+    if (s->e->shard.n_ranks == 1 && s->k->fused) {
         count_residual(s, l, n);
         count_matmul(s, work, (hw_linear){.w = l.w}, n);
-        return done(s, work, RUN(s, s->k->matmul_add(s->d, buf->x, in, l.w, l.bias, n, buf->y)));
+        return done(s, work, RUN(s, s->k->fused->matmul_add(s->d, buf->x, in, l.w, l.bias, n, buf->y)));
     }
     hw_status st = matmul(s, work, buf->y, in, (hw_linear){.w = l.w}, n); /* y: partial */
     if (!st) st = hw_op_all_reduce(s, site, layer, buf->y);               /* y: replicated */
@@ -268,7 +269,7 @@ hw_status hw_op_feed(hw_step *s)
                               .n_slots = HW_FEED_AHEAD,
                               .slot_rows = e->options.max_logit_rows};
     const int n_local = (int)hw_range_size(e->shard.vocab), first_id = (int)e->shard.vocab.begin;
-    hw_status st = RUN(s, s->k->choose_keys(s->d, &rows, buf->logits, n_local, first_id));
+    hw_status st = RUN(s, s->k->device_loop->choose_keys(s->d, &rows, buf->logits, n_local, first_id));
     if (!st) st = reduce_keys(s, &rows);
-    return st ? st : RUN(s, s->k->feed_keys(s->d, &rows));
+    return st ? st : RUN(s, s->k->device_loop->feed_keys(s->d, &rows));
 }

@@ -114,17 +114,11 @@ hw_status hw_cuda_launch(hw_cuda_device *c, const char *name, void (*kernel)(Par
 /* n / d, rounded up, as an extent of a grid. */
 static inline unsigned hw_cuda_blocks(size_t n, size_t d) { return (unsigned)((n + d - 1) / d); }
 
-bool hw_cuda_can_capture(const hw_device *d);
-hw_status hw_cuda_capture_begin(hw_device *d, hw_error *err);
-hw_status hw_cuda_capture_end(hw_device *d, hw_graph **out, hw_error *err);
-hw_status hw_cuda_graph_launch(hw_device *d, hw_graph *g);
-void hw_cuda_graph_destroy(hw_device *d, hw_graph *g);
-
-hw_status hw_cuda_choose_keys(hw_device *d, const hw_fed_rows *rows, const float *logits, int n_vocab,
-                              int first_id);
-hw_status hw_cuda_feed_keys(hw_device *d, const hw_fed_rows *rows);
-hw_status hw_cuda_mark(hw_device *d, hw_mark **out);
-hw_status hw_cuda_mark_wait(hw_device *d, hw_mark *m, hw_error *err);
+/* What the device has besides: see the sub-tables of kernels.h. */
+extern const hw_fused_ops hw_cuda_fused;             /* matmul.cu */
+extern const hw_graph_ops hw_cuda_graph;             /* graph.cu */
+extern const hw_device_loop_ops hw_cuda_device_loop; /* feed.cu */
+extern const struct hw_anchor_ops hw_cuda_anchors;   /* anchors.cu */
 
 /* A product of few rows, one of many and an attention, compared with plain loops; HW_PROVE=off leaves it out. For a new
  * device, before anything else runs there. Errors: HW_ERR_DEVICE, naming the op, the device and what was found, or that
@@ -170,13 +164,6 @@ hw_status hw_cuda_layernorm(hw_device *d, void *out, const void *x, const float 
 hw_status hw_cuda_matmul(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias,
                          int n);
 hw_status hw_cuda_logits(hw_device *d, float *out, const void *x, const hw_weight *w, int n);
-hw_status hw_cuda_norm_matmul(hw_device *d, void *out, const void *x, const hw_norm *norm, const hw_weight *w,
-                              const float *bias, int n, void *normed);
-hw_status hw_cuda_norm_matmul_activate(hw_device *d, void *out, const void *x, const hw_norm *norm,
-                                       const hw_weight *w, const float *bias, int n, hw_activation act,
-                                       bool gated, void *normed, void *up);
-hw_status hw_cuda_matmul_add(hw_device *d, void *x, const void *in, const hw_weight *w, const float *bias,
-                             int n, void *y);
 hw_status hw_cuda_rope_angles(hw_device *d, float *out, const int32_t *positions, int n,
                               const float *inv_freq, int half, float scale);
 hw_status hw_cuda_rope_append(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
@@ -193,6 +180,9 @@ hw_status hw_cuda_row_mass(hw_device *d, uint64_t *mass, const float *row, int n
 hw_status hw_cuda_row_draw(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
                            int n_valid, float floor, float temperature, uint64_t seed, uint64_t step);
 
+hw_status hw_cuda_choose_keys(hw_device *d, const hw_fed_rows *rows, const float *logits, int n_vocab,
+                              int first_id);
+
 /* y = W x (+ bias) for many rows, by cuBLASLt. */
 typedef struct hw_cuda_product {
     void *out;     /* [n_rows, n_out] */
@@ -202,8 +192,6 @@ typedef struct hw_cuda_product {
     size_t n_rows;
     bool wide; /* out is float32 */
 } hw_cuda_product;
-
-extern const struct hw_anchor_ops hw_cuda_anchors; /* anchors.h */
 
 /* *done false with HW_OK: cuBLASLt has no way to do this one. */
 hw_status hw_cuda_blas_product(hw_cuda_device *c, const hw_cuda_product *p, bool *done);

@@ -8,12 +8,13 @@
 namespace
 {
 
-uint64_t n_starts(const hw_device *d) { return ((const hw_cuda_device *)(const void *)d)->n_starts; }
-uint64_t n_allocations(const hw_device *d)
-{
-    return ((const hw_cuda_device *)(const void *)d)->n_allocations;
-}
-uint64_t n_launches(const hw_device *d) { return ((const hw_cuda_device *)(const void *)d)->n_launches; }
+const hw_cuda_device *state_of(const hw_device *d) { return (const hw_cuda_device *)(const void *)d; }
+
+uint64_t n_launches(const hw_device *d) { return state_of(d)->n_launches; }
+uint64_t n_starts(const hw_device *d) { return state_of(d)->n_starts; }
+uint64_t n_allocations(const hw_device *d) { return state_of(d)->n_allocations; }
+const hw_counter_ops counters = {n_launches, n_starts, n_allocations};
+
 void *stream_of(hw_device *d) { return hw_cuda_of(d)->stream; }
 
 hw_kernels make_table()
@@ -41,22 +42,6 @@ hw_kernels make_table()
     t.layernorm = hw_cuda_layernorm;
     t.matmul = hw_cuda_matmul;
     t.logits = hw_cuda_logits;
-    t.norm_matmul = hw_cuda_norm_matmul;
-    t.norm_matmul_activate = hw_cuda_norm_matmul_activate;
-    t.matmul_add = hw_cuda_matmul_add;
-    t.n_launches = n_launches;
-    t.anchors = &hw_cuda_anchors;
-    t.n_starts = n_starts;
-    t.n_allocations = n_allocations;
-    t.can_capture = hw_cuda_can_capture;
-    t.capture_begin = hw_cuda_capture_begin;
-    t.capture_end = hw_cuda_capture_end;
-    t.graph_launch = hw_cuda_graph_launch;
-    t.graph_destroy = hw_cuda_graph_destroy;
-    t.choose_keys = hw_cuda_choose_keys;
-    t.feed_keys = hw_cuda_feed_keys;
-    t.mark = hw_cuda_mark;
-    t.mark_wait = hw_cuda_mark_wait;
     t.rope_angles = hw_cuda_rope_angles;
     t.rope_append = hw_cuda_rope_append;
     t.attention = hw_cuda_attention;
@@ -67,6 +52,11 @@ hw_kernels make_table()
     t.row_best = hw_cuda_row_best;
     t.row_mass = hw_cuda_row_mass;
     t.row_draw = hw_cuda_row_draw;
+    t.fused = &hw_cuda_fused;
+    t.graph = &hw_cuda_graph;
+    t.device_loop = &hw_cuda_device_loop;
+    t.counters = &counters;
+    t.anchors = &hw_cuda_anchors;
     return t;
 }
 

@@ -9,7 +9,7 @@ namespace
 enum { BLOCK = 256 };
 
 /* One block. The ring is host memory: what is written there can be read once a mark behind it is reached. */
-__global__ void feed_keys(hw_fed_rows rows)
+__global__ void feed(hw_fed_rows rows)
 {
     hw_begin();
     for (int r = (int)threadIdx.x; r < rows.n_rows; r += (int)blockDim.x) {
@@ -22,15 +22,13 @@ __global__ void feed_keys(hw_fed_rows rows)
     }
 }
 
-} // namespace
-
-hw_status hw_cuda_feed_keys(hw_device *d, const hw_fed_rows *rows)
+hw_status feed_keys(hw_device *d, const hw_fed_rows *rows)
 {
     if (!rows->n_rows) return HW_OK;
-    return hw_cuda_launch(hw_cuda_of(d), "feed_keys", feed_keys, dim3(1), BLOCK, 0, *rows);
+    return hw_cuda_launch(hw_cuda_of(d), "feed_keys", feed, dim3(1), BLOCK, 0, *rows);
 }
 
-hw_status hw_cuda_mark(hw_device *d, hw_mark **out)
+hw_status mark(hw_device *d, hw_mark **out)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     const cudaEvent_t event = c->marks[c->next_mark];
@@ -39,7 +37,11 @@ hw_status hw_cuda_mark(hw_device *d, hw_mark **out)
     return hw_cuda_note(&c->failure, cudaEventRecord(event, c->stream), "marking the stream");
 }
 
-hw_status hw_cuda_mark_wait(hw_device *d, hw_mark *m, hw_error *err)
+hw_status mark_wait(hw_device *d, hw_mark *m, hw_error *err)
 {
     return hw_cuda_waited(hw_cuda_of(d), cudaEventSynchronize(reinterpret_cast<cudaEvent_t>(m)), err);
 }
+
+} // namespace
+
+const hw_device_loop_ops hw_cuda_device_loop = {hw_cuda_choose_keys, feed_keys, mark, mark_wait};

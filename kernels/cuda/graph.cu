@@ -8,10 +8,13 @@ struct hw_graph {
     uint64_t n_kernels;
 };
 
-/* HW_CUDA_SYNC waits after every kernel, which a capture does not allow. */
-bool hw_cuda_can_capture(const hw_device *d) { return !reinterpret_cast<const hw_cuda_device *>(d)->waits; }
+namespace
+{
 
-hw_status hw_cuda_capture_begin(hw_device *d, hw_error *err)
+/* HW_CUDA_SYNC waits after every kernel, which a capture does not allow. */
+bool can_capture(const hw_device *d) { return !reinterpret_cast<const hw_cuda_device *>(d)->waits; }
+
+hw_status capture_begin(hw_device *d, hw_error *err)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     c->n_before_capture = c->n_launches;
@@ -20,7 +23,7 @@ hw_status hw_cuda_capture_begin(hw_device *d, hw_error *err)
 }
 
 /* What an op noted says more than that the capture was lost. */
-hw_status hw_cuda_capture_end(hw_device *d, hw_graph **out, hw_error *err)
+hw_status capture_end(hw_device *d, hw_graph **out, hw_error *err)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     cudaGraph_t graph = nullptr;
@@ -40,16 +43,20 @@ hw_status hw_cuda_capture_end(hw_device *d, hw_graph **out, hw_error *err)
     return hw_context(err, st, "GPU %d", c->index);
 }
 
-hw_status hw_cuda_graph_launch(hw_device *d, hw_graph *g)
+hw_status launch(hw_device *d, hw_graph *g)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     c->n_launches += g->n_kernels - 1; /* the launch itself is counted as one below */
     return hw_cuda_started(c, cudaGraphLaunch(g->exec, c->stream), "a decode step's graph");
 }
 
-void hw_cuda_graph_destroy(hw_device *, hw_graph *g)
+void destroy(hw_device *, hw_graph *g)
 {
     if (!g) return;
     if (cudaGraphExecDestroy(g->exec) != cudaSuccess) (void)cudaGetLastError();
     free(g);
 }
+
+} // namespace
+
+const hw_graph_ops hw_cuda_graph = {can_capture, capture_begin, capture_end, launch, destroy};

@@ -61,8 +61,11 @@ hw_status hw_cuda_logits(hw_device *d, float *out, const void *x, const hw_weigh
     return product(hw_cuda_of(d), out, x, w, &g, n);
 }
 
-hw_status hw_cuda_norm_matmul(hw_device *d, void *out, const void *x, const hw_norm *norm, const hw_weight *w,
-                              const float *bias, int n, void *normed)
+namespace
+{
+
+hw_status norm_matmul(hw_device *d, void *out, const void *x, const hw_norm *norm, const hw_weight *w,
+                      const float *bias, int n, void *normed)
 {
     hw_gemv g = {};
     g.norm = norm, g.bias = bias;
@@ -72,23 +75,23 @@ hw_status hw_cuda_norm_matmul(hw_device *d, void *out, const void *x, const hw_n
     return st ? st : hw_cuda_matmul(d, out, normed, w, bias, n);
 }
 
-hw_status hw_cuda_norm_matmul_activate(hw_device *d, void *out, const void *x, const hw_norm *norm,
-                                       const hw_weight *w, const float *bias, int n, hw_activation act,
-                                       bool gated, void *normed, void *up)
+hw_status norm_matmul_activate(hw_device *d, void *out, const void *x, const hw_norm *norm,
+                               const hw_weight *w, const float *bias, int n, hw_activation act, bool gated,
+                               void *normed, void *up)
 {
     hw_gemv g = {};
     g.norm = norm, g.bias = bias, g.activates = true, g.gated = gated, g.act = act;
     if (w->dims.n_in && hw_cuda_gemv_takes(hw_cuda_of(d), w, n))
         return hw_cuda_gemv(hw_cuda_of(d), out, x, w, &g, n);
     const int n_out = (int)w->dims.n_out;
-    hw_status st = hw_cuda_norm_matmul(d, up, x, norm, w, nullptr, n, normed);
+    hw_status st = norm_matmul(d, up, x, norm, w, nullptr, n, normed);
     return st ? st
               : hw_cuda_activate_biased(hw_cuda_of(d), out, up, bias, n, gated ? n_out / 2 : n_out, act,
                                         gated);
 }
 
-hw_status hw_cuda_matmul_add(hw_device *d, void *x, const void *in, const hw_weight *w, const float *bias,
-                             int n, void *y)
+hw_status matmul_add(hw_device *d, void *x, const void *in, const hw_weight *w, const float *bias, int n,
+                     void *y)
 {
     hw_gemv g = {};
     g.bias = bias, g.adds = true;
@@ -96,3 +99,7 @@ hw_status hw_cuda_matmul_add(hw_device *d, void *x, const void *in, const hw_wei
     hw_status st = hw_cuda_matmul(d, y, in, w, nullptr, n);
     return st ? st : hw_cuda_add_bias_residual(d, x, y, bias, n, (int)w->dims.n_out);
 }
+
+} // namespace
+
+const hw_fused_ops hw_cuda_fused = {norm_matmul, norm_matmul_activate, matmul_add};

@@ -29,19 +29,20 @@ static hw_norm norm_of(const hw_bound *b)
 static hw_status norm_matmul(const hw_bound *b, int n)
 {
     const hw_norm norm = norm_of(b);
-    return b->d->k->norm_matmul(b->d, b->at[OUT], b->at[X], &norm, b->w, bias_of(b), n, b->at[BETWEEN]);
+    return b->d->k->fused->norm_matmul(b->d, b->at[OUT], b->at[X], &norm, b->w, bias_of(b), n,
+                                       b->at[BETWEEN]);
 }
 
 static hw_status norm_matmul_activate(const hw_bound *b, int n)
 {
     const hw_norm norm = norm_of(b);
-    return b->d->k->norm_matmul_activate(b->d, b->at[OUT], b->at[X], &norm, b->w, bias_of(b), n,
-                                         params(b)->act, params(b)->gated, b->at[BETWEEN], b->at[UP]);
+    return b->d->k->fused->norm_matmul_activate(b->d, b->at[OUT], b->at[X], &norm, b->w, bias_of(b), n,
+                                                params(b)->act, params(b)->gated, b->at[BETWEEN], b->at[UP]);
 }
 
 static hw_status matmul_add(const hw_bound *b, int n)
 {
-    return b->d->k->matmul_add(b->d, b->at[OUT], b->at[X], b->w, bias_of(b), n, b->at[BETWEEN]);
+    return b->d->k->fused->matmul_add(b->d, b->at[OUT], b->at[X], b->w, bias_of(b), n, b->at[BETWEEN]);
 }
 
 /* ---- the same by plain loops, one op after the other */
@@ -230,23 +231,17 @@ static void check_matmul_add(hw_selftest *t, hw_layer_matrix which, bool has_bia
 
 void hw_selftest_fused(hw_selftest *t)
 {
-    const hw_kernels *k = t->paths[0].device->k;
-    if (k->norm_matmul) {
-        hw_selftest_begin(t, "norm_matmul", "");
-        for (int centred = 0; centred < 2; centred++) check_norm_matmul(t, centred);
-        hw_selftest_end(t);
-    }
-    if (k->norm_matmul_activate) {
-        hw_selftest_begin(t, "norm_matmul_activate", "");
-        for (int act = HW_ACT_SILU; act <= HW_ACT_RELU; act++)
-            check_norm_matmul_activate(t, (hw_activation)act, act % 2 ? !t->shapes.gated : t->shapes.gated,
-                                       act > 1);
-        hw_selftest_end(t);
-    }
-    if (k->matmul_add) {
-        hw_selftest_begin(t, "matmul_add", "");
-        check_matmul_add(t, HW_LAYER_WO, true);
-        check_matmul_add(t, HW_LAYER_DOWN, false);
-        hw_selftest_end(t);
-    }
+    if (!t->paths[0].device->k->fused) return;
+    hw_selftest_begin(t, "norm_matmul", "");
+    for (int centred = 0; centred < 2; centred++) check_norm_matmul(t, centred);
+    hw_selftest_end(t);
+    hw_selftest_begin(t, "norm_matmul_activate", "");
+    for (int act = HW_ACT_SILU; act <= HW_ACT_RELU; act++)
+        check_norm_matmul_activate(t, (hw_activation)act, act % 2 ? !t->shapes.gated : t->shapes.gated,
+                                   act > 1);
+    hw_selftest_end(t);
+    hw_selftest_begin(t, "matmul_add", "");
+    check_matmul_add(t, HW_LAYER_WO, true);
+    check_matmul_add(t, HW_LAYER_DOWN, false);
+    hw_selftest_end(t);
 }

@@ -136,14 +136,14 @@ static hw_status norm_in_graph(const hw_bound *b, int n)
 {
     const hw_kernels *k = b->d->k;
     hw_graph *graph = NULL;
-    hw_status st = k->capture_begin(b->d, NULL);
+    hw_status st = k->graph->capture_begin(b->d, NULL);
     if (st) return st;
     st = norm(b, n);
-    const hw_status ended = k->capture_end(b->d, &graph, NULL);
+    const hw_status ended = k->graph->capture_end(b->d, &graph, NULL);
     if (!st) st = ended;
-    if (!st) st = k->graph_launch(b->d, graph);
+    if (!st) st = k->graph->launch(b->d, graph);
     if (!st) st = k->synchronize(b->d, NULL);
-    if (graph) k->graph_destroy(b->d, graph);
+    if (graph) k->graph->destroy(b->d, graph);
     return st;
 }
 
@@ -263,8 +263,7 @@ void hw_selftest_rows(hw_selftest *t)
         check_norm(t, norm, centred);
         hw_selftest_end(t);
     }
-    hw_device *d = t->paths[0].device;
-    if (d->k->can_capture && d->k->can_capture(d)) {
+    if (hw_device_can_capture(t->paths[0].device)) {
         hw_selftest_begin(t, "graph_launch", "of an rmsnorm");
         check_norm(t, norm_in_graph, false);
         hw_selftest_end(t);

@@ -132,7 +132,7 @@ static void check_penalize(hw_selftest *t, sampling_params own)
 static hw_status choose_keys(const hw_bound *b, int n)
 {
     const hw_fed_rows rows = {.n_rows = n, .keys = b->at[0], .draws = b->at[1], .positions = b->at[2]};
-    return b->d->k->choose_keys(b->d, &rows, b->at[3], params(b)->n_vocab, FIRST_ID);
+    return b->d->k->device_loop->choose_keys(b->d, &rows, b->at[3], params(b)->n_vocab, FIRST_ID);
 }
 
 static hw_status plain_choose_keys(const hw_bound *b, int n)
@@ -198,11 +198,11 @@ static hw_fed_rows fed_rows(const hw_bound *b, int n)
 static hw_status feed_keys(const hw_bound *b, int n)
 {
     const hw_fed_rows rows = fed_rows(b, n);
-    const hw_kernels *k = b->d->k;
+    const hw_device_loop_ops *k = b->d->k->device_loop;
     hw_mark *mark;
     hw_status st = k->feed_keys(b->d, &rows);
-    if (!st && k->mark) st = k->mark(b->d, &mark);
-    return st || !k->mark ? st : k->mark_wait(b->d, mark, NULL);
+    if (!st) st = k->mark(b->d, &mark);
+    return st ? st : k->mark_wait(b->d, mark, NULL);
 }
 
 static hw_status plain_feed_keys(const hw_bound *b, int n)
@@ -265,8 +265,7 @@ void hw_selftest_sampling(hw_selftest *t)
     own.temperature = 30, own.floor = 3;
     check_results(t, row_draw, own, 0, false);
     hw_selftest_end(t);
-    const hw_kernels *k = t->paths[0].device->k;
-    if (!k->choose_keys || !k->feed_keys) return;
+    if (!t->paths[0].device->k->device_loop) return;
     hw_selftest_begin(t, "choose_keys", "");
     check_choose(t, own);
     hw_selftest_end(t);

@@ -120,7 +120,7 @@ static hw_status wait(hw_limits *l, const hw_bench *b)
 static hw_status measure_ours_on_device(hw_limits *l, const hw_bench *b, bool in_graph, size_t n_numbers,
                                         int repeats, double *seconds)
 {
-    const hw_kernels *k = l->device->k;
+    const hw_graph_ops *k = l->device->k->graph;
     hw_graph *graph = NULL;
     uint64_t start = 0;
     hw_status st = in_graph ? k->capture_begin(l->device, b->err) : HW_OK;
@@ -132,11 +132,11 @@ static hw_status measure_ours_on_device(hw_limits *l, const hw_bench *b, bool in
     }
     for (int timed = 0; timed < 2 && !st; timed++) {
         start = hw_clock_ns();
-        st = in_graph ? k->graph_launch(l->device, graph) : enqueue(l, b, n_numbers, repeats);
+        st = in_graph ? k->launch(l->device, graph) : enqueue(l, b, n_numbers, repeats);
         if (!st) st = wait(l, b);
     }
     *seconds = hw_seconds_since(start) / repeats;
-    if (graph) k->graph_destroy(l->device, graph);
+    if (graph) k->destroy(l->device, graph);
     return st;
 }
 
@@ -144,9 +144,8 @@ static hw_status measure_ours_on_device(hw_limits *l, const hw_bench *b, bool in
 static hw_status measure_on_device(hw_limits *l, const hw_bench *b, const hw_bench_test *t, size_t n_numbers,
                                    hw_bench_window *w)
 {
-    const hw_kernels *k = l->device->k;
     const int repeats = repeats_of(n_numbers * hw_dtype_size(l->device->act));
-    const bool in_graph = t->decode && b->args->engine.graphs && k->can_capture && k->can_capture(l->device);
+    const bool in_graph = t->decode && b->args->engine.graphs && hw_device_can_capture(l->device);
     hw_status st = hw_anchor_device_all_reduce(&w->library, b->s->comm, l->on_device, n_numbers,
                                                l->device->act, repeats, b->err);
     return st ? st : measure_ours_on_device(l, b, in_graph, n_numbers, repeats, &w->all_reduce);

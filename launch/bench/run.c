@@ -235,7 +235,7 @@ static void read_sites(const hw_bench *b, const rows *r, uint64_t ticks, hw_benc
 static uint64_t n_launches(const hw_bench *b)
 {
     const hw_device *d = hw_engine_device(b->s->engine);
-    return d->k->n_launches ? d->k->n_launches(d) : 0;
+    return d->k->counters ? d->k->counters->n_launches(d) : 0;
 }
 
 static hw_status read_work(const hw_bench *b, hw_bench_run *out)

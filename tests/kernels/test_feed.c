@@ -10,7 +10,7 @@ static hw_device *open_plugin(void)
     hw_error err = {""};
     hw_status st = hw_plugin_device_create(&d, plugin_under_test(), (hw_device_place){0, 1}, HW_F32, &err);
     cr_assert_eq(st, HW_OK, "%s", err.message);
-    cr_assert(d->k->choose_keys && d->k->feed_keys && d->k->mark && d->k->mark_wait);
+    cr_assert(d->k->device_loop);
     return d;
 }
 
@@ -83,7 +83,7 @@ Test(choose_keys, gives_the_keys_of_row_best_and_row_draw)
     uint64_t got[N_ROWS], want;
     logits[N_VOCAB - 2] = 99; /* of row 0; not valid */
     fed f = put(nothing, draws, positions, logits);
-    cr_assert_eq(f.d->k->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
+    cr_assert_eq(f.d->k->device_loop->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
     back(f.d, got, f.rows.keys, sizeof got);
     for (int r = 0; r < N_ROWS; r++) {
         const float *row = logits + (size_t)r * N_VOCAB;
@@ -111,7 +111,7 @@ Test(choose_keys, keeps_what_ranks_higher)
     cr_assert_not_null(logits);
     logits[N_VOCAB + 1234] = logits[2 * N_VOCAB + N_VOCAB - 1] = NAN;
     fed f = put(before, draws, positions, logits);
-    cr_assert_eq(f.d->k->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
+    cr_assert_eq(f.d->k->device_loop->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
     back(f.d, got, f.rows.keys, sizeof got);
     const uint64_t want[N_ROWS] = {before[0], HW_KEY_NAN, HW_KEY_NAN, hw_key(0, FIRST), before[4]};
     for (int r = 0; r < N_ROWS; r++) cr_expect_eq(got[r], want[r], "row %d", r);
@@ -131,9 +131,9 @@ Test(feed_keys, hands_tokens_on_and_keeps_keys_for_the_host)
     hw_error err = {""};
     float *logits = calloc((size_t)N_ROWS * N_VOCAB, sizeof *logits);
     fed f = put(keys, draws, positions, logits);
-    cr_assert_eq(f.d->k->feed_keys(f.d, &f.rows), HW_OK);
-    cr_assert_eq(f.d->k->mark(f.d, &mark), HW_OK);
-    cr_assert_eq(f.d->k->mark_wait(f.d, mark, &err), HW_OK, "%s", err.message);
+    cr_assert_eq(f.d->k->device_loop->feed_keys(f.d, &f.rows), HW_OK);
+    cr_assert_eq(f.d->k->device_loop->mark(f.d, &mark), HW_OK);
+    cr_assert_eq(f.d->k->device_loop->mark_wait(f.d, mark, &err), HW_OK, "%s", err.message);
     for (int r = 0; r < N_ROWS; r++)
         cr_expect_eq(f.rows.ring[positions[r] % N_SLOTS * SLOT_ROWS + r], keys[r], "row %d", r);
     back(f.d, tokens, f.rows.tokens, sizeof tokens);
@@ -159,13 +159,13 @@ Test(mark, waits_for_what_is_before_it)
     hw_error err = {""};
     fed f = put(nothing, draws, positions, logits);
     for (int step = 0; step < 2; step++) {
-        cr_assert_eq(f.d->k->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
-        cr_assert_eq(f.d->k->feed_keys(f.d, &f.rows), HW_OK);
-        cr_assert_eq(f.d->k->mark(f.d, &marks[step]), HW_OK);
+        cr_assert_eq(f.d->k->device_loop->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
+        cr_assert_eq(f.d->k->device_loop->feed_keys(f.d, &f.rows), HW_OK);
+        cr_assert_eq(f.d->k->device_loop->mark(f.d, &marks[step]), HW_OK);
     }
     cr_assert_neq(marks[0], marks[1]);
     for (int step = 0; step < 2; step++) {
-        cr_assert_eq(f.d->k->mark_wait(f.d, marks[step], &err), HW_OK, "%s", err.message);
+        cr_assert_eq(f.d->k->device_loop->mark_wait(f.d, marks[step], &err), HW_OK, "%s", err.message);
         for (int r = 0; r < N_ROWS; r++) {
             const uint64_t key = f.rows.ring[(positions[r] + step) % N_SLOTS * SLOT_ROWS + r];
             cr_expect(key != 0 && hw_key_logit(key) == logits[r * N_VOCAB + hw_key_token(key) - FIRST],

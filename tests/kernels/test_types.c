@@ -167,7 +167,7 @@ static void check_fused(hw_device *d, int c)
     /* A normed number is rounded, and before that off by some roundings of float32; with a mean near its
      * size, as three numbers can have, by more. */
     for (size_t i = 0; i < total; i++) slack[i] *= ulp + 3 * SUM;
-    cr_assert_eq(d->k->norm_matmul(d, to, from, &norm, l.w, l.bias_there, (int)n, between), HW_OK);
+    cr_assert_eq(d->k->fused->norm_matmul(d, to, from, &norm, l.w, l.bias_there, (int)n, between), HW_OK);
     got = back(d, d->act, to, total);
     expect(got, want, slack, total, ulp, hw_least_step(d->act), "norm_matmul", d->act);
     free(got);
@@ -184,8 +184,8 @@ static void check_fused(hw_device *d, int c)
             act_slack[i] = act_slack[i] * (fabs(u) + eu) + fabs(a) * eu;
             acted[i] = a * u;
         }
-    cr_assert_eq(d->k->norm_matmul_activate(d, to_act, from, &norm, l.w, l.bias_there, (int)n, act, gated,
-                                            between, up),
+    cr_assert_eq(d->k->fused->norm_matmul_activate(d, to_act, from, &norm, l.w, l.bias_there, (int)n, act,
+                                                   gated, between, up),
                  HW_OK);
     got = back(d, d->act, to_act, n_act);
     expect(got, acted, act_slack, n_act, ulp, hw_least_step(d->act), "norm_matmul_activate", d->act);
@@ -223,7 +223,7 @@ Test(fused, matmul_add_agrees_with_a_plain_loop)
                     SUM * slack[i] + ulp * fabs(y) + hw_least_step(types[t]) + 2e-7 * fabs((double)x[i]);
                 want[i] += (double)x[i];
             }
-            cr_assert_eq(d->k->matmul_add(d, to, from, l.w, l.bias_there, (int)n, between), HW_OK);
+            cr_assert_eq(d->k->fused->matmul_add(d, to, from, l.w, l.bias_there, (int)n, between), HW_OK);
             got = back(d, types[t], to, total);
             expect(got, want, slack, total, ulp, hw_least_step(types[t]), "matmul_add", types[t]);
             d->k->free(d, from), d->k->free(d, between);

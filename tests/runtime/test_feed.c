@@ -93,8 +93,8 @@ static int finish(run *r)
     return n_vain;
 }
 
-static uint64_t starts(const run *r) { return r->e->device->k->n_starts(r->e->device); }
-static uint64_t allocations(const run *r) { return r->e->device->k->n_allocations(r->e->device); }
+static uint64_t starts(const run *r) { return r->e->device->k->counters->n_starts(r->e->device); }
+static uint64_t allocations(const run *r) { return r->e->device->k->counters->n_allocations(r->e->device); }
 
 static void expect_same_tokens(const run *a, const run *b, int step)
 {

@@ -73,20 +73,20 @@ static void compare(int n_seqs)
     const size_t n = (size_t)n_seqs * (size_t)hw_engine_info_get(kept.e).vocab_size;
     float *got = calloc(n, sizeof *got), *want = calloc(n, sizeof *want);
     for (int i = 0; i < N_STEPS; i++) {
-        const uint64_t starts = kept.e->device->k->n_starts(kept.e->device),
-                       allocations = kept.e->device->k->n_allocations(kept.e->device);
+        const uint64_t starts = kept.e->device->k->counters->n_starts(kept.e->device),
+                       allocations = kept.e->device->k->counters->n_allocations(kept.e->device);
         cr_assert_eq(step(&kept, i, &err), HW_OK, "%s", err.message);
-        const uint64_t started = kept.e->device->k->n_starts(kept.e->device) - starts;
+        const uint64_t started = kept.e->device->k->counters->n_starts(kept.e->device) - starts;
         if (i == 0) cr_expect_gt(started, 1, "the first runs op by op");
         else cr_expect_eq(started, 1, "step %d: %llu launches", i, (unsigned long long)started);
-        cr_expect_eq(kept.e->device->k->n_allocations(kept.e->device), allocations, "step %d", i);
+        cr_expect_eq(kept.e->device->k->counters->n_allocations(kept.e->device), allocations, "step %d", i);
         cr_assert_eq(step(&plain, i, &err), HW_OK, "%s", err.message);
         cr_assert_eq(hw_engine_logits(kept.e, got, &err), HW_OK, "%s", err.message);
         cr_assert_eq(hw_engine_logits(plain.e, want, &err), HW_OK, "%s", err.message);
         cr_expect(!memcmp(got, want, n * sizeof *got), "logits of step %d", i);
     }
-    cr_expect_eq(kept.e->device->k->n_launches(kept.e->device),
-                 plain.e->device->k->n_launches(plain.e->device), "kernels");
+    cr_expect_eq(kept.e->device->k->counters->n_launches(kept.e->device),
+                 plain.e->device->k->counters->n_launches(plain.e->device), "kernels");
     const hw_work_table a = without_time(kept.e), b = without_time(plain.e);
     cr_expect(!memcmp(&a, &b, sizeof a), "work that was counted");
     cr_expect_eq(hw_engine_info_get(kept.e).n_graph_steps, N_STEPS - 1);

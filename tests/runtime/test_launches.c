@@ -4,7 +4,7 @@
 #include "runtime/engine_state.h"
 #include "runtime/feed.h"
 
-static uint64_t launches(const hw_engine *e) { return e->device->k->n_launches(e->device); }
+static uint64_t launches(const hw_engine *e) { return e->device->k->counters->n_launches(e->device); }
 
 /* Kernels of the last of three steps whose tokens stay on the device. */
 static uint64_t launches_of_a_fed_step(hw_engine *e, hw_sequence *const *seqs, int n_seqs)
