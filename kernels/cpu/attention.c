@@ -2,7 +2,7 @@
  * of exp(score - m), and a value a = sum of exp(score - m) * v (attention_block.h). Blocks are merged in
  * ascending order into (M, L, A) by one formula, see hw_attn_merge_scales. Normally an item of work is some
  * rows and one KV head, and every block is merged as soon as it is there. When there are too few items for
- * the threads (decode of one sequence), the blocks of a window are computed side by side into scratch memory
+ * the threads (decode of one sequence), the blocks of a span are computed side by side into scratch memory
  * and then merged in the same order by the same formula: the same bits.  All query heads that read a KV head,
  * of all rows of an item, go over a block of keys together, so that the cache is read from memory once. */
 #include <limits.h>
@@ -10,7 +10,7 @@
 #include "kernels/cpu/attention_block.h"
 #include "kernels/cpu/ops.h"
 
-enum { WINDOW_BLOCKS = 32, SPLIT_FROM_BLOCKS = 4, ITEMS_PER_THREAD = 4 };
+enum { SPAN_BLOCKS = 32, SPLIT_FROM_BLOCKS = 4, ITEMS_PER_THREAD = 4 };
 
 typedef struct attention_job {
     float *out;
@@ -21,10 +21,10 @@ typedef struct attention_job {
     hw_kv_layer kv;
     size_t item_rows, n_row_items; /* not split */
     float *state;                  /* [n_rows, n_heads, 2]: M and L */
-    /* [n_rows, n_heads, WINDOW_BLOCKS, partial_floats]: m, l, 14 unused, a. NULL when not split. */
+    /* [n_rows, n_heads, SPAN_BLOCKS, partial_floats]: m, l, 14 unused, a. NULL when not split. */
     float *partial;
     size_t partial_floats;
-    int window; /* first block of the window */
+    int first_block; /* of the span */
 } attention_job;
 
 /* Rows [row, end) of one sequence and query heads [first_head, end_head) of one KV head. */
@@ -47,7 +47,7 @@ static size_t head_index(const attention_job *job, size_t row, int head)
 
 static float *partial_of(const attention_job *job, size_t row, int head, int block)
 {
-    size_t slot = head_index(job, row, head) * WINDOW_BLOCKS + (size_t)(block - job->window);
+    size_t slot = head_index(job, row, head) * SPAN_BLOCKS + (size_t)(block - job->first_block);
     return job->partial + slot * job->partial_floats;
 }
 
@@ -212,28 +212,28 @@ static void attend_items(void *arg, size_t begin, size_t end)
     }
 }
 
-/* Split: an item is a row, a KV head and a block of the window. */
-static void attend_window_items(void *arg, size_t begin, size_t end)
+/* Split: an item is a row, a KV head and a block of the span. */
+static void attend_span_items(void *arg, size_t begin, size_t end)
 {
     const attention_job *job = arg;
     size_t n_kv = (size_t)job->heads.n_kv_heads;
     hw_attn_block b;
     start(&b, job);
     for (size_t i = begin; i < end; i++) {
-        size_t row = i / WINDOW_BLOCKS / n_kv;
-        int block = job->window + (int)(i % WINDOW_BLOCKS);
-        attend_rows(&b, job, row, row + 1, (int)(i / WINDOW_BLOCKS % n_kv), block, block + 1);
+        size_t row = i / SPAN_BLOCKS / n_kv;
+        int block = job->first_block + (int)(i % SPAN_BLOCKS);
+        attend_rows(&b, job, row, row + 1, (int)(i / SPAN_BLOCKS % n_kv), block, block + 1);
     }
 }
 
-/* Merges the window's blocks of one row and query head, in ascending order. */
-static void merge_window(const attention_job *job, size_t row, int head)
+/* Merges the span's blocks of one row and query head, in ascending order. */
+static void merge_span(const attention_job *job, size_t row, int head)
 {
     size_t at = head_index(job, row, head);
     int dim = job->heads.head_dim, end = blocks_of_row(job, row);
     float *a = job->out + at * (size_t)dim, *state = job->state + 2 * at;
-    if (end > job->window + WINDOW_BLOCKS) end = job->window + WINDOW_BLOCKS;
-    for (int block = job->window; block < end; block++) {
+    if (end > job->first_block + SPAN_BLOCKS) end = job->first_block + SPAN_BLOCKS;
+    for (int block = job->first_block; block < end; block++) {
         const float *part = partial_of(job, row, head, block);
         float keep[HW_LANES], add[HW_LANES];
         if (block) hw_attn_merge_scales(state, state + 1, part, part + 1, keep, add, 1);
@@ -247,11 +247,11 @@ static void merge_window(const attention_job *job, size_t row, int head)
     }
 }
 
-static void merge_window_items(void *arg, size_t begin, size_t end)
+static void merge_span_items(void *arg, size_t begin, size_t end)
 {
     const attention_job *job = arg;
     size_t n_heads = (size_t)job->heads.n_heads;
-    for (size_t i = begin; i < end; i++) merge_window(job, i / n_heads, (int)(i % n_heads));
+    for (size_t i = begin; i < end; i++) merge_span(job, i / n_heads, (int)(i % n_heads));
 }
 
 static size_t partial_floats(hw_heads heads)
@@ -272,7 +272,7 @@ size_t HW_CPU_FN(attention_scratch)(const hw_device *d, hw_heads heads, int max_
     if (split > rows) split = rows;
     if ((max_positions + HW_ATTN_BLOCK - 1) / HW_ATTN_BLOCK < SPLIT_FROM_BLOCKS) split = 0;
     size_t state = (rows * (size_t)heads.n_heads * 2 + HW_LANES - 1) / HW_LANES * HW_LANES;
-    return (state + split * (size_t)heads.n_heads * WINDOW_BLOCKS * partial_floats(heads)) * sizeof(float);
+    return (state + split * (size_t)heads.n_heads * SPAN_BLOCKS * partial_floats(heads)) * sizeof(float);
 }
 
 /* As many rows an item as have room, but items enough for all threads. */
@@ -305,9 +305,9 @@ hw_status HW_CPU_FN(attention)(hw_device *d, void *out, const void *qkv, hw_head
         return HW_OK;
     }
     job.partial = job.state + (n_rows * n_heads * 2 + HW_LANES - 1) / HW_LANES * HW_LANES;
-    for (; job.window < n_blocks; job.window += WINDOW_BLOCKS) {
-        hw_pool_for(hw_cpu_pool(d), n_rows * n_kv * WINDOW_BLOCKS, 1, attend_window_items, &job);
-        hw_pool_for(hw_cpu_pool(d), n_rows * n_heads, 4, merge_window_items, &job);
+    for (; job.first_block < n_blocks; job.first_block += SPAN_BLOCKS) {
+        hw_pool_for(hw_cpu_pool(d), n_rows * n_kv * SPAN_BLOCKS, 1, attend_span_items, &job);
+        hw_pool_for(hw_cpu_pool(d), n_rows * n_heads, 4, merge_span_items, &job);
     }
     for (size_t row = 0; row < n_rows; row++) finish_heads(&job, row, 0, heads.n_heads);
     return HW_OK;

@@ -9,7 +9,7 @@ typedef struct scene {
 } scene;
 
 /* MHA, GQA, MQA; a rank that begins inside a group and spans three unevenly; odd head sizes; blocks that are smaller and larger than
- * HW_ATTN_BLOCK and do not divide it. Some are longer than 300 tokens, one is longer than a window of 32 blocks of 64. */
+ * HW_ATTN_BLOCK and do not divide it. Some are longer than 300 tokens, one is longer than a span of 32 blocks of 64. */
 static const scene scenes[] = {
     {{4, 4, 0, 0, 1, 16}, HW_F32, 16, 8, 2, {5, 130}},
     {{8, 2, 0, 0, 4, 32}, HW_BF16, 1, 16, 1, {321}},
@@ -147,7 +147,7 @@ Test(attention, has_the_same_bits_on_every_instruction_set_and_number_of_threads
     close_devices(&all);
 }
 
-/* One row at a time is decode: with several threads its keys are split between them, in windows when there are many. */
+/* One row at a time is decode: with several threads its keys are split between them, in spans when there are many. */
 Test(attention, of_a_row_alone_has_the_bits_of_the_row_in_a_batch)
 {
     devices all = open_devices();
