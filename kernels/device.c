@@ -59,6 +59,23 @@ hw_status hw_device_choose_matmul(hw_device *d, hw_matmul matmul, hw_error *err)
     return HW_OK;
 }
 
+hw_status hw_device_check_attn(const hw_device *d, const hw_attn *attn, hw_error *err)
+{
+    const hw_attn_abilities can = d->k->attends;
+    const struct {
+        const char *field;
+        double value;
+        bool can;
+    } fields[] = {{"window", attn->window, can.window},
+                  {"n_sinks", attn->n_sinks, can.n_sinks},
+                  {"softcap", (double)attn->softcap, can.softcap}};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].value != 0 && !fields[i].can)
+            return hw_fail(err, HW_ERR_UNSUPPORTED, "device %s: attention with %s %g is not supported",
+                           d->k->name, fields[i].field, fields[i].value);
+    return HW_OK;
+}
+
 /* ---- host memory */
 
 /* Stands in the 64 bytes before what hw_host_alloc returns. */

@@ -76,6 +76,19 @@ typedef struct hw_heads {
     int head_dim;
 } hw_heads;
 
+/* How a layer attends, as its model says it; host memory. With zeros but for the scale: plain causal attention. */
+typedef struct hw_attn {
+    float scale;   /* score = scale * q . k */
+    int window;    /* a row sees the last `window` positions, its own included; 0: all up to its own */
+    int n_sinks;   /* and the first n_sinks positions besides the window (Xiao et al. 2023) */
+    float softcap; /* score = softcap * tanh(score / softcap) (Gemma 2); 0: not */
+} hw_attn;
+
+/* The fields of hw_attn that a device's attention knows. All devices know the scale. */
+typedef struct hw_attn_abilities {
+    bool window, n_sinks, softcap;
+} hw_attn_abilities;
+
 /* One layer's keys and values on this rank: `data` [n_blocks, 2 (K, V), n_kv_heads, block_tokens,
  * head_dim] of `dtype`. */
 typedef struct hw_kv_layer {
@@ -290,14 +303,16 @@ typedef struct hw_kernels {
     hw_status (*rope_append)(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
                              const hw_rows *rows, hw_kv_layer kv);
 
-    /* Causal attention over the cache: softmax(scale * q k^T) v for keys 0 .. positions[r] of the row's
-     * sequence. Keys are taken in blocks of HW_ATTN_BLOCK absolute positions; every block gives a maximum,
-     * a sum and a weighted value of its own, and the blocks are merged in ascending order.
+    /* Causal attention over the cache: softmax(scores) v over the keys of the row's sequence, positions 0 ..
+     * positions[r] as far as `attn` lets the row see them. Fields that `attends` has not are not looked at
+     * (hw_device_check_attn). Keys are taken in blocks of HW_ATTN_BLOCK absolute positions; every block gives a
+     * maximum, a sum and a weighted value of its own, and the blocks are merged in ascending order.
      *   out [n_rows, n_heads * head_dim] D   qkv as rope_append left it
      *   scratch D, of attention_scratch() bytes */
-    hw_status (*attention)(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+    hw_status (*attention)(hw_device *d, void *out, const void *qkv, hw_heads heads, const hw_attn *attn,
                            const hw_rows *rows, hw_kv_layer kv, void *scratch);
     size_t (*attention_scratch)(const hw_device *d, hw_heads heads, int max_rows, int max_positions);
+    hw_attn_abilities attends;
 
     /* Gated:     out[r][j] = act(x[r][j]) * x[r][n + j], x [n_rows, 2 * n]
      * Not gated: out[r][j] = act(x[r][j]), x [n_rows, n] */
@@ -419,6 +434,10 @@ void hw_device_destroy(hw_device *d); /* NULL is fine */
  * HW_ERR_UNSUPPORTED on a device with an arithmetic of its own. */
 hw_status hw_device_choose_matmul(hw_device *d, hw_matmul matmul, hw_error *err);
 const char *hw_matmul_name(hw_matmul matmul); /* "auto", "float32", "bf16x3", "bf16" */
+
+/* Local. HW_OK where the device's attention knows all fields that are set in `attn`. Called once per layer when an
+ * engine is made. Errors: HW_ERR_UNSUPPORTED, naming the field and the device. */
+hw_status hw_device_check_attn(const hw_device *d, const hw_attn *attn, hw_error *err);
 
 /* Local. What the device is, for people: "cpu avx512, 2 threads", "cpu avx512 (amx: wrong bits), 2 threads". Borrowed. */
 const char *hw_device_description(const hw_device *d);

@@ -211,6 +211,22 @@ static hw_status make_rope(hw_engine *e, hw_error *err)
     return st;
 }
 
+/* A device that cannot do what the model asks for is refused here, and not in the middle of a step. */
+static hw_status check_layers(const hw_engine *e, hw_error *err)
+{
+    hw_status st = HW_OK;
+    for (int layer = 0; layer < e->model.n_layers && !st; layer++)
+        st = hw_context(err, hw_device_check_attn(e->device, hw_model_attn(&e->model, layer), err),
+                        "layer %d", layer);
+    return st;
+}
+
+static hw_status prepare_layers(hw_engine *e, hw_error *err)
+{
+    hw_status st = check_layers(e, err);
+    return st ? st : make_rope(e, err);
+}
+
 /* Collective: one arithmetic on all ranks. Left to the devices, hosts with and without matrix units would choose
  * differently; each can do what the other does, so rank 0 chooses for all. A choice that depends on the other ranks would
  * be faster on some of them, but then the same rank 0 would give other bits alone than with them. */
@@ -241,7 +257,7 @@ static hw_status create(hw_engine *e, const char *folder, hw_error *err)
     if (!st) st = make_device(e, err);
     if (!st) st = settle_matmul(e, err);
     if (!st) st = settle_feeds(e, err);
-    if (!st) st = settle_capacity(e, make_rope(e, err), err);
+    if (!st) st = settle_capacity(e, prepare_layers(e, err), err);
     if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
     hw_checkpoint_close(c);
     return st;

@@ -81,7 +81,7 @@ static hw_status attention_block(hw_step *s, int layer)
 
     TRY(hw_op_norm_matmul(s, HW_WORK_QKV, buf->qkv, norm, qkv)); /* qkv: split by heads */
     TRY(hw_op_rope_append(s, half ? buf->angles : NULL, half, kv));
-    TRY(hw_op_attention(s, kv)); /* attn: split by heads */
+    TRY(hw_op_attention(s, hw_model_attn(s->m, layer), kv)); /* attn: split by heads */
     /* partial; all-reduce; replicated; bias and residual */
     return hw_op_matmul_into_residual(s, HW_WORK_WO, HW_SITE_ATTN, layer, buf->attn, wo);
 }

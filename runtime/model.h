@@ -6,10 +6,13 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kernels/kernels.h"
 #include "runtime/base/json.h"
 #include "runtime/rope.h"
+
+enum { HW_MAX_LAYERS = 4096, HW_MAX_ATTN_KINDS = 4 };
 
 typedef enum hw_norm_kind { HW_NORM_RMS, HW_NORM_LAYER } hw_norm_kind;
 
@@ -61,7 +64,9 @@ typedef struct hw_model {
     bool tied_embeddings;
     bool learned_positions;
     hw_rope rope;
-    float attn_scale; /* scores are multiplied with it */
+    /* How layers attend. A model has a few kinds of layers; where all are alike, the first is all there is. */
+    hw_attn attn[HW_MAX_ATTN_KINDS];
+    uint8_t attn_kind[HW_MAX_LAYERS]; /* of each layer: an index into attn */
     hw_dtype stored; /* what config.json says the weights are stored in; HW_DTYPE_NONE when it does not say */
     const hw_tensor_rule *rules; /* static, ends with a NULL name */
     const char *prefix;          /* names may also have this in front: GPT-2's "transformer." */
@@ -97,6 +102,11 @@ hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *
 bool hw_model_has(const hw_model *m, hw_role role);
 bool hw_role_is_vector(hw_role role);
 void hw_model_shape(const hw_model *m, hw_role role, size_t *n_out, size_t *n_in);
+
+static inline const hw_attn *hw_model_attn(const hw_model *m, int layer)
+{
+    return &m->attn[m->attn_kind[layer]];
+}
 
 size_t hw_model_n_params(const hw_model *m); /* a tied table counts once */
 

@@ -69,7 +69,7 @@ hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_lay
     return done(s, HW_WORK_QKV, RUN(s, s->k->rope_append(s->d, s->buf->qkv, angles, half, h, &s->rows, kv)));
 }
 
-hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
+hw_status hw_op_attention(hw_step *s, const hw_attn *attn, hw_kv_layer kv)
 {
     const hw_heads h = s->e->shard.heads;
     const uint64_t q = (uint64_t)h.n_heads * (uint64_t)h.head_dim,
@@ -80,9 +80,9 @@ hw_status hw_op_attention(hw_step *s, hw_kv_layer kv)
                           .activation_bytes = act_bytes(s, (uint64_t)s->rows.n_rows * q)};
     count(s, HW_WORK_SCORES, half);
     count(s, HW_WORK_VALUES, half);
-    return done(s, HW_WORK_SCORES,
-                RUN(s, s->k->attention(s->d, s->buf->attn, s->buf->qkv, h, s->m->attn_scale, &s->rows, kv,
-                                       s->buf->scratch)));
+    return done(
+        s, HW_WORK_SCORES,
+        RUN(s, s->k->attention(s->d, s->buf->attn, s->buf->qkv, h, attn, &s->rows, kv, s->buf->scratch)));
 }
 
 /* Bytes of the table's rows that this rank reads for these ids. */

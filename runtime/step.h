@@ -58,7 +58,7 @@ hw_status hw_op_head(hw_step *s, const hw_weight *head, int n);
 hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_layer kv);
 
 /* From the buffer qkv to the buffer attn. */
-hw_status hw_op_attention(hw_step *s, hw_kv_layer kv);
+hw_status hw_op_attention(hw_step *s, const hw_attn *attn, hw_kv_layer kv);
 
 /* Into x. `ids` [n_rows] on the host and again on the device; rows that are another rank's are not read. What
  * the host does not know yet (HW_TOKEN_UNKNOWN) is counted later, by hw_count_embedding. */

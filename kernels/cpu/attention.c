@@ -16,7 +16,7 @@ typedef struct attention_job {
     float *out;
     const float *qkv;
     hw_heads heads;
-    float scale;
+    const hw_attn *attn;
     const hw_rows *rows;
     hw_kv_layer kv;
     size_t item_rows, n_row_items; /* not split */
@@ -191,7 +191,7 @@ static void attend_rows(hw_attn_block *b, const attention_job *job, size_t row, 
 static void start(hw_attn_block *b, const attention_job *job)
 {
     b->dtype = job->kv.dtype;
-    b->scale = job->scale;
+    b->scale = job->attn->scale;
 }
 
 /* Not split: an item is some rows and a KV head. The last rows of a prompt have the most keys and go
@@ -286,14 +286,14 @@ static void share_rows(attention_job *job, int n_threads)
     job->n_row_items = (n_rows + job->item_rows - 1) / job->item_rows;
 }
 
-hw_status HW_CPU_FN(attention)(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+hw_status HW_CPU_FN(attention)(hw_device *d, void *out, const void *qkv, hw_heads heads, const hw_attn *attn,
                                const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
     size_t n_rows = (size_t)rows->n_rows, n_kv = (size_t)heads.n_kv_heads, n_heads = (size_t)heads.n_heads;
     attention_job job = {.out = out,
                          .qkv = qkv,
                          .heads = heads,
-                         .scale = scale,
+                         .attn = attn,
                          .rows = rows,
                          .kv = kv,
                          .state = scratch,

@@ -18,7 +18,7 @@ hw_status HW_CPU_FN(add_bias_residual)(hw_device *d, void *x, const void *y, con
                                        int dim);
 hw_status HW_CPU_FN(rope_append)(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
                                  const hw_rows *rows, hw_kv_layer kv);
-hw_status HW_CPU_FN(attention)(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+hw_status HW_CPU_FN(attention)(hw_device *d, void *out, const void *qkv, hw_heads heads, const hw_attn *attn,
                                const hw_rows *rows, hw_kv_layer kv, void *scratch);
 size_t HW_CPU_FN(attention_scratch)(const hw_device *d, hw_heads heads, int max_rows, int max_positions);
 hw_status HW_CPU_FN(row_best)(hw_device *d, uint64_t *keys, const float *row, int n_vocab, int first_id,

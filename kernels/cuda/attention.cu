@@ -302,14 +302,14 @@ size_t hw_cuda_attention_scratch(const hw_device *, hw_heads heads, int max_rows
     return mine > of_tiles ? mine : of_tiles;
 }
 
-hw_status hw_cuda_attention(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+hw_status hw_cuda_attention(hw_device *d, void *out, const void *qkv, hw_heads heads, const hw_attn *attn,
                             const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     const int dim = heads.head_dim, n_chunks = chunks_of(rows->max_position + 1);
     if (!rows->n_rows || !heads.n_heads) return HW_OK;
     if (hw_cuda_attention_has_tiles(c, heads, kv.dtype))
-        return hw_cuda_attention_tiles(c, out, qkv, heads, scale, rows, kv, scratch);
+        return hw_cuda_attention_tiles(c, out, qkv, heads, attn, rows, kv, scratch);
     const int fitting = MOST_FLOATS / dim < MOST_HEADS ? MOST_FLOATS / dim : MOST_HEADS;
     const int per_block = fitting < 1 ? 1 : fitting < heads.n_rep ? fitting : heads.n_rep;
     const int groups = (heads.n_rep + per_block - 1) / per_block;
@@ -324,8 +324,8 @@ hw_status hw_cuda_attention(hw_device *d, void *out, const void *qkv, hw_heads h
             const int tile_keys = tile_keys_for<T>(per_block, dim);
             return hw_cuda_launch(c, "attention", attend<A, T>, grid, BLOCK,
                                   shared_bytes<T>(per_block, dim, tile_keys), (A *)out, partial,
-                                  (const A *)qkv, heads, scale, *rows, (const T *)kv.data, kv.block_tokens,
-                                  per_block, groups, tile_keys);
+                                  (const A *)qkv, heads, attn->scale, *rows, (const T *)kv.data,
+                                  kv.block_tokens, per_block, groups, tile_keys);
         });
         if (st || !split) return st;
         return hw_cuda_launch(c, "attention, merging chunks", merge_chunks<A>,

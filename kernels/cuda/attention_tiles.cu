@@ -416,12 +416,12 @@ template <typename T, int D> hw_status launch(hw_cuda_device *c, job<T> j, void 
 }
 
 template <typename T>
-hw_status run(hw_cuda_device *c, void *out, const void *qkv, hw_heads heads, float scale, const hw_rows *rows,
-              hw_kv_layer kv, void *scratch)
+hw_status run(hw_cuda_device *c, void *out, const void *qkv, hw_heads heads, const hw_attn *attn,
+              const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
     job<T> j = {};
     j.out = (T *)out, j.qkv = (const T *)qkv, j.cache = (const T *)kv.data, j.heads = heads, j.rows = *rows;
-    j.scale = scale * 1.4426950408889634f; /* 1 / ln 2 */
+    j.scale = attn->scale * 1.4426950408889634f; /* 1 / ln 2 */
     j.block_tokens = kv.block_tokens, j.block_shift = log2_of(kv.block_tokens);
     return heads.head_dim <= 64 ? launch<T, 64>(c, j, scratch) : launch<T, 128>(c, j, scratch);
 }
@@ -434,11 +434,11 @@ bool hw_cuda_attention_has_tiles(const hw_cuda_device *c, hw_heads heads, hw_dty
            heads.head_dim <= 128 && !c->plain;
 }
 
-hw_status hw_cuda_attention_tiles(hw_cuda_device *c, void *out, const void *qkv, hw_heads heads, float scale,
-                                  const hw_rows *rows, hw_kv_layer kv, void *scratch)
+hw_status hw_cuda_attention_tiles(hw_cuda_device *c, void *out, const void *qkv, hw_heads heads,
+                                  const hw_attn *attn, const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
-    return kv.dtype == HW_F16 ? run<hw_f16>(c, out, qkv, heads, scale, rows, kv, scratch)
-                              : run<hw_bf16>(c, out, qkv, heads, scale, rows, kv, scratch);
+    return kv.dtype == HW_F16 ? run<hw_f16>(c, out, qkv, heads, attn, rows, kv, scratch)
+                              : run<hw_bf16>(c, out, qkv, heads, attn, rows, kv, scratch);
 }
 
 size_t hw_cuda_attention_tiles_scratch(hw_heads heads, int max_rows, int max_positions)

@@ -168,7 +168,7 @@ hw_status hw_cuda_rope_angles(hw_device *d, float *out, const int32_t *positions
                               const float *inv_freq, int half, float scale);
 hw_status hw_cuda_rope_append(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
                               const hw_rows *rows, hw_kv_layer kv);
-hw_status hw_cuda_attention(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+hw_status hw_cuda_attention(hw_device *d, void *out, const void *qkv, hw_heads heads, const hw_attn *attn,
                             const hw_rows *rows, hw_kv_layer kv, void *scratch);
 size_t hw_cuda_attention_scratch(const hw_device *d, hw_heads heads, int max_rows, int max_positions);
 hw_status hw_cuda_penalize(hw_device *d, float *row, int n_vocab, int first_id, const int32_t *tokens,

@@ -198,8 +198,10 @@ hw_status prove_attention(proof *p)
     static scene s;
     expected e = {};
     hw_device *d = &p->c->base.device;
+    hw_attn attn = {};
     hw_rows rows = {};
     hw_kv_layer kv = {};
+    attn.scale = 0.25f;
     p->used = 0;
     snprintf(p->what, sizeof p->what, "attention over %d keys", LAST + 1);
     s.heads.n_heads = N_HEADS, s.heads.n_kv_heads = N_KV_HEADS, s.heads.head_dim = HEAD_DIM;
@@ -224,7 +226,7 @@ hw_status prove_attention(proof *p)
     if (p->used + hw_cuda_attention_scratch(d, s.heads, N_QUERIES, LAST + 1) > MEMORY_BYTES)
         return hw_fail(p->err, HW_ERR_DEVICE,
                        "device cuda: the proof of attention wants more memory than it has");
-    return compare(p, hw_cuda_attention(d, out, qkv, s.heads, 0.25f, &rows, kv, scratch), out, &e, N_QUERIES,
+    return compare(p, hw_cuda_attention(d, out, qkv, s.heads, &attn, &rows, kv, scratch), out, &e, N_QUERIES,
                    OUT_WIDTH);
 }
 

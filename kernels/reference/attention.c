@@ -47,34 +47,34 @@ hw_status hw_ref_rope_append(hw_device *d, void *qkv, const float *angles, int h
     return HW_OK;
 }
 
-/* scale * q . k for one cached key. */
-static double score(const float *q, float scale, hw_heads heads, hw_kv_layer kv, const int32_t *table,
+/* The score of one cached key. */
+static double score(const float *q, const hw_attn *attn, hw_heads heads, hw_kv_layer kv, const int32_t *table,
                     int pos, int g)
 {
     size_t at = hw_kv_index(heads, kv.block_tokens, table, pos, 0, g);
     double dot = 0;
     for (int i = 0; i < heads.head_dim; i++)
         dot += (double)q[i] * (double)hw_ref_get(kv.data, kv.dtype, at + (size_t)i);
-    return (double)scale * dot;
+    return (double)attn->scale * dot;
 }
 
 /* Softmax in two passes over the keys, scores recomputed in the second; then one more per output element. */
-static void attend(float *out, const float *q, float scale, hw_heads heads, hw_kv_layer kv,
+static void attend(float *out, const float *q, const hw_attn *attn, hw_heads heads, hw_kv_layer kv,
                    const int32_t *table, int last_pos, int g)
 {
     double max = -INFINITY, sum = 0;
-    for (int p = 0; p <= last_pos; p++) max = fmax(max, score(q, scale, heads, kv, table, p, g));
+    for (int p = 0; p <= last_pos; p++) max = fmax(max, score(q, attn, heads, kv, table, p, g));
     for (int i = 0; i < heads.head_dim; i++) out[i] = 0;
-    for (int p = 0; p <= last_pos; p++) sum += exp(score(q, scale, heads, kv, table, p, g) - max);
+    for (int p = 0; p <= last_pos; p++) sum += exp(score(q, attn, heads, kv, table, p, g) - max);
     for (int p = 0; p <= last_pos; p++) {
-        double weight = exp(score(q, scale, heads, kv, table, p, g) - max) / sum;
+        double weight = exp(score(q, attn, heads, kv, table, p, g) - max) / sum;
         size_t at = hw_kv_index(heads, kv.block_tokens, table, p, 1, g);
         for (int i = 0; i < heads.head_dim; i++)
             out[i] = (float)(out[i] + weight * (double)hw_ref_get(kv.data, kv.dtype, at + (size_t)i));
     }
 }
 
-hw_status hw_ref_attention(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+hw_status hw_ref_attention(hw_device *d, void *out, const void *qkv, hw_heads heads, const hw_attn *attn,
                            const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
     (void)d, (void)scratch;
@@ -84,7 +84,7 @@ hw_status hw_ref_attention(hw_device *d, void *out, const void *qkv, hw_heads he
         for (int h = 0; h < heads.n_heads; h++) {
             int g = (heads.first_head + h) / heads.n_rep - heads.first_kv_head;
             attend((float *)out + ((size_t)r * (size_t)heads.n_heads + (size_t)h) * dim,
-                   (const float *)qkv + (size_t)r * width + (size_t)h * dim, scale, heads, kv, table,
+                   (const float *)qkv + (size_t)r * width + (size_t)h * dim, attn, heads, kv, table,
                    rows->positions[r], g);
         }
     }

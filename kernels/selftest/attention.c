@@ -166,7 +166,8 @@ static hw_status attention(const hw_bound *b, int n)
     const scene *s = scene_of(b);
     const hw_rows rows = rows_of(b, 2, n);
     const hw_kv_layer kv = {.data = b->at[5], .dtype = s->type, .block_tokens = BLOCK_TOKENS};
-    return b->d->k->attention(b->d, b->at[0], b->at[1], s->heads, s->scale, &rows, kv, b->scratch);
+    const hw_attn attn = {.scale = s->scale};
+    return b->d->k->attention(b->d, b->at[0], b->at[1], s->heads, &attn, &rows, kv, b->scratch);
 }
 
 static size_t attention_scratch(const hw_device *d, const hw_subject *s)

@@ -68,7 +68,7 @@ static hw_status read(hw_model *m, hw_json_at at)
     m->norm_eps = (float)eps;
     m->qkv_bias = m->o_bias = m->mlp_bias = true;
     m->learned_positions = true;
-    m->attn_scale = scale ? (float)(1.0 / sqrt(m->head_dim)) : 1.0f;
+    m->attn[0].scale = scale ? (float)(1.0 / sqrt(m->head_dim)) : 1.0f;
     return HW_OK;
 }
 

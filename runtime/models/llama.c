@@ -63,7 +63,7 @@ static hw_status read(hw_model *m, hw_json_at at)
     m->norm_eps = (float)eps;
     m->gated_mlp = true;
     m->qkv_bias = m->o_bias = attention_bias;
-    m->attn_scale = (float)(1.0 / sqrt(m->head_dim));
+    m->attn[0].scale = (float)(1.0 / sqrt(m->head_dim));
     return hw_rope_from_config(&m->rope, at, m->head_dim, m->max_seq_len, 10000.0);
 }
 

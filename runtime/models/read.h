@@ -6,7 +6,7 @@
 
 /* Sizes beyond these make no sense for a decoder, and products of two of them fit in 64 bits with room to
  * spare. */
-enum { HW_MAX_WIDTH = 1 << 20, HW_MAX_LAYERS = 4096, HW_MAX_VOCAB = 1 << 20, HW_MAX_POSITIONS = 1 << 28 };
+enum { HW_MAX_WIDTH = 1 << 20, HW_MAX_VOCAB = 1 << 20, HW_MAX_POSITIONS = 1 << 28 };
 
 /* A key that must be there, into an int of [1, max]. */
 static inline hw_status hw_read_size(hw_json_at at, const char *key, int max, int *out)

@@ -204,7 +204,7 @@ static hw_status rope_append(hw_device *d, void *qkv, const float *angles, int h
     return RUN(t, rope_append, x, by, half, heads, &r, cache);
 }
 
-static hw_status attention(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
+static hw_status attention(hw_device *d, void *out, const void *qkv, hw_heads heads, const hw_attn *attn,
                            const hw_rows *rows, hw_kv_layer kv, void *scratch)
 {
     trip t = begin(d);
@@ -215,7 +215,7 @@ static hw_status attention(hw_device *d, void *out, const void *qkv, hw_heads he
     const hw_kv_layer cache = carry_cache(&t, rows, heads, kv, false);
     void *work =
         there(&t, scratch, t.d->k->attention_scratch(t.d, heads, rows->n_rows, rows->max_position + 1));
-    return RUN(t, attention, to, x, heads, scale, &r, cache, work);
+    return RUN(t, attention, to, x, heads, attn, &r, cache, work);
 }
 
 static size_t attention_scratch(const hw_device *d, hw_heads heads, int max_rows, int max_positions)
@@ -297,6 +297,7 @@ hw_status hw_mirror_device_create(hw_device **out, hw_device *inner, hw_error *e
                       .rope_append = rope_append,
                       .attention = attention,
                       .attention_scratch = attention_scratch,
+                      .attends = inner->k->attends,
                       .activate = activate,
                       .add_bias_residual = add_bias_residual,
                       .penalize = penalize,

@@ -97,7 +97,7 @@ static void play(hw_device *d, stage *g, int first, int n, float *out)
     cr_assert_eq(d->k->alloc(d, &scratch, bytes, NULL), HW_OK);
     d->k->rope_angles(d, angles, rows.positions, n, g->inv_freq, s->half, 1.25f);
     d->k->rope_append(d, qkv, s->half ? angles : NULL, s->half, s->heads, &rows, kv);
-    d->k->attention(d, out, qkv, s->heads, 0.3f, &rows, kv, scratch);
+    d->k->attention(d, out, qkv, s->heads, &(hw_attn){.scale = 0.3f}, &rows, kv, scratch);
     d->k->free(d, scratch);
     free(angles);
 }
@@ -208,7 +208,7 @@ Test(attention, weighs_by_softmax)
         hw_kv_layer kv = {cache, HW_F32, 4};
         cr_assert_leq(d->k->attention_scratch(d, heads, 2, 2), sizeof scratch);
         d->k->rope_append(d, qkv, NULL, 0, heads, &rows, kv);
-        d->k->attention(d, out, qkv, heads, 1.0f, &rows, kv, scratch);
+        d->k->attention(d, out, qkv, heads, &(hw_attn){.scale = 1.0f}, &rows, kv, scratch);
         const float want[4] = {8, -4, 5, 2};
         assert_close(out[0], want, 4, 2e-6f, hw_device_description(d));
     }

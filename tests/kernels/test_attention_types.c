@@ -163,7 +163,8 @@ static void play(hw_device *d, const scene *s, hw_dtype kv_type)
     cr_assert_eq(d->k->alloc(d, &scratch, n_scratch, NULL), HW_OK);
     for (int again = s->prompt; again < 2;
          again++) /* what a kernel leaves behind does not disturb the next */
-        cr_assert_eq(d->k->attention(d, out, qkv, s->heads, 0.3f, &rows, g.kv, scratch), HW_OK);
+        cr_assert_eq(d->k->attention(d, out, qkv, s->heads, &(hw_attn){.scale = 0.3f}, &rows, g.kv, scratch),
+                     HW_OK);
     float *got = back(d, d->act, out, (size_t)n * row);
     compare(&g, chosen, n, got, d->act);
     d->k->free(d, scratch), d->k->free(d, qkv), free_rows(d, rows), strike(d, &g);

@@ -56,6 +56,25 @@ Test(device, multiplies_by_terms_where_there_are_matrix_units_and_as_told)
     hw_device_destroy(d);
 }
 
+Test(device, refuses_what_its_attention_cannot_do_by_field_and_name)
+{
+    hw_device *d = open_reference();
+    hw_kernels k = *d->k;
+    hw_error err = {""};
+    k.attends = (hw_attn_abilities){.window = true};
+    d->k = &k;
+    cr_expect_eq(hw_device_check_attn(d, &(hw_attn){.scale = 0.5f, .window = 64}, &err), HW_OK);
+    cr_expect_eq(hw_device_check_attn(d, &(hw_attn){.scale = 0.5f, .softcap = 50}, &err), HW_ERR_UNSUPPORTED);
+    cr_expect_str_eq(err.message, "device reference: attention with softcap 50 is not supported");
+    cr_expect_eq(hw_device_check_attn(d, &(hw_attn){.window = 64, .n_sinks = 4}, &err), HW_ERR_UNSUPPORTED);
+    cr_expect_str_eq(err.message, "device reference: attention with n_sinks 4 is not supported");
+    k.attends.window = false;
+    cr_expect_eq(hw_device_check_attn(d, &(hw_attn){.scale = 0.5f}, &err), HW_OK);
+    cr_expect_eq(hw_device_check_attn(d, &(hw_attn){.window = 64, .n_sinks = 4}, &err), HW_ERR_UNSUPPORTED);
+    cr_expect_str_eq(err.message, "device reference: attention with window 64 is not supported");
+    hw_device_destroy(d);
+}
+
 /* The one that is asked for by name exists or is refused by name. */
 Test(device, with_matrix_units_is_there_or_says_why_not)
 {

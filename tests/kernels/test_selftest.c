@@ -193,10 +193,11 @@ Test(selftest, finds_bits_that_depend_on_the_number_of_rows)
 }
 
 /* 1 % off is outside of every tolerance. */
-static hw_status attention_that_is_off(hw_device *d, void *out, const void *qkv, hw_heads heads, float scale,
-                                       const hw_rows *rows, hw_kv_layer kv, void *scratch)
+static hw_status attention_that_is_off(hw_device *d, void *out, const void *qkv, hw_heads heads,
+                                       const hw_attn *attn, const hw_rows *rows, hw_kv_layer kv,
+                                       void *scratch)
 {
-    hw_status st = right.attention(d, out, qkv, heads, scale, rows, kv, scratch);
+    hw_status st = right.attention(d, out, qkv, heads, attn, rows, kv, scratch);
     if (kv.dtype == HW_F16) *(float *)out += 0.01f * (1 + fabsf(*(float *)out));
     return st;
 }

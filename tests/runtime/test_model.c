@@ -38,7 +38,7 @@ Test(model, llama_keys_that_are_missing_have_the_defaults_of_transformers)
     cr_expect(!m.qkv_bias && !m.o_bias && !m.mlp_bias && !m.tied_embeddings && !m.learned_positions);
     cr_expect(m.rope.kind == HW_ROPE_DEFAULT && m.rope.theta == 10000 && m.rope.rotary_dim == 8);
     cr_expect_eq(m.stored, HW_DTYPE_NONE);
-    cr_expect_float_eq(m.attn_scale, 1 / sqrtf(8), 1e-7f); /* one rounding */
+    cr_expect_float_eq(m.attn[0].scale, 1 / sqrtf(8), 1e-7f); /* one rounding */
 }
 
 /* configuration_gpt2.py. */
@@ -53,7 +53,7 @@ Test(model, gpt2_keys_that_are_missing_have_the_defaults_of_transformers)
     m = read_good(GPT2 ", \"n_inner\": 50, \"n_positions\": 99, \"activation_function\": \"relu\","
                        " \"tie_word_embeddings\": false, \"scale_attn_weights\": false}");
     cr_expect(m.ffn_dim == 50 && m.max_seq_len == 99 && m.activation == HW_ACT_RELU && !m.tied_embeddings);
-    cr_expect_eq(m.attn_scale, 1);
+    cr_expect_eq(m.attn[0].scale, 1);
 }
 
 Test(model, both_spellings_of_rope_and_of_the_type_mean_the_same)
