@@ -70,6 +70,17 @@ static hw_status embed(hw_step *s)
     return HW_OK;
 }
 
+/* How a block ends: x += all_reduce(W in) + bias.   in [n_rows, n_in]: split */
+static hw_status into_residual(hw_step *s, hw_work_site work, hw_site site, int layer, const void *in,
+                               hw_linear l)
+{
+    void *y = s->buf->y;
+    if (hw_step_has_matmul_add(s)) return hw_op_matmul_add(s, work, in, l);
+    TRY(hw_op_matmul(s, work, y, in, l.w));   /* y: partial */
+    TRY(hw_op_all_reduce(s, site, layer, y)); /* y: replicated */
+    return hw_op_add(s, y, l.bias);
+}
+
 static hw_status attention_block(hw_step *s, int layer)
 {
     const hw_layer *w = &s->e->weights->layers[layer];
@@ -82,8 +93,7 @@ static hw_status attention_block(hw_step *s, int layer)
     TRY(hw_op_norm_matmul(s, HW_WORK_QKV, buf->qkv, norm, qkv)); /* qkv: split by heads */
     TRY(hw_op_rope_append(s, half ? buf->angles : NULL, half, kv));
     TRY(hw_op_attention(s, hw_model_attn(s->m, layer), kv)); /* attn: split by heads */
-    /* partial; all-reduce; replicated; bias and residual */
-    return hw_op_matmul_into_residual(s, HW_WORK_WO, HW_SITE_ATTN, layer, buf->attn, wo);
+    return into_residual(s, HW_WORK_WO, HW_SITE_ATTN, layer, buf->attn, wo);
 }
 
 static hw_status mlp_block(hw_step *s, int layer)
@@ -94,8 +104,7 @@ static hw_status mlp_block(hw_step *s, int layer)
 
     TRY(hw_op_norm_matmul_activate(s, norm, up,
                                    (int)hw_range_size(s->e->shard.ffn))); /* act: split by columns */
-    /* partial; all-reduce; replicated; bias and residual */
-    return hw_op_matmul_into_residual(s, HW_WORK_MLP, HW_SITE_MLP, layer, s->buf->act, down);
+    return into_residual(s, HW_WORK_MLP, HW_SITE_MLP, layer, s->buf->act, down);
 }
 
 /* Only rows that asked for logits go through the head; each rank computes its slice of the vocabulary. */

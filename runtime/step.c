@@ -138,6 +138,11 @@ static hw_status matmul(hw_step *s, hw_work_site site, void *out, const void *x,
     return done(s, site, RUN(s, s->k->matmul(s->d, out, x, l.w, l.bias, n)));
 }
 
+hw_status hw_op_matmul(hw_step *s, hw_work_site site, void *out, const void *in, const hw_weight *w)
+{
+    return matmul(s, site, out, in, (hw_linear){.w = w}, s->rows.n_rows);
+}
+
 static void count_activate(hw_step *s, int n, int ffn)
 {
     count(
@@ -179,25 +184,24 @@ hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int 
                                                          gated, buf->normed, buf->up)));
 }
 
-static void count_residual(hw_step *s, hw_linear l, int n) { count_rows(s, n, 3, l.bias ? 1 : 0); }
+static void count_residual(hw_step *s, const float *bias) { count_rows(s, s->rows.n_rows, 3, bias ? 1 : 0); }
 
-/* With one rank there is nothing to wait for between the product and the residual. */
-hw_status hw_op_matmul_into_residual(hw_step *s, hw_work_site work, hw_site site, int layer, const void *in,
-                                     hw_linear l)
+hw_status hw_op_add(hw_step *s, const void *y, const float *bias)
+{
+    const int n = s->rows.n_rows;
+    count_residual(s, bias);
+    return done(s, HW_WORK_OTHER, RUN(s, s->k->add_bias_residual(s->d, s->buf->x, y, bias, n, s->m->dim)));
+}
+
+bool hw_step_has_matmul_add(const hw_step *s) { return s->e->shard.n_ranks == 1 && s->k->fused; }
+
+hw_status hw_op_matmul_add(hw_step *s, hw_work_site site, const void *in, hw_linear l)
 {
     const hw_buffers *buf = s->buf;
     const int n = s->rows.n_rows;
-    if (s->e->shard.n_ranks == 1 && s->k->fused) {
-        count_residual(s, l, n);
-        count_matmul(s, work, (hw_linear){.w = l.w}, n);
-        return done(s, work, RUN(s, s->k->fused->matmul_add(s->d, buf->x, in, l.w, l.bias, n, buf->y)));
-    }
-    hw_status st = matmul(s, work, buf->y, in, (hw_linear){.w = l.w}, n); /* y: partial */
-    if (!st) st = hw_op_all_reduce(s, site, layer, buf->y);               /* y: replicated */
-    if (st) return st;
-    count_residual(s, l, n);
-    return done(s, HW_WORK_OTHER,
-                RUN(s, s->k->add_bias_residual(s->d, buf->x, buf->y, l.bias, n, s->m->dim)));
+    count_residual(s, l.bias);
+    count_matmul(s, site, (hw_linear){.w = l.w}, n);
+    return done(s, site, RUN(s, s->k->fused->matmul_add(s->d, buf->x, in, l.w, l.bias, n, buf->y)));
 }
 
 hw_status hw_op_head(hw_step *s, const hw_weight *head, int n)

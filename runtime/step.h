@@ -46,10 +46,16 @@ hw_status hw_op_norm_matmul(hw_step *s, hw_work_site site, void *out, hw_norm no
 /* norm, product, activation: the first half of an MLP, from the buffer x to the buffer act [n_rows, ffn]. */
 hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int ffn);
 
-/* Collective. x += W in + bias, where every rank has a part of the inputs: product, all-reduce, then bias
- * and residual on every rank.   in [n_rows, n_in] D: split */
-hw_status hw_op_matmul_into_residual(hw_step *s, hw_work_site work, hw_site site, int layer, const void *in,
-                                     hw_linear l);
+/* W in.   out [n_rows, n_out] D   in [n_rows, n_in] D */
+hw_status hw_op_matmul(hw_step *s, hw_work_site site, void *out, const void *in, const hw_weight *w);
+
+/* x += y + bias.   y [n_rows, dim] D: replicated   bias [dim] D or NULL */
+hw_status hw_op_add(hw_step *s, const void *y, const float *bias);
+
+/* x += W in + bias in one op, where hw_step_has_matmul_add: with one rank there is nothing to wait for between the
+ * product and the residual, and the device has such an op. */
+bool hw_step_has_matmul_add(const hw_step *s);
+hw_status hw_op_matmul_add(hw_step *s, hw_work_site site, const void *in, hw_linear l);
 
 /* From the buffer normed to the buffer logits. */
 hw_status hw_op_head(hw_step *s, const hw_weight *head, int n);
