@@ -38,25 +38,13 @@ static bool has(const char *model, const char *file)
     return !access(path, F_OK);
 }
 
-static hw_status check_tensors(const folder *f, hw_error *err)
-{
-    hw_status st = HW_OK;
-    for (const hw_tensor_rule *r = f->model.rules; r->name && !st; r++) {
-        int n = hw_tensor_per_layer(r) ? f->model.n_layers : 1;
-        hw_tensor_place place;
-        for (int layer = 0; layer < n && !st && hw_model_has(&f->model, r->role); layer++)
-            st = hw_tensor_locate(&place, &f->model, f->checkpoint, r, layer, err);
-    }
-    return st ? st : hw_tensor_check_extra(&f->model, f->checkpoint, err);
-}
-
 static hw_status open_folder(folder *f, const char *path, hw_error *err)
 {
     hw_status st = hw_model_open(&f->model, path, err);
     if (!st) st = hw_generation_config_open(&f->generation, path, err);
     if (!st && (has(path, "model.safetensors") || has(path, "model.safetensors.index.json"))) {
         st = hw_checkpoint_open(&f->checkpoint, path, err);
-        if (!st) st = check_tensors(f, err);
+        if (!st) st = hw_tensor_check_all(&f->model, f->checkpoint, err);
     }
     if (!st && has(path, "tokenizer.json")) st = hw_tokenizer_open(&f->tokenizer, path, err);
     return st;
@@ -107,8 +95,9 @@ static hw_status print_ranks(const folder *f, int n_ranks, hw_error *err)
                  shard.heads.first_kv_head + shard.heads.n_kv_heads - 1);
         snprintf(cells[2], 32, "%zu", hw_range_size(shard.ffn));
         snprintf(cells[3], 32, "%zu", hw_range_size(shard.vocab));
-        st = hw_print(err, "%5d %12s %12s %14s %16s %12s\n", r, cells[0], cells[1], cells[2], cells[3],
-                      hw_format_bytes(bytes, (double)hw_weights_estimate(&f->model, &shard, dtype)));
+        st = hw_print(
+            err, "%5d %12s %12s %14s %16s %12s\n", r, cells[0], cells[1], cells[2], cells[3],
+            hw_format_bytes(bytes, (double)hw_weights_estimate(&f->model, &shard, hw_format_plain(dtype))));
     }
     return st;
 }

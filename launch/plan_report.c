@@ -254,7 +254,7 @@ json_t *hw_plan_json(const hw_plan_report *r)
                      (json_int_t)hw_model_n_params(m), "dtype", hw_dtype_name(o->dtype), "kv_dtype",
                      hw_dtype_name(o->kv_dtype), "max_seqs", o->max_seqs, "max_model_len", o->max_seq_len,
                      "block_tokens", o->block_tokens, "memory_bytes", (json_int_t)r->limits.memory,
-                     "layer_bytes", (json_int_t)hw_plan_layer_bytes(m, o->dtype),
+                     "layer_bytes", (json_int_t)hw_plan_layer_bytes(m, hw_format_plain(o->dtype)),
                      "bandwidth_bytes_per_second", r->limits.bandwidth, "latency_seconds", r->limits.latency,
                      "plans", plans);
 }

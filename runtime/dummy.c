@@ -11,9 +11,12 @@ static uint64_t mix(uint64_t z)
     return z ^ (z >> 31);
 }
 
-static int is_norm(hw_role role)
+/* FNV-1a (Fowler, Noll, Vo) of the name, spread by mix. */
+uint64_t hw_dummy_seed(uint64_t seed, const char *tensor_name)
 {
-    return role == HW_ROLE_FINAL_NORM || role == HW_ROLE_ATTN_NORM || role == HW_ROLE_MLP_NORM;
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (const char *c = tensor_name; *c; c++) hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+    return mix(seed + mix(hash));
 }
 
 /* One hash gives four numbers of 16 bits, the lowest first. `bits` [4 * n_hashes] */
@@ -42,12 +45,11 @@ static void store(char *dst, hw_dtype type, const float *x, size_t n)
     memcpy(dst, half, n * sizeof *half);
 }
 
-void hw_dummy_row(void *dst, hw_dtype type, uint64_t seed, hw_role role, int layer, size_t out,
+void hw_dummy_row(void *dst, hw_dtype type, hw_dummy_fill fill, uint64_t tensor_seed, size_t out,
                   size_t first_in, size_t n_in)
 {
     const float step = 0.02f * 1.7320508f / 32767.5f; /* uniform, with a standard deviation of 0.02 */
-    const uint64_t tensor = mix(seed + 0x9e3779b97f4a7c15u * ((uint64_t)role * 65536 + (uint64_t)layer + 1));
-    const uint64_t row = mix(tensor + out);
+    const uint64_t row = mix(tensor_seed + out);
     uint16_t bits[CHUNK + 4];
     float x[CHUNK];
     for (size_t done = 0, n; done < n_in; done += n) {
@@ -55,7 +57,7 @@ void hw_dummy_row(void *dst, hw_dtype type, uint64_t seed, hw_role role, int lay
         n = n_in - done < CHUNK ? n_in - done : CHUNK;
         draw(bits, row, place / 4, (skip + n + 3) / 4);
         for (size_t i = 0; i < n; i++) x[i] = ((float)bits[skip + i] - 32767.5f) * step;
-        if (is_norm(role))
+        if (fill == HW_DUMMY_ONES)
             for (size_t i = 0; i < n; i++) x[i] = 1;
         store((char *)dst + done * hw_dtype_size(type), type, x, n);
     }

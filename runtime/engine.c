@@ -174,7 +174,7 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
     const hw_load_options load = {.comm = e->scattered ? e->comm : NULL,
-                                  .dtype = o->dtype,
+                                  .format = hw_format_plain(o->dtype),
                                   .dummy = o->dummy,
                                   .dummy_seed = o->dummy_seed,
                                   .progress = show_progress,
@@ -304,18 +304,6 @@ void hw_engine_destroy(hw_engine *e)
     free(e);
 }
 
-static uint64_t step_weight_bytes(const hw_engine *e)
-{
-    const hw_kernels *k = e->device->k;
-    uint64_t n = k->weight_bytes(e->weights->head);
-    for (int i = 0; i < e->model.n_layers; i++) {
-        const hw_layer *l = &e->weights->layers[i];
-        n += k->weight_bytes(l->wqkv) + k->weight_bytes(l->wo) + k->weight_bytes(l->w_up) +
-             k->weight_bytes(l->w_down);
-    }
-    return n;
-}
-
 hw_engine_info hw_engine_info_get(const hw_engine *e)
 {
     const hw_model *m = &e->model;
@@ -358,7 +346,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .matmul = e->device->matmul,
                             .n_params = hw_model_n_params(m),
                             .weight_bytes = e->weights->n_bytes,
-                            .step_weight_bytes = step_weight_bytes(e),
+                            .step_weight_bytes = e->weights->n_step_bytes,
                             .kv_bytes = hw_kv_bytes(hw_kv_cache_dims(e->kv)),
                             .buffer_bytes = e->buffers.n_bytes,
                             .checkpoint_bytes = e->checkpoint_bytes,

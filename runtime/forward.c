@@ -83,8 +83,8 @@ static hw_status into_residual(hw_step *s, hw_work_site work, hw_site site, int 
 
 static hw_status attention_block(hw_step *s, int layer)
 {
-    const hw_layer *w = &s->e->weights->layers[layer];
-    const hw_kv_layer kv = hw_kv_cache_layer(s->e->kv, layer);
+    const hw_layer *w = hw_weights_layer(s->e->weights, layer);
+    const hw_kv_layer kv = hw_kv_cache_layer(s->e->kv, layer - s->e->shard.first_layer);
     const hw_norm norm = hw_step_norm(s, w->attn_norm, w->attn_norm_bias);
     const hw_linear qkv = {w->wqkv, w->bqkv}, wo = {w->wo, w->bo};
     hw_buffers *buf = s->buf;
@@ -98,7 +98,7 @@ static hw_status attention_block(hw_step *s, int layer)
 
 static hw_status mlp_block(hw_step *s, int layer)
 {
-    const hw_layer *w = &s->e->weights->layers[layer];
+    const hw_layer *w = hw_weights_layer(s->e->weights, layer);
     const hw_norm norm = hw_step_norm(s, w->mlp_norm, w->mlp_norm_bias);
     const hw_linear up = {w->w_up, w->b_up}, down = {w->w_down, w->b_down};
 
@@ -120,8 +120,9 @@ static hw_status head(hw_step *s)
 
 static hw_status layers(hw_step *s)
 {
+    const hw_shard *shard = &s->e->shard;
     TRY(embed(s));
-    for (int layer = 0; layer < s->m->n_layers; layer++) {
+    for (int layer = shard->first_layer; layer < shard->end_layer; layer++) {
         TRY(attention_block(s, layer));
         TRY(mlp_block(s, layer));
     }

@@ -16,36 +16,17 @@ enum { HW_MAX_LAYERS = 4096, HW_MAX_ATTN_KINDS = 4 };
 
 typedef enum hw_norm_kind { HW_NORM_RMS, HW_NORM_LAYER } hw_norm_kind;
 
-/* What a tensor is for. Matrices are [outputs, inputs]. */
+/* What a tensor is for: a row of params.def. */
 typedef enum hw_role {
-    HW_ROLE_EMBED,     /* [vocab_size, dim] */
-    HW_ROLE_POSITIONS, /* [max_seq_len, dim]: learned positions */
-    HW_ROLE_HEAD,      /* [vocab_size, dim]; absent when tied to the embedding */
-    HW_ROLE_FINAL_NORM,
-    HW_ROLE_FINAL_NORM_BIAS, /* [dim], as all norms and their biases */
-    HW_ROLE_ATTN_NORM,
-    HW_ROLE_ATTN_NORM_BIAS,
-    HW_ROLE_MLP_NORM,
-    HW_ROLE_MLP_NORM_BIAS,
-    HW_ROLE_WQ, /* [n_heads * head_dim, dim] */
-    HW_ROLE_WK, /* [n_kv_heads * head_dim, dim] */
-    HW_ROLE_WV,
-    HW_ROLE_WO, /* [dim, n_heads * head_dim] */
-    HW_ROLE_BQ, /* biases have the outputs of their matrix */
-    HW_ROLE_BK,
-    HW_ROLE_BV,
-    HW_ROLE_BO,
-    HW_ROLE_W_GATE, /* [ffn_dim, dim] */
-    HW_ROLE_W_UP,
-    HW_ROLE_W_DOWN, /* [dim, ffn_dim] */
-    HW_ROLE_B_GATE,
-    HW_ROLE_B_UP,
-    HW_ROLE_B_DOWN,
+#define HW_MODEL_PARAM(role, ...) HW_ROLE_##role,
+#define HW_LAYER_PARAM(role, ...) HW_ROLE_##role,
+#include "runtime/params.def"
     HW_N_ROLES
 } hw_role;
 
-/* One tensor of the checkpoint, or one per layer where the name holds %d. Rules that repeat a name share that
- * tensor: their outputs lie one after the other in it, in the order of the rules (GPT-2's c_attn). */
+/* One tensor of the checkpoint for each parameter of a role. The name is a pattern (tensor_pattern.h): a role of layers
+ * names {layer}. Rules that repeat a name share that tensor: their outputs lie one after the other in it, in the order of
+ * the rules (GPT-2's c_attn). */
 typedef struct hw_tensor_rule {
     const char *name;
     hw_role role;
@@ -70,8 +51,8 @@ typedef struct hw_model {
     hw_dtype stored; /* what config.json says the weights are stored in; HW_DTYPE_NONE when it does not say */
     const hw_tensor_rule *rules; /* static, ends with a NULL name */
     const char *prefix;          /* names may also have this in front: GPT-2's "transformer." */
-    const char *const
-        *ignored; /* tensors that may be in the file and mean nothing (old buffers); ends with NULL */
+    const char *const *
+        ignored; /* patterns of tensors that may be in the file and mean nothing (old buffers); ends with NULL */
 } hw_model;
 
 /* One architecture: what fills in an hw_model. The common keys and their checks are in
@@ -97,17 +78,9 @@ hw_status hw_model_open_config(hw_model *out, const char *path, hw_error *err);
 /* The same from parsed JSON; `name` is what messages call it. */
 hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *name, hw_error *err);
 
-/* Whether this model has such a tensor at all, and its sizes in the whole model: [n_out, n_in]; vectors have
- * n_in 1. */
-bool hw_model_has(const hw_model *m, hw_role role);
-bool hw_role_is_vector(hw_role role);
-void hw_model_shape(const hw_model *m, hw_role role, size_t *n_out, size_t *n_in);
-
 static inline const hw_attn *hw_model_attn(const hw_model *m, int layer)
 {
     return &m->attn[m->attn_kind[layer]];
 }
-
-size_t hw_model_n_params(const hw_model *m); /* a tied table counts once */
 
 #endif

@@ -98,11 +98,15 @@ static hw_status agree_on_blocks(hw_plan *plan, const hw_model *m, const hw_engi
                    (unsigned long long)o->kv_bytes, plan->n_ranks);
 }
 
-uint64_t hw_plan_layer_bytes(const hw_model *m, hw_dtype dtype)
+uint64_t hw_plan_layer_bytes(const hw_model *m, hw_format format)
 {
-    const uint64_t dim = (uint64_t)m->dim, q = (uint64_t)m->n_heads * (uint64_t)m->head_dim,
-                   kv = (uint64_t)m->n_kv_heads * (uint64_t)m->head_dim;
-    return dim * (2 * q + 2 * kv + (m->gated_mlp ? 3 : 2) * (uint64_t)m->ffn_dim) * hw_dtype_size(dtype);
+    hw_shard shard = hw_shard_whole(m);
+    uint64_t n = 0;
+    hw_param p;
+    shard.end_layer = 1;
+    for (hw_params list = hw_params_of(m, &shard, format); hw_params_next(&list, &p);)
+        if (p.kind->per_layer && !p.kind->vector) n += hw_param_size(&p, p.format);
+    return n;
 }
 
 hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_options *o, const hw_device *d,
@@ -129,7 +133,7 @@ hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_option
     plan.replicated_kv_heads -= m->n_kv_heads;
     plan.imbalance = (double)plan.most.weights * n_ranks / all_weights;
     plan.fits = plan.most.total != UINT64_MAX && plan.most.total <= limits.memory;
-    plan.layer_bytes = hw_plan_layer_bytes(m, o->dtype);
+    plan.layer_bytes = hw_plan_layer_bytes(m, hw_format_plain(o->dtype));
     plan.break_even_bytes =
         n_ranks > 1 ? 2 * limits.latency * limits.bandwidth / (1 - 1.0 / n_ranks) : INFINITY;
     plan.can_pay = (double)plan.layer_bytes > plan.break_even_bytes;

@@ -111,7 +111,7 @@ hw_rank_memory hw_plan_rank_memory(const hw_plan *plan, const hw_engine_options 
                                    const hw_shard *shard, const hw_device *d);
 
 /* Bytes of the matrices of one layer of the whole model. */
-uint64_t hw_plan_layer_bytes(const hw_model *m, hw_dtype dtype);
+uint64_t hw_plan_layer_bytes(const hw_model *m, hw_format format);
 
 #ifdef __cplusplus
 }

@@ -90,7 +90,7 @@ void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_sh
 {
     size_t n_rows = (size_t)rows.prefill_rows + (size_t)rows.decode_rows;
     if (shard->n_ranks == 1 || !n_rows) return;
-    const uint64_t n_layers = (uint64_t)m->n_layers;
+    const uint64_t n_layers = (uint64_t)hw_shard_n_layers(shard);
     const size_t width = n_rows * (size_t)m->dim;
     count(total, HW_SITE_EMBED, rows, 1, all_reduce(shard, width, act));
     count(total, HW_SITE_ATTN, rows, n_layers, all_reduce(shard, width, act));
@@ -134,11 +134,20 @@ void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const
 /* Keys that rows at positions 0 .. n - 1 meet. */
 static uint64_t causal_pairs(uint64_t n) { return n * (n + 1) / 2; }
 
+/* Numbers in the matrices of all layers: multiply-adds of a row. */
+static uint64_t layer_products(const hw_model *m)
+{
+    const hw_shard whole = hw_shard_whole(m);
+    uint64_t n = 0;
+    hw_param p;
+    for (hw_params list = hw_params_of(m, &whole, hw_format_plain(HW_F32)); hw_params_next(&list, &p);)
+        if (p.kind->per_layer && !p.kind->vector) n += hw_range_size(p.out) * hw_range_size(p.in);
+    return n;
+}
+
 uint64_t hw_plan_generation_flops(const hw_model *m, hw_generation_shape shape)
 {
-    const uint64_t dim = (uint64_t)m->dim, d = (uint64_t)m->head_dim, q = (uint64_t)m->n_heads * d,
-                   kv = (uint64_t)m->n_kv_heads * d;
-    const uint64_t matrices = dim * (2 * q + 2 * kv + (m->gated_mlp ? 3 : 2) * (uint64_t)m->ffn_dim);
+    const uint64_t q = (uint64_t)m->n_heads * (uint64_t)m->head_dim;
     uint64_t rows = 0, pairs = 0, sampled = 0;
     for (step_shape s = {0}; next_step(&s, shape);) {
         uint64_t end = (uint64_t)(s.done + s.n);
@@ -147,8 +156,8 @@ uint64_t hw_plan_generation_flops(const hw_model *m, hw_generation_shape shape)
         sampled += s.sampled;
     }
     /* A pair costs head_dim multiply-adds for its score and as many for its value, in every head. */
-    return (uint64_t)m->n_layers * (2 * matrices * rows + 4 * q * pairs) +
-           2 * dim * (uint64_t)m->vocab_size * sampled;
+    return 2 * layer_products(m) * rows + (uint64_t)m->n_layers * 4 * q * pairs +
+           2 * (uint64_t)m->dim * (uint64_t)m->vocab_size * sampled;
 }
 
 hw_traffic hw_step_traffic_site(const hw_step_traffic *t, hw_site site)

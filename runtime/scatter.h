@@ -1,6 +1,6 @@
 /* Weights from rank 0 to everybody: it alone has the files, reads every rank's part, and sends it in pieces.
  *
- * All ranks go through the tensors in the same order. For each of them rank 0 first sends the others their parts
+ * All ranks hold the same layers and go through their parameters in the same order. For each of them rank 0 first sends the others their parts
  * (hw_scatter_send), rank after rank; each other rank receives its own (hw_scatter_receive). An empty message instead
  * of a piece says that rank 0 cannot go on (hw_scatter_stop), and it goes to those alone that still wait for one. */
 #ifndef HW_RUNTIME_SCATTER_H
@@ -8,7 +8,6 @@
 
 #include "parallel/comm.h"
 #include "runtime/tensor_names.h"
-#include "runtime/weights.h"
 
 typedef struct hw_scatter hw_scatter;
 
@@ -19,15 +18,14 @@ hw_status hw_scatter_create(hw_scatter **out, hw_comm *comm, const hw_model *m, 
                             hw_error *err);
 void hw_scatter_destroy(hw_scatter *s); /* NULL is fine */
 
-/* Local. As hw_tensor_locate, on any rank; calls are for all tensors in the order of the model's rules and layers.
- * Where there is no checkpoint the tensor has a type and nothing else. */
-hw_status hw_scatter_locate(hw_scatter *s, hw_tensor_place *out, const hw_tensor_rule *rule, int layer,
-                            hw_error *err);
+/* Local. As hw_tensor_locate, on any rank; calls are for all parameters in the order of hw_params_next. Where there is
+ * no checkpoint the tensor has a type and nothing else. */
+hw_status hw_scatter_locate(hw_scatter *s, hw_tensor_place *out, const hw_param *p, hw_error *err);
 
-/* Rank 0: reads the others' parts into buffer [room], piece by piece, and sends them. Errors as hw_tensor_cut_read,
- * HW_ERR_DEVICE. */
-hw_status hw_scatter_send(hw_scatter *s, const hw_tensor_place *p, hw_role role, void *buffer, size_t room,
-                          hw_error *err);
+/* Rank 0: reads the others' parts of its own parameter `p` into buffer [room], piece by piece, and sends them. Errors as
+ * hw_tensor_cut_read, HW_ERR_DEVICE. */
+hw_status hw_scatter_send(hw_scatter *s, const hw_tensor_place *place, const hw_param *p, void *buffer,
+                          size_t room, hw_error *err);
 
 /* The others: the next piece, of exactly n_bytes. Errors: HW_ERR_FAILED when rank 0 stopped, which any error of rank 0
  * outranks; HW_ERR_DEVICE. */

@@ -47,7 +47,7 @@ hw_kv_shape hw_options_kv_shape(const hw_engine_options *o)
 hw_kv_dims hw_options_kv_dims(const hw_engine_options *o, const hw_model *m, const hw_shard *shard)
 {
     const hw_kv_shape shape = hw_options_kv_shape(o);
-    hw_kv_dims d = {.n_layers = m->n_layers,
+    hw_kv_dims d = {.n_layers = hw_shard_n_layers(shard),
                     .n_kv_heads = shard->heads.n_kv_heads,
                     .head_dim = m->head_dim,
                     .block_tokens = shape.block_tokens,
@@ -100,7 +100,7 @@ hw_rank_memory hw_rank_memory_of(const hw_engine_options *o, const hw_model *m, 
                                  const hw_device *d)
 {
     size_t sizes[HW_N_BUFFERS];
-    hw_rank_memory r = {.weights = hw_weights_estimate(m, shard, o->dtype),
+    hw_rank_memory r = {.weights = hw_weights_estimate(m, shard, hw_format_plain(o->dtype)),
                         .kv = hw_kv_bytes(hw_options_kv_dims(o, m, shard)),
                         .buffers = hw_buffer_sizes(sizes, o, m, shard, d),
                         .reserve = d->host_memory ? 0 : HW_DEVICE_RESERVE_BYTES};

@@ -1,13 +1,12 @@
 #include "runtime/tensor_cut.h"
 
-hw_tensor_cut hw_tensor_cut_of(const hw_tensor_place *p, const hw_model *m, const hw_shard *shard,
-                               hw_role role)
+static hw_format stored_format(const hw_tensor_place *p) { return hw_format_plain(p->tensor.info->dtype); }
+
+hw_tensor_cut hw_tensor_cut_of(const hw_tensor_place *place, const hw_param *p)
 {
-    hw_range out, in;
-    hw_shard_range(m, shard, role, &out, &in);
-    const hw_range stored_out = {p->first_out + out.begin, p->first_out + out.end};
-    hw_tensor_cut cut = {.rows = p->transposed ? in : stored_out, .columns = p->transposed ? stored_out : in};
-    cut.row_bytes = hw_range_size(cut.columns) * hw_dtype_size(p->tensor.info->dtype);
+    const hw_range out = {place->first_out + p->out.begin, place->first_out + p->out.end};
+    hw_tensor_cut cut = {.rows = place->transposed ? p->in : out, .columns = place->transposed ? out : p->in};
+    cut.row_bytes = hw_format_size(stored_format(place), 1, hw_range_size(cut.columns));
     return cut;
 }
 
@@ -24,13 +23,16 @@ hw_status hw_tensor_cut_rows(size_t *out, const hw_tensor_cut *cut, const hw_ten
 hw_status hw_tensor_cut_read(const hw_tensor_cut *cut, const hw_tensor_place *p, hw_checkpoint *c,
                              size_t first, size_t n, void *dst, hw_error *err)
 {
-    const size_t size = hw_dtype_size(p->tensor.info->dtype);
-    const uint64_t row = cut->rows.begin + first;
+    const hw_format format = stored_format(p);
+    const size_t row = cut->rows.begin + first;
     if (hw_range_size(cut->columns) == p->columns) /* whole rows lie one after the other */
-        return hw_checkpoint_read(c, p->tensor, row * p->columns * size, n * cut->row_bytes, dst, err);
+        return hw_checkpoint_read(c, p->tensor, hw_format_size(format, row, p->columns), n * cut->row_bytes,
+                                  dst, err);
     hw_status st = HW_OK;
     for (size_t i = 0; i < n && !st; i++)
-        st = hw_checkpoint_read(c, p->tensor, ((row + i) * p->columns + cut->columns.begin) * size,
+        st = hw_checkpoint_read(c, p->tensor,
+                                hw_format_size(format, row + i, p->columns) +
+                                    hw_format_size(format, 1, cut->columns.begin),
                                 cut->row_bytes, (char *)dst + i * cut->row_bytes, err);
     return st;
 }

@@ -3,7 +3,6 @@
 #define HW_RUNTIME_TENSOR_CUT_H
 
 #include "runtime/tensor_names.h"
-#include "runtime/weights.h"
 
 /* In indices of the tensor as stored. Plain. */
 typedef struct hw_tensor_cut {
@@ -11,8 +10,8 @@ typedef struct hw_tensor_cut {
     size_t row_bytes; /* of the columns alone */
 } hw_tensor_cut;
 
-hw_tensor_cut hw_tensor_cut_of(const hw_tensor_place *p, const hw_model *m, const hw_shard *shard,
-                               hw_role role);
+/* Of a parameter, as the rank that `p` was made for holds it. */
+hw_tensor_cut hw_tensor_cut_of(const hw_tensor_place *place, const hw_param *p);
 
 /* How many of its rows fit into `room` bytes. 0: the part is empty. Errors: HW_ERR_MODEL for a row that does not. */
 hw_status hw_tensor_cut_rows(size_t *out, const hw_tensor_cut *cut, const hw_tensor_place *p, size_t room,

@@ -1,33 +1,24 @@
 #include "runtime/tensor_names.h"
 
+#include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NAME = 256 };
+#include "runtime/tensor_pattern.h"
 
-bool hw_tensor_per_layer(const hw_tensor_rule *rule) { return strstr(rule->name, "%d") != NULL; }
-
-/* The pattern with %d replaced, and the model's prefix in front when `prefixed`. */
-static void write_name(char name[MAX_NAME], const hw_model *m, const char *pattern, int layer, bool prefixed)
+/* The rule of an architecture for a role of its models. */
+static const hw_tensor_rule *rule_of(const hw_model *m, hw_role role)
 {
-    const char *number = strstr(pattern, "%d"), *prefix = prefixed ? m->prefix : "";
-    if (number)
-        snprintf(name, MAX_NAME, "%s%.*s%d%s", prefix, (int)(number - pattern), pattern, layer, number + 2);
-    else snprintf(name, MAX_NAME, "%s%s", prefix, pattern);
+    const hw_tensor_rule *r = m->rules;
+    while (r->name && r->role != role) r++;
+    assert(r->name);
+    return r;
 }
 
-/* Whether `name` is the pattern for some layer of the model. */
-static bool matches(const hw_model *m, const char *pattern, const char *name)
+void hw_tensor_name(char name[HW_MAX_TENSOR_NAME], const hw_model *m, const hw_param *p)
 {
-    const char *number = strstr(pattern, "%d");
-    if (!number) return !strcmp(pattern, name);
-    size_t before = (size_t)(number - pattern);
-    if (strncmp(pattern, name, before)) return false;
-    char *end;
-    if (name[before] < '0' || name[before] > '9') return false;
-    long layer = strtol(name + before, &end, 10);
-    return layer < m->n_layers && !strcmp(end, number + 2);
+    hw_tensor_pattern_write(name, HW_MAX_TENSOR_NAME, rule_of(m, p->role)->name,
+                            (hw_tensor_index){.layer = p->layer});
 }
 
 static void describe_shape(char *text, size_t size, const hw_tensor_info *t)
@@ -57,11 +48,12 @@ static hw_status check_shape(const hw_tensor_place *p, bool vector, hw_error *er
     return HW_OK;
 }
 
-void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_tensor_rule *rule)
+void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_param *p)
 {
+    const hw_tensor_rule *rule = rule_of(m, p->role);
     size_t n_out, n_in, all_out = 0;
     *out = (hw_tensor_place){.transposed = rule->transposed};
-    hw_model_shape(m, rule->role, &n_out, &n_in);
+    hw_model_shape(m, p->role, &n_out, &n_in);
     for (const hw_tensor_rule *r = m->rules; r->name; r++) {
         if (strcmp(r->name, rule->name)) continue;
         size_t part_out, part_in;
@@ -73,24 +65,31 @@ void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_tensor_r
     out->columns = rule->transposed ? all_out : n_in;
 }
 
-hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c,
-                           const hw_tensor_rule *rule, int layer, hw_error *err)
+hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c, const hw_param *p,
+                           hw_error *err)
 {
-    char name[MAX_NAME];
-    hw_tensor_place p;
-    hw_tensor_expect(&p, m, rule);
-    write_name(name, m, rule->name, layer, false);
-    p.tensor = hw_checkpoint_find(c, name);
-    if (!p.tensor.info && *m->prefix) {
-        char prefixed[MAX_NAME];
-        write_name(prefixed, m, rule->name, layer, true);
-        p.tensor = hw_checkpoint_find(c, prefixed);
+    char name[HW_MAX_TENSOR_NAME];
+    hw_tensor_place place;
+    hw_tensor_expect(&place, m, p);
+    hw_tensor_name(name, m, p);
+    place.tensor = hw_checkpoint_find(c, name);
+    if (!place.tensor.info && *m->prefix) {
+        char prefixed[2 * HW_MAX_TENSOR_NAME];
+        snprintf(prefixed, sizeof prefixed, "%s%s", m->prefix, name);
+        place.tensor = hw_checkpoint_find(c, prefixed);
     }
-    if (!p.tensor.info)
+    if (!place.tensor.info)
         return hw_fail(err, HW_ERR_MODEL, "tensor \"%s\" is missing from the checkpoint%s", name,
-                       rule->role == HW_ROLE_HEAD ? " (and tie_word_embeddings is not true)" : "");
-    *out = p;
-    return check_shape(&p, hw_role_is_vector(rule->role), err);
+                       p->role == HW_ROLE_HEAD ? " (and tie_word_embeddings is not true)" : "");
+    *out = place;
+    return check_shape(&place, p->kind->vector, err);
+}
+
+/* Whether `name` is the pattern for some layer of the model. */
+static bool matches(const hw_model *m, const char *pattern, const char *name)
+{
+    hw_tensor_index at;
+    return hw_tensor_pattern_match(pattern, name, &at) && at.layer < m->n_layers;
 }
 
 static bool is_known(const hw_model *m, const char *name)
@@ -108,7 +107,7 @@ static bool is_known(const hw_model *m, const char *name)
     return false;
 }
 
-hw_status hw_tensor_check_extra(const hw_model *m, const hw_checkpoint *c, hw_error *err)
+static hw_status check_extra(const hw_model *m, const hw_checkpoint *c, hw_error *err)
 {
     for (size_t i = 0; i < hw_checkpoint_n_tensors(c); i++) {
         hw_tensor t = hw_checkpoint_at(c, i);
@@ -119,4 +118,15 @@ hw_status hw_tensor_check_extra(const hw_model *m, const hw_checkpoint *c, hw_er
                            m->qkv_bias ? "" : ", no attention bias");
     }
     return HW_OK;
+}
+
+hw_status hw_tensor_check_all(const hw_model *m, const hw_checkpoint *c, hw_error *err)
+{
+    const hw_shard whole = hw_shard_whole(m);
+    hw_status st = HW_OK;
+    hw_tensor_place place;
+    hw_param p;
+    for (hw_params list = hw_params_of(m, &whole, hw_format_plain(HW_F32)); !st && hw_params_next(&list, &p);)
+        st = hw_tensor_locate(&place, m, c, &p, err);
+    return st ? st : check_extra(m, c, err);
 }

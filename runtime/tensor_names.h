@@ -3,10 +3,12 @@
 #define HW_RUNTIME_TENSOR_NAMES_H
 
 #include "runtime/checkpoint.h"
-#include "runtime/model.h"
+#include "runtime/params.h"
 
-/* Where a role's numbers lie in the checkpoint. `tensor` is [rows, columns] as stored; a vector has one
- * column. The role's outputs begin at `first_out` of the tensor's outputs, which are its rows, or its columns
+enum { HW_MAX_TENSOR_NAME = 256 };
+
+/* Where a parameter's numbers lie in the checkpoint. `tensor` is [rows, columns] as stored; a vector has one
+ * column. The parameter's outputs begin at `first_out` of the tensor's outputs, which are its rows, or its columns
  * when it is transposed. */
 typedef struct hw_tensor_place {
     hw_tensor tensor;
@@ -15,18 +17,19 @@ typedef struct hw_tensor_place {
     bool transposed;
 } hw_tensor_place;
 
-/* Where a rule's numbers lie in a tensor, and of which shape it is; .tensor is left empty. */
-void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_tensor_rule *rule);
+/* The name of a parameter's tensor, without the model's prefix. */
+void hw_tensor_name(char name[HW_MAX_TENSOR_NAME], const hw_model *m, const hw_param *p);
 
-/* Finds a rule's tensor for one layer and checks its shape and type. Errors: HW_ERR_MODEL (missing, wrong
- * shape, wrong type). */
-hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c,
-                           const hw_tensor_rule *rule, int layer, hw_error *err);
+/* Where a parameter's numbers lie in its tensor, and of which shape that is; .tensor is left empty. */
+void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_param *p);
 
-/* Refuses tensors that no rule of this model asks for: one that is skipped would make it another model. */
-hw_status hw_tensor_check_extra(const hw_model *m, const hw_checkpoint *c, hw_error *err);
+/* Finds a parameter's tensor and checks its shape and type. Errors: HW_ERR_MODEL (missing, wrong shape, wrong
+ * type). */
+hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c, const hw_param *p,
+                           hw_error *err);
 
-/* Whether a rule names one tensor per layer. */
-bool hw_tensor_per_layer(const hw_tensor_rule *rule);
+/* Whether the checkpoint has every tensor of the model, each as it should be, and no other: one that is skipped
+ * would make it another model. Errors: HW_ERR_MODEL naming the tensor. */
+hw_status hw_tensor_check_all(const hw_model *m, const hw_checkpoint *c, hw_error *err);
 
 #endif

@@ -130,7 +130,7 @@ static hw_status plan(const hw_study *s, const ranks *r, int n_ranks, planned *o
             hw_traffic_add(&d, hw_step_traffic_site(&decode, (hw_site)site));
             hw_traffic_add(&p, hw_step_traffic_site(&prefill, (hw_site)site));
         }
-        keep_most(&out->weights, hw_weights_estimate(m, &shard, s->dtype));
+        keep_most(&out->weights, hw_weights_estimate(m, &shard, hw_format_plain(s->dtype)));
         keep_most(&out->kv_per_token, 2 * (uint64_t)m->n_layers * (uint64_t)shard.heads.n_kv_heads *
                                           (uint64_t)m->head_dim * hw_dtype_size(r->one.info.kv_dtype));
         keep_most(&out->decode_payload, d.payload_bytes);

@@ -8,22 +8,22 @@
 static const hw_tensor_rule rules[] = {
     {"wte.weight", HW_ROLE_EMBED, false},
     {"wpe.weight", HW_ROLE_POSITIONS, false},
-    {"h.%d.ln_1.weight", HW_ROLE_ATTN_NORM, false},
-    {"h.%d.ln_1.bias", HW_ROLE_ATTN_NORM_BIAS, false},
-    {"h.%d.attn.c_attn.weight", HW_ROLE_WQ, true},
-    {"h.%d.attn.c_attn.weight", HW_ROLE_WK, true},
-    {"h.%d.attn.c_attn.weight", HW_ROLE_WV, true},
-    {"h.%d.attn.c_attn.bias", HW_ROLE_BQ, false},
-    {"h.%d.attn.c_attn.bias", HW_ROLE_BK, false},
-    {"h.%d.attn.c_attn.bias", HW_ROLE_BV, false},
-    {"h.%d.attn.c_proj.weight", HW_ROLE_WO, true},
-    {"h.%d.attn.c_proj.bias", HW_ROLE_BO, false},
-    {"h.%d.ln_2.weight", HW_ROLE_MLP_NORM, false},
-    {"h.%d.ln_2.bias", HW_ROLE_MLP_NORM_BIAS, false},
-    {"h.%d.mlp.c_fc.weight", HW_ROLE_W_UP, true},
-    {"h.%d.mlp.c_fc.bias", HW_ROLE_B_UP, false},
-    {"h.%d.mlp.c_proj.weight", HW_ROLE_W_DOWN, true},
-    {"h.%d.mlp.c_proj.bias", HW_ROLE_B_DOWN, false},
+    {"h.{layer}.ln_1.weight", HW_ROLE_ATTN_NORM, false},
+    {"h.{layer}.ln_1.bias", HW_ROLE_ATTN_NORM_BIAS, false},
+    {"h.{layer}.attn.c_attn.weight", HW_ROLE_WQ, true},
+    {"h.{layer}.attn.c_attn.weight", HW_ROLE_WK, true},
+    {"h.{layer}.attn.c_attn.weight", HW_ROLE_WV, true},
+    {"h.{layer}.attn.c_attn.bias", HW_ROLE_BQ, false},
+    {"h.{layer}.attn.c_attn.bias", HW_ROLE_BK, false},
+    {"h.{layer}.attn.c_attn.bias", HW_ROLE_BV, false},
+    {"h.{layer}.attn.c_proj.weight", HW_ROLE_WO, true},
+    {"h.{layer}.attn.c_proj.bias", HW_ROLE_BO, false},
+    {"h.{layer}.ln_2.weight", HW_ROLE_MLP_NORM, false},
+    {"h.{layer}.ln_2.bias", HW_ROLE_MLP_NORM_BIAS, false},
+    {"h.{layer}.mlp.c_fc.weight", HW_ROLE_W_UP, true},
+    {"h.{layer}.mlp.c_fc.bias", HW_ROLE_B_UP, false},
+    {"h.{layer}.mlp.c_proj.weight", HW_ROLE_W_DOWN, true},
+    {"h.{layer}.mlp.c_proj.bias", HW_ROLE_B_DOWN, false},
     {"ln_f.weight", HW_ROLE_FINAL_NORM, false},
     {"ln_f.bias", HW_ROLE_FINAL_NORM_BIAS, false},
     {"lm_head.weight", HW_ROLE_HEAD, false},
@@ -31,7 +31,7 @@ static const hw_tensor_rule rules[] = {
 };
 
 /* Causal masks that old versions of transformers saved as buffers. */
-static const char *const ignored[] = {"h.%d.attn.bias", "h.%d.attn.masked_bias", NULL};
+static const char *const ignored[] = {"h.{layer}.attn.bias", "h.{layer}.attn.masked_bias", NULL};
 
 static hw_status read(hw_model *m, hw_json_at at)
 {

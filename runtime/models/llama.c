@@ -7,28 +7,28 @@
 
 static const hw_tensor_rule rules[] = {
     {"model.embed_tokens.weight", HW_ROLE_EMBED, false},
-    {"model.layers.%d.input_layernorm.weight", HW_ROLE_ATTN_NORM, false},
-    {"model.layers.%d.self_attn.q_proj.weight", HW_ROLE_WQ, false},
-    {"model.layers.%d.self_attn.k_proj.weight", HW_ROLE_WK, false},
-    {"model.layers.%d.self_attn.v_proj.weight", HW_ROLE_WV, false},
-    {"model.layers.%d.self_attn.o_proj.weight", HW_ROLE_WO, false},
-    {"model.layers.%d.self_attn.q_proj.bias", HW_ROLE_BQ, false},
-    {"model.layers.%d.self_attn.k_proj.bias", HW_ROLE_BK, false},
-    {"model.layers.%d.self_attn.v_proj.bias", HW_ROLE_BV, false},
-    {"model.layers.%d.self_attn.o_proj.bias", HW_ROLE_BO, false},
-    {"model.layers.%d.post_attention_layernorm.weight", HW_ROLE_MLP_NORM, false},
-    {"model.layers.%d.mlp.gate_proj.weight", HW_ROLE_W_GATE, false},
-    {"model.layers.%d.mlp.up_proj.weight", HW_ROLE_W_UP, false},
-    {"model.layers.%d.mlp.down_proj.weight", HW_ROLE_W_DOWN, false},
-    {"model.layers.%d.mlp.gate_proj.bias", HW_ROLE_B_GATE, false},
-    {"model.layers.%d.mlp.up_proj.bias", HW_ROLE_B_UP, false},
-    {"model.layers.%d.mlp.down_proj.bias", HW_ROLE_B_DOWN, false},
+    {"model.layers.{layer}.input_layernorm.weight", HW_ROLE_ATTN_NORM, false},
+    {"model.layers.{layer}.self_attn.q_proj.weight", HW_ROLE_WQ, false},
+    {"model.layers.{layer}.self_attn.k_proj.weight", HW_ROLE_WK, false},
+    {"model.layers.{layer}.self_attn.v_proj.weight", HW_ROLE_WV, false},
+    {"model.layers.{layer}.self_attn.o_proj.weight", HW_ROLE_WO, false},
+    {"model.layers.{layer}.self_attn.q_proj.bias", HW_ROLE_BQ, false},
+    {"model.layers.{layer}.self_attn.k_proj.bias", HW_ROLE_BK, false},
+    {"model.layers.{layer}.self_attn.v_proj.bias", HW_ROLE_BV, false},
+    {"model.layers.{layer}.self_attn.o_proj.bias", HW_ROLE_BO, false},
+    {"model.layers.{layer}.post_attention_layernorm.weight", HW_ROLE_MLP_NORM, false},
+    {"model.layers.{layer}.mlp.gate_proj.weight", HW_ROLE_W_GATE, false},
+    {"model.layers.{layer}.mlp.up_proj.weight", HW_ROLE_W_UP, false},
+    {"model.layers.{layer}.mlp.down_proj.weight", HW_ROLE_W_DOWN, false},
+    {"model.layers.{layer}.mlp.gate_proj.bias", HW_ROLE_B_GATE, false},
+    {"model.layers.{layer}.mlp.up_proj.bias", HW_ROLE_B_UP, false},
+    {"model.layers.{layer}.mlp.down_proj.bias", HW_ROLE_B_DOWN, false},
     {"model.norm.weight", HW_ROLE_FINAL_NORM, false},
     {"lm_head.weight", HW_ROLE_HEAD, false},
     {NULL, HW_N_ROLES, false},
 };
 
-static const char *const ignored[] = {"model.layers.%d.self_attn.rotary_emb.inv_freq", NULL};
+static const char *const ignored[] = {"model.layers.{layer}.self_attn.rotary_emb.inv_freq", NULL};
 
 static hw_status read(hw_model *m, hw_json_at at)
 {

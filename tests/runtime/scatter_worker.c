@@ -43,7 +43,7 @@ int main(int argc, char **argv)
         return 2;
     }
     const int rank = hw_comm_rank(comm), percent = atoi(argv[2]);
-    const hw_load_options options = {.dtype = HW_BF16, .comm = comm};
+    const hw_load_options options = {.format = hw_format_plain(HW_BF16), .comm = comm};
     hw_status st = hw_comm_agree(comm, rank ? HW_OK : open_and_cut(&c, argv[1], percent, &err), &err);
     if (!st) st = hw_comm_agree(comm, hw_weights_load(&w, device, &m, &shard, c, &options, &err), &err);
     uint64_t after = rank ? 0 : 4711;

@@ -18,24 +18,28 @@ typedef struct loaded {
     hw_weights *weights[16];
 } loaded;
 
-static loaded load(const char *name, int n_ranks)
+/* Layers from first_layer on. */
+static loaded load_from(const char *name, int n_ranks, int first_layer)
 {
     loaded l = {.n_ranks = n_ranks};
     hw_error err;
     char folder[512];
-    const hw_load_options options = {.dtype = HW_F32};
+    const hw_load_options options = {.format = hw_format_plain(HW_F32)};
     snprintf(folder, sizeof folder, "%s/tests/vectors/%s", HW_SOURCE_DIR, name);
     cr_assert_eq(hw_model_open(&l.model, folder, &err), HW_OK, "%s", err.message);
     cr_assert_eq(hw_reference_device_create(&l.device, &err), HW_OK, "%s", err.message);
     cr_assert_eq(hw_checkpoint_open(&l.checkpoint, folder, &err), HW_OK, "%s", err.message);
     for (int r = 0; r < n_ranks; r++) {
         cr_assert_eq(hw_shard_create(&l.shards[r], &l.model, r, n_ranks, &err), HW_OK, "%s", err.message);
+        l.shards[r].first_layer = first_layer;
         cr_assert_eq(
             hw_weights_load(&l.weights[r], l.device, &l.model, &l.shards[r], l.checkpoint, &options, &err),
             HW_OK, "%s", err.message);
     }
     return l;
 }
+
+static loaded load(const char *name, int n_ranks) { return load_from(name, n_ranks, 0); }
 
 static void unload(loaded *l)
 {
@@ -72,7 +76,8 @@ static void compare_layer(const loaded *one, const loaded *many, int layer, int 
 {
     const hw_model *m = &one->model;
     const hw_shard *shard = &many->shards[r];
-    const hw_layer *a = &one->weights[0]->layers[layer], *b = &many->weights[r]->layers[layer];
+    const hw_layer *a = hw_weights_layer(one->weights[0], layer),
+                   *b = hw_weights_layer(many->weights[r], layer);
     size_t d = (size_t)m->head_dim, dim = (size_t)m->dim, q = (size_t)m->n_heads * d,
            kv = (size_t)m->n_kv_heads * d;
     size_t my_q = (size_t)shard->heads.n_heads * d, my_kv = (size_t)shard->heads.n_kv_heads * d,
@@ -124,7 +129,8 @@ static void compare(const char *name, int n_ranks)
         read += many.weights[r]->n_bytes_read;
         /* What is foreseen is what is taken, but for the device's padding: 16 outputs, 32 inputs of each of 8
          * cuts. */
-        cr_expect_leq(hw_weights_estimate(&many.model, &many.shards[r], HW_F32), many.weights[r]->n_bytes);
+        cr_expect_leq(hw_weights_estimate(&many.model, &many.shards[r], hw_format_plain(HW_F32)),
+                      many.weights[r]->n_bytes);
     }
     cr_expect_geq(read, one.weights[0]->n_bytes_read, "%s: %d ranks read less than one", name, n_ranks);
     free(whole);
@@ -149,6 +155,27 @@ Test(weights, parts_of_a_checkpoint_with_biases_and_several_files_make_the_whole
     compare("llama-bias", 3);
     compare("llama-sharded", 5);
     compare("gpt2-untied", 7);
+}
+
+Test(weights, a_range_of_layers_is_loaded_and_no_more)
+{
+    loaded one = load("llama-gqa-uneven", 1), many = load_from("llama-gqa-uneven", 3, 1);
+    const int n_layers = one.model.n_layers;
+    for (int r = 0; r < many.n_ranks; r++) {
+        const hw_shard *shard = &many.shards[r];
+        hw_shard all = *shard, first = *shard;
+        all.first_layer = first.first_layer = 0;
+        first.end_layer = 1;
+        for (int layer = 1; layer < n_layers; layer++) compare_layer(&one, &many, layer, r);
+        /* What belongs to no layer is in both ranges. */
+        const hw_format f = hw_format_plain(HW_F32);
+        hw_shard none = *shard;
+        none.first_layer = none.end_layer = 0;
+        cr_expect_eq(hw_weights_estimate(&one.model, &first, f) + hw_weights_estimate(&one.model, shard, f),
+                     hw_weights_estimate(&one.model, &all, f) + hw_weights_estimate(&one.model, &none, f));
+    }
+    unload(&one);
+    unload(&many);
 }
 
 /* The value of gpt2's fused tensor at one place, by hand from the file: c_attn.weight is [dim, 3 dim] as
@@ -187,5 +214,5 @@ Test(weights, more_bytes_than_64_bits_count_are_not_foreseen_as_few)
                         .tied_embeddings = true};
     hw_shard shard;
     cr_assert_eq(hw_shard_create(&shard, &m, 0, 1, NULL), HW_OK);
-    cr_expect_eq(hw_weights_estimate(&m, &shard, HW_BF16), UINT64_MAX);
+    cr_expect_eq(hw_weights_estimate(&m, &shard, hw_format_plain(HW_BF16)), UINT64_MAX);
 }
