@@ -145,9 +145,9 @@ hw_status hw_host_op_synchronize(hw_device *d, hw_error *err)
 
 hw_status hw_weight_dims_check(const hw_weight_dims *dims, hw_error *err)
 {
-    if (dims->dtype != HW_F32 && dims->dtype != HW_F16 && dims->dtype != HW_BF16)
+    if (dims->format.type != HW_F32 && dims->format.type != HW_F16 && dims->format.type != HW_BF16)
         return hw_fail(err, HW_ERR_INVALID, "weight: kept as %s; use float32, float16 or bfloat16",
-                       hw_dtype_name(dims->dtype));
+                       hw_dtype_name(dims->format.type));
     bool ordered = dims->cuts[0] == 0 && dims->cuts[HW_N_CUTS] == dims->n_in;
     for (int c = 0; c < HW_N_CUTS; c++) ordered &= dims->cuts[c] <= dims->cuts[c + 1];
     if (!ordered)

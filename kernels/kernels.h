@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "runtime/base/dtype.h"
+#include "runtime/base/format.h"
 #include "runtime/base/status.h"
 
 #ifdef __cplusplus
@@ -51,7 +52,7 @@ enum { HW_N_CUTS = 8 };
  * inputs are not split has all its inputs in cut 0. */
 typedef struct hw_weight_dims {
     size_t n_out, n_in;
-    hw_dtype dtype; /* HW_F32, HW_F16 or HW_BF16: what the device keeps */
+    hw_format format; /* what the device keeps: of HW_F32, HW_F16 or HW_BF16 */
     size_t cuts[HW_N_CUTS + 1];
 } hw_weight_dims;
 

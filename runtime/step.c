@@ -49,7 +49,7 @@ static void count_matmul(hw_step *s, hw_work_site site, hw_linear l, int n)
     const uint64_t n_out = dims->n_out, n_in = dims->n_in, rows = (uint64_t)n;
     hw_work work = {.flops = 2 * rows * n_out * n_in,
                     .weight_bytes =
-                        n_out * n_in * hw_dtype_size(dims->dtype) + (l.bias ? n_out * sizeof(float) : 0),
+                        hw_format_size(dims->format, n_out, n_in) + (l.bias ? n_out * sizeof(float) : 0),
                     .activation_bytes = act_bytes(s, rows * (n_in + n_out))};
     /* A rank that begins inside a group of query heads computes K and V of a head that the rank before it
      * has too. */
@@ -90,7 +90,7 @@ static uint64_t bytes_of_rows(const hw_weight_dims *dims, const int32_t *ids, in
 {
     uint64_t n_read = 0;
     for (int r = 0; r < n; r++) n_read += ids[r] >= first_id && (size_t)(ids[r] - first_id) < dims->n_out;
-    return n_read * dims->n_in * hw_dtype_size(dims->dtype);
+    return hw_format_size(dims->format, n_read, dims->n_in);
 }
 
 void hw_count_embedding(hw_engine *e, const int32_t *tokens, int n)

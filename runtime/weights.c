@@ -18,7 +18,7 @@ static hw_status make_matrix(hw_weights *w, const hw_param *p, hw_error *err)
     hw_weight **const field = hw_weights_field(w, p->kind, p->layer);
     const hw_kernels *k = w->device->k;
     const size_t n_in = hw_range_size(p->in);
-    hw_weight_dims dims = {.n_out = p->n_field_out, .n_in = n_in, .dtype = p->format.type};
+    hw_weight_dims dims = {.n_out = p->n_field_out, .n_in = n_in, .format = p->format};
     if (*field) return HW_OK;
     for (int i = 1; i <= HW_N_CUTS; i++) dims.cuts[i] = p->cuts ? p->cuts[i] : n_in;
     const hw_status st = k->weight_create(w->device, field, &dims, err);

@@ -61,7 +61,7 @@ static void panel_by_fma(item_sums *sums, const matmul_job *job, const panel *p)
                             .group_bytes = w->n_blocks * w->block_bytes,
                             .n_blocks = p->n_blocks,
                             .n_left = w->n_blocks - p->first_block};
-            hw_tile_run(&tile, (int)rows, (int)groups, job->n_terms ? job->n_terms : 1, w->dims.dtype);
+            hw_tile_run(&tile, (int)rows, (int)groups, job->n_terms ? job->n_terms : 1, w->dims.format.type);
         }
     }
 }
@@ -337,7 +337,7 @@ hw_status HW_CPU_FN(matmul)(hw_device *d, void *out, const void *x, const hw_wei
 {
     matmul_job job = {.out = out, .x = x, .bias = bias, .w = w, .n_rows = (size_t)n};
     if (!n || !w->n_groups) return HW_OK;
-    if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.dtype != HW_BF16 || !w->n_blocks) multiply(d, &job);
+    if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.format.type != HW_BF16 || !w->n_blocks) multiply(d, &job);
     else multiply_terms(d, &job);
     return HW_OK;
 }

@@ -95,7 +95,7 @@ static hw_status put(hw_device *d, hw_weight *w, const numbers *n, size_t first_
 
 static hw_weight_dims dims_of(size_t n_out, hw_dtype dtype)
 {
-    hw_weight_dims dims = {.n_out = n_out, .n_in = N_IN, .dtype = dtype};
+    hw_weight_dims dims = {.n_out = n_out, .n_in = N_IN, .format = hw_format_plain(dtype)};
     memcpy(dims.cuts, cuts, sizeof cuts);
     return dims;
 }

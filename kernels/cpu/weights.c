@@ -24,7 +24,7 @@ static hw_status reserve_terms(hw_device *d, const hw_weight *w, hw_error *err)
         FEW_BYTES = HW_TILE_FEW_ROWS * 3 * 2
     };
     hw_cpu_device *cpu = hw_cpu(d);
-    if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.dtype != HW_BF16) return HW_OK;
+    if (d->matmul == HW_MATMUL_FLOAT32 || w->dims.format.type != HW_BF16) return HW_OK;
     const bool tiles = cpu->units && cpu->units->multiply;
     const size_t row_bytes = tiles ? FEW_BYTES : TILE_BYTES > FMA_BYTES ? TILE_BYTES : FMA_BYTES;
     hw_status st = reserve(&cpu->terms, &cpu->n_terms_bytes, HW_SIZE(w->n_blocks, HW_BLOCK, row_bytes), err);
@@ -41,7 +41,7 @@ hw_status hw_cpu_weight_create(hw_device *d, hw_weight **out, const hw_weight_di
     hw_weight *w = calloc(1, sizeof *w);
     if (!w) return hw_fail(err, HW_ERR_NO_MEMORY, "weight: no memory for %zu bytes", sizeof *w);
     w->dims = *dims;
-    w->block_bytes = HW_GROUP * HW_BLOCK * hw_dtype_size(dims->dtype);
+    w->block_bytes = HW_GROUP * HW_BLOCK * hw_dtype_size(dims->format.type);
     w->n_groups = dims->n_out / HW_GROUP + (dims->n_out % HW_GROUP != 0);
     for (int c = 0; c < HW_N_CUTS; c++) {
         size_t n = dims->cuts[c + 1] - dims->cuts[c];
@@ -55,7 +55,7 @@ hw_status hw_cpu_weight_create(hw_device *d, hw_weight **out, const hw_weight_di
     size_t n_bytes = HW_SIZE(w->n_groups, w->n_blocks, w->block_bytes);
     if (n_bytes && !(w->data = hw_host_alloc(n_bytes))) {
         st = hw_fail(err, HW_ERR_NO_MEMORY, "weight [%zu, %zu] of %s: no memory for %zu bytes", dims->n_out,
-                     dims->n_in, hw_dtype_name(dims->dtype), n_bytes);
+                     dims->n_in, hw_dtype_name(dims->format.type), n_bytes);
         hw_cpu_weight_destroy(d, w);
         return st;
     }
@@ -170,7 +170,7 @@ static inline __attribute__((always_inline)) void put_whole(const meeting *m, si
 
 static void put_meeting(const hw_weight *w, const meeting *m)
 {
-    hw_dtype type = w->dims.dtype;
+    hw_dtype type = w->dims.format.type;
     bool whole = m->n_out == HW_GROUP && m->n_in == HW_BLOCK;
     if (whole && m->piece->dtype == type && m->piece->stride_in == 1) {
         if (type == HW_F16) put_whole(m, HW_BLOCK * 2, false);
@@ -253,7 +253,7 @@ typedef struct gather_job {
 static void gather_cut(float *out, const hw_weight *w, size_t row, int cut, bool accumulate)
 {
     size_t n = w->dims.cuts[cut + 1] - w->dims.cuts[cut];
-    hw_dtype type = w->dims.dtype;
+    hw_dtype type = w->dims.format.type;
     for (size_t i = 0; i < n; i++) {
         const char *from = hw_weight_block(w, row / HW_GROUP, w->first_block[cut] + i / HW_BLOCK) +
                            hw_weight_offset(type, row % HW_GROUP, i % HW_BLOCK);

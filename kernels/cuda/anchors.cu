@@ -101,7 +101,7 @@ hw_weight matrix_of(const hw_anchors *a, hw_anchor_shape s, hw_dtype type)
 {
     const size_t pad = 32 / hw_dtype_size(type);
     hw_weight w = {};
-    w.dims.n_out = s.n_out, w.dims.n_in = s.n_in, w.dims.dtype = type;
+    w.dims.n_out = s.n_out, w.dims.n_in = s.n_in, w.dims.format.type = type;
     w.stride = (s.n_in + pad - 1) / pad * pad;
     w.data = a->w;
     return w;

@@ -45,7 +45,7 @@ cublasStatus_t set_bias(product *p, const float *bias)
 cublasStatus_t describe(product *p, const hw_cuda_product *q)
 {
     const hw_weight_dims *w = &q->w->dims;
-    const cudaDataType_t type = type_of(w->dtype), out_type = q->wide ? CUDA_R_32F : type;
+    const cudaDataType_t type = type_of(w->format.type), out_type = q->wide ? CUDA_R_32F : type;
     const cublasOperation_t transposed = CUBLAS_OP_T;
     cublasStatus_t st = cublasLtMatmulDescCreate(&p->matmul, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     if (!st)
@@ -118,7 +118,7 @@ hw_status hw_cuda_blas_product(hw_cuda_device *c, const hw_cuda_product *q, bool
     hw_cuda_plan plan = {};
     const float one = 1, zero = 0;
     plan.n_out = w->dims.n_out, plan.n_rows = q->n_rows, plan.n_in = w->dims.n_in, plan.stride = w->stride;
-    plan.type = w->dims.dtype, plan.has_bias = q->bias != nullptr, plan.wide = q->wide;
+    plan.type = w->dims.format.type, plan.has_bias = q->bias != nullptr, plan.wide = q->wide;
     plan.alignment = alignment_of(q->out, q->x, w->data);
     cublasStatus_t st = describe(&p, q);
     if (!st) st = find_plan(c, &p, &plan);

@@ -74,7 +74,7 @@ typedef struct hw_cuda_device {
 struct hw_weight {
     hw_weight_dims dims;
     size_t stride; /* elements from row to row */
-    char *data;    /* [n_out, stride] of dims.dtype D */
+    char *data;    /* [n_out, stride] of dims.format.type D */
 };
 
 static inline hw_cuda_device *hw_cuda_of(hw_device *d) { return (hw_cuda_device *)(void *)d; }

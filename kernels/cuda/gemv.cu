@@ -185,7 +185,7 @@ template <typename T, int ROWS, int OUTS, int UNROLL> hw_status launch(hw_cuda_d
 bool hw_cuda_gemv_takes(const hw_cuda_device *c, const hw_weight *w, int n)
 {
     return n <= HW_GEMV_ROWS &&
-           w->stride <= c->most_shared_bytes / hw_dtype_size(w->dims.dtype) / (size_t)(n ? n : 1);
+           w->stride <= c->most_shared_bytes / hw_dtype_size(w->dims.format.type) / (size_t)(n ? n : 1);
 }
 
 hw_status hw_cuda_gemv(hw_cuda_device *c, void *out, const void *x, const hw_weight *w, const hw_gemv *g,
@@ -198,7 +198,7 @@ hw_status hw_cuda_gemv(hw_cuda_device *c, void *out, const void *x, const hw_wei
     j.wide = g->wide, j.act = g->act, j.n_rows = n;
     if (g->norm) j.norm = *g->norm;
     if (!n || !j.n_out) return HW_OK;
-    return hw_with_type(w->dims.dtype, [&](auto number) {
+    return hw_with_type(w->dims.format.type, [&](auto number) {
         using T = decltype(number);
         if (n == 1) return launch<T, 1, 2, 4>(c, j);
         if (n == 2) return launch<T, 2, 4, 2>(c, j);

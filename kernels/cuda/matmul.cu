@@ -10,7 +10,7 @@ namespace
 /* As few rows at a time, which goes for any matrix whose inputs fit into shared memory. */
 hw_status in_parts(hw_cuda_device *c, void *out, const void *x, const hw_weight *w, const hw_gemv *g, int n)
 {
-    const size_t size = hw_dtype_size(w->dims.dtype), out_size = g->wide ? sizeof(float) : size;
+    const size_t size = hw_dtype_size(w->dims.format.type), out_size = g->wide ? sizeof(float) : size;
     int most = HW_GEMV_ROWS;
     while (most > 1 && !hw_cuda_gemv_takes(c, w, most)) most /= 2;
     if (!hw_cuda_gemv_takes(c, w, most))
@@ -27,7 +27,7 @@ hw_status in_parts(hw_cuda_device *c, void *out, const void *x, const hw_weight 
  * models with biases. */
 hw_status many_rows(hw_cuda_device *c, void *out, const void *x, const hw_weight *w, const hw_gemv *g, int n)
 {
-    const bool takes_bias = g->wide || w->dims.dtype == HW_F32;
+    const bool takes_bias = g->wide || w->dims.format.type == HW_F32;
     const hw_cuda_product p = {out, x, w, takes_bias ? g->bias : nullptr, (size_t)n, g->wide};
     bool done = false;
     hw_status st = hw_cuda_blas_product(c, &p, &done);

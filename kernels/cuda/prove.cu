@@ -144,7 +144,8 @@ hw_status prove_products(proof *p)
     hw_weight *w = nullptr;
     hw_weight_dims dims = {};
     hw_weight_piece piece = {};
-    dims.n_out = piece.n_out = N_OUT, dims.n_in = piece.n_in = piece.stride_out = N_IN, dims.dtype = d->act;
+    dims.n_out = piece.n_out = N_OUT, dims.n_in = piece.n_in = piece.stride_out = N_IN,
+    dims.format.type = d->act;
     for (int i = 1; i <= HW_N_CUTS; i++) dims.cuts[i] = N_IN;
     piece.src = values, piece.dtype = HW_F32, piece.stride_in = 1;
     for (uint32_t i = 0; i < N_OUT * N_IN; i++) values[i] = number(0, i);

@@ -11,7 +11,7 @@ enum { ROW_BYTES = 32 };
 
 hw_status make(hw_cuda_device *c, hw_weight *w, hw_error *err)
 {
-    const size_t size = hw_dtype_size(w->dims.dtype);
+    const size_t size = hw_dtype_size(w->dims.format.type);
     if (w->dims.n_in > SIZE_MAX / 2 / size)
         return hw_fail(err, HW_ERR_NO_MEMORY, "weight: no memory for rows of %zu inputs", w->dims.n_in);
     w->stride = hw_round_up(w->dims.n_in * size, ROW_BYTES) / size;
@@ -23,10 +23,10 @@ hw_status make(hw_cuda_device *c, hw_weight *w, hw_error *err)
 /* Row `o`, columns i .. i + n - 1 of the piece, in the weight's type. */
 void collect(char *to, const hw_weight *w, const hw_weight_piece *p, size_t o, size_t i, size_t n)
 {
-    const size_t size = hw_dtype_size(p->dtype), to_size = hw_dtype_size(w->dims.dtype);
+    const size_t size = hw_dtype_size(p->dtype), to_size = hw_dtype_size(w->dims.format.type);
     const char *from = (const char *)p->src + (o * p->stride_out + i * p->stride_in) * size;
     if (p->stride_in == 1) {
-        hw_convert(to, w->dims.dtype, from, p->dtype, n);
+        hw_convert(to, w->dims.format.type, from, p->dtype, n);
         return;
     }
     constexpr size_t TILE = 256;
@@ -35,7 +35,7 @@ void collect(char *to, const hw_weight *w, const hw_weight_piece *p, size_t o, s
         const size_t now = n - done < TILE ? n - done : TILE;
         for (size_t k = 0; k < now; k++)
             memcpy(tile + k * size, from + (done + k) * p->stride_in * size, size);
-        hw_convert(to + done * to_size, w->dims.dtype, tile, p->dtype, now);
+        hw_convert(to + done * to_size, w->dims.format.type, tile, p->dtype, now);
     }
 }
 
@@ -45,7 +45,7 @@ hw_status put_part(hw_cuda_device *c, hw_weight *w, const hw_weight_piece *p, si
                    size_t i, size_t n_in, hw_error *err)
 {
     const int half = c->next_put;
-    const size_t size = hw_dtype_size(w->dims.dtype), row = n_in * size;
+    const size_t size = hw_dtype_size(w->dims.format.type), row = n_in * size;
     c->next_put = (half + 1) % HW_CUDA_PUT_HALVES;
     hw_status st =
         hw_cuda_check(err, cudaEventSynchronize(c->put_done[half]), "waiting for a copy of weights");
@@ -66,10 +66,10 @@ hw_status hw_cuda_weight_create(hw_device *d, hw_weight **out, const hw_weight_d
     *out = nullptr;
     hw_status st = hw_weight_dims_check(dims, err);
     if (st) return st;
-    if (dims->dtype != d->act)
+    if (dims->format.type != d->act)
         return hw_fail(err, HW_ERR_UNSUPPORTED,
                        "device cuda: a matrix of %s, but this device was made for %s",
-                       hw_dtype_name(dims->dtype), hw_dtype_name(d->act));
+                       hw_dtype_name(dims->format.type), hw_dtype_name(d->act));
     hw_weight *w = (hw_weight *)calloc(1, sizeof *w);
     if (!w) return hw_fail(err, HW_ERR_NO_MEMORY, "weight: no memory for %zu bytes", sizeof *w);
     w->dims = *dims;
@@ -85,7 +85,7 @@ hw_status hw_cuda_weight_put(hw_device *d, hw_weight *w, const hw_weight_piece *
 {
     hw_status st = hw_weight_piece_check(&w->dims, piece, err);
     if (st || !piece->n_out || !piece->n_in) return st;
-    const size_t fitting = HW_CUDA_PUT_BYTES / hw_dtype_size(w->dims.dtype);
+    const size_t fitting = HW_CUDA_PUT_BYTES / hw_dtype_size(w->dims.format.type);
     const size_t columns = piece->n_in < fitting ? piece->n_in : fitting, rows = fitting / columns;
     for (size_t o = 0; o < piece->n_out && !st; o += rows)
         for (size_t i = 0; i < piece->n_in && !st; i += columns)
@@ -103,7 +103,7 @@ void hw_cuda_weight_destroy(hw_device *d, hw_weight *w)
 
 size_t hw_cuda_weight_bytes(const hw_weight *w)
 {
-    return w->dims.n_out * w->stride * hw_dtype_size(w->dims.dtype);
+    return w->dims.n_out * w->stride * hw_dtype_size(w->dims.format.type);
 }
 
 const hw_weight_dims *hw_cuda_weight_dims(const hw_weight *w) { return &w->dims; }

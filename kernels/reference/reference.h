@@ -8,7 +8,7 @@
 /* Row-major, as stored. */
 struct hw_weight {
     hw_weight_dims dims;
-    void *data; /* [n_out, n_in] of dims.dtype */
+    void *data; /* [n_out, n_in] of dims.format.type */
 };
 
 /* Element `i` of an array of a floating type. */

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "kernels/reference/reference.h"
-#include "runtime/base/checked.h"
 
 float hw_ref_get(const void *data, hw_dtype dtype, size_t i)
 {
@@ -25,7 +24,7 @@ hw_status hw_ref_weight_create(hw_device *d, hw_weight **out, const hw_weight_di
     hw_weight *w = calloc(1, sizeof *w);
     if (!w) return hw_fail(err, HW_ERR_NO_MEMORY, "weight: no memory for %zu bytes", sizeof *w);
     w->dims = *dims;
-    st = hw_host_op_alloc(d, &w->data, HW_SIZE(dims->n_out, dims->n_in, hw_dtype_size(dims->dtype)), err);
+    st = hw_host_op_alloc(d, &w->data, hw_format_size(dims->format, dims->n_out, dims->n_in), err);
     if (st) {
         hw_ref_weight_destroy(d, w);
         return st;
@@ -39,11 +38,11 @@ hw_status hw_ref_weight_put(hw_device *d, hw_weight *w, const hw_weight_piece *p
     (void)d;
     hw_status st = hw_weight_piece_check(&w->dims, p, err);
     if (st) return st;
-    size_t src_size = hw_dtype_size(p->dtype), dst_size = hw_dtype_size(w->dims.dtype);
+    size_t src_size = hw_dtype_size(p->dtype), dst_size = hw_dtype_size(w->dims.format.type);
     for (size_t o = 0; o < p->n_out; o++)
         for (size_t i = 0; i < p->n_in; i++) {
             size_t to = (p->first_out + o) * w->dims.n_in + p->first_in + i;
-            hw_convert((char *)w->data + to * dst_size, w->dims.dtype,
+            hw_convert((char *)w->data + to * dst_size, w->dims.format.type,
                        (const char *)p->src + (o * p->stride_out + i * p->stride_in) * src_size, p->dtype, 1);
         }
     return HW_OK;
@@ -59,7 +58,7 @@ void hw_ref_weight_destroy(hw_device *d, hw_weight *w)
 
 size_t hw_ref_weight_bytes(const hw_weight *w)
 {
-    return w->dims.n_out * w->dims.n_in * hw_dtype_size(w->dims.dtype);
+    return hw_format_size(w->dims.format, w->dims.n_out, w->dims.n_in);
 }
 
 const hw_weight_dims *hw_ref_weight_dims(const hw_weight *w) { return &w->dims; }
@@ -74,7 +73,8 @@ hw_status hw_ref_gather(hw_device *d, void *out, const hw_weight *table, const i
         int64_t row = (int64_t)ids[r] - first_id;
         bool here = row >= 0 && row < (int64_t)table->dims.n_out;
         for (size_t i = 0; i < dim; i++) {
-            float value = here ? hw_ref_get(table->data, table->dims.dtype, (size_t)row * dim + i) : 0.0f;
+            float value =
+                here ? hw_ref_get(table->data, table->dims.format.type, (size_t)row * dim + i) : 0.0f;
             to[i] = (accumulate ? to[i] : 0.0f) + value; /* 0 + -0 is +0 */
         }
     }
@@ -89,7 +89,7 @@ static float chains(const float *x, const hw_weight *w, size_t at, size_t n, boo
 {
     float chain[2] = {0};
     for (size_t k = 0; k < n; k++) {
-        float weight = hw_ref_get(w->data, w->dims.dtype, at + k);
+        float weight = hw_ref_get(w->data, w->dims.format.type, at + k);
         if (flushed) chain[k % 2] = flush(fmaf(flush(x[k]), flush(weight), chain[k % 2]));
         else chain[k % 2] = fmaf(x[k], weight, chain[k % 2]);
     }
@@ -165,7 +165,7 @@ static bool tree_sum(float *sum, const float *x, const hw_weight *w, size_t out,
 
 hw_status hw_ref_matmul(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias, int n)
 {
-    hw_matmul matmul = w->dims.dtype == HW_BF16 ? d->matmul : HW_MATMUL_FLOAT32;
+    hw_matmul matmul = w->dims.format.type == HW_BF16 ? d->matmul : HW_MATMUL_FLOAT32;
     for (int r = 0; r < n; r++)
         for (size_t o = 0; o < w->dims.n_out; o++) {
             float sum = 0, *to = (float *)out + (size_t)r * w->dims.n_out + o;

@@ -75,7 +75,7 @@ bool hw_sampled_make(hw_selftest *t, hw_sampled *m, hw_layer_matrix which, hw_dt
     if (n_sample > n_out) n_sample = n_out;
     const size_t times = halves ? 2 : 1;
     *m = (hw_sampled){.n_sample = times * n_sample};
-    m->whole.dims = (hw_weight_dims){.n_out = times * n_out, .n_in = n_in, .dtype = type};
+    m->whole.dims = (hw_weight_dims){.n_out = times * n_out, .n_in = n_in, .format = hw_format_plain(type)};
     set_cuts(&m->whole.dims, which);
     m->plain.dims = m->whole.dims;
     m->plain.dims.n_out = m->n_sample;
@@ -103,7 +103,7 @@ float *hw_sampled_product(hw_selftest *t, const hw_matrix *m, const float *x, co
     const size_t n_out = m->dims.n_out, n_in = m->dims.n_in;
     float *out = hw_selftest_take(t, ROWS * n_out * sizeof *out);
     hw_matrix wide = *m;
-    wide.dims.dtype = HW_F32; /* multiplied in float32, whatever the device is set to */
+    wide.dims.format.type = HW_F32; /* multiplied in float32, whatever the device is set to */
     hw_subject s = {.run = product,
                     .most_rows = ROWS,
                     .arrays = {{.kind = HW_ARRAY_FLOATS, .n = ROWS * n_out, .out = true, .row = n_out},

@@ -40,7 +40,7 @@ static void check_gather(hw_selftest *t, hw_dtype type, bool accumulate)
 {
     const size_t dim = (size_t)t->shapes.dim;
     const size_t n = t->shapes.vocab_size < MOST_TABLE_ROWS ? (size_t)t->shapes.vocab_size : MOST_TABLE_ROWS;
-    hw_matrix table = {.dims = {.n_out = n, .n_in = dim, .dtype = type}};
+    hw_matrix table = {.dims = {.n_out = n, .n_in = dim, .format = hw_format_plain(type)}};
     for (int c = 1; c <= HW_N_CUTS; c++) table.dims.cuts[c] = dim;
     table.values = hw_selftest_numbers(t, type, n * dim, 2);
     const int32_t *ids = some_ids(t, n);

@@ -52,7 +52,7 @@ typedef struct product {
 
 static hw_status make_product(product *p, hw_device *d, hw_dtype dtype, hw_error *err)
 {
-    hw_weight_dims dims = {.n_out = WIDTH, .n_in = WIDTH, .dtype = dtype};
+    hw_weight_dims dims = {.n_out = WIDTH, .n_in = WIDTH, .format = hw_format_plain(dtype)};
     for (int i = 1; i <= HW_N_CUTS; i++) dims.cuts[i] = WIDTH;
     size_t n = (size_t)WIDTH * WIDTH;
     float *numbers = malloc(n * sizeof *numbers);

@@ -15,7 +15,7 @@ static hw_status broken_matmul(hw_device *d, void *out, const void *x, const hw_
                                int n)
 {
     hw_status st = hw_ref_matmul(d, out, x, w, bias, n);
-    if (w->dims.dtype == HW_F16) *(float *)out = nextafterf(*(float *)out, INFINITY);
+    if (w->dims.format.type == HW_F16) *(float *)out = nextafterf(*(float *)out, INFINITY);
     return st;
 }
 

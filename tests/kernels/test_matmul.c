@@ -10,7 +10,7 @@ typedef struct matrix {
 
 static matrix make_matrix(size_t n_out, const size_t cut_sizes[HW_N_CUTS], hw_dtype dtype)
 {
-    matrix m = {.dims = {.n_out = n_out, .dtype = dtype}};
+    matrix m = {.dims = {.n_out = n_out, .format = hw_format_plain(dtype)}};
     for (int c = 0; c < HW_N_CUTS; c++) m.dims.cuts[c + 1] = m.dims.cuts[c] + cut_sizes[c];
     m.dims.n_in = m.dims.cuts[HW_N_CUTS];
     m.values = noise_array(n_out * m.dims.n_in, n_out + m.dims.n_in);
@@ -453,7 +453,7 @@ Test(weight_put, rounds_to_the_nearest)
         for (int to = 0; to < N_DTYPES; to++) {
             if (!is_kept(dtypes[to])) continue;
             matrix m = make_matrix(17, cuts, dtypes[from]); /* values of the source type */
-            m.dims.dtype = dtypes[to];
+            m.dims.format.type = dtypes[to];
             hw_weight *w = create(d, &m);
             put_whole(d, w, &m, dtypes[from], false);
             const int32_t id = 16;
@@ -478,7 +478,8 @@ Test(weight, without_inputs_or_outputs_is_fine)
     const float bias[20] = {[19] = 3};
     float out[40];
     hw_weight *w;
-    hw_weight_dims none_in = {.n_out = 20, .dtype = HW_F32}, none_out = {.dtype = HW_F32, .n_in = 5};
+    hw_weight_dims none_in = {.n_out = 20, .format = hw_format_plain(HW_F32)},
+                   none_out = {.format = hw_format_plain(HW_F32), .n_in = 5};
     for (int c = 1; c <= HW_N_CUTS; c++) none_out.cuts[c] = 5;
     cr_assert_eq(d->k->weight_create(d, &w, &none_in, NULL), HW_OK);
     cr_assert_eq(d->k->weight_bytes(w), 0);
@@ -497,12 +498,12 @@ Test(weight, refuses_what_does_not_fit)
     hw_device *d = all.at[0];
     hw_error err = {""};
     hw_weight *w = (hw_weight *)&err;
-    hw_weight_dims dims = {.n_out = 4, .n_in = 8, .dtype = HW_U64};
+    hw_weight_dims dims = {.n_out = 4, .n_in = 8, .format = hw_format_plain(HW_U64)};
     for (int c = 1; c <= HW_N_CUTS; c++) dims.cuts[c] = 8;
     cr_assert_eq(d->k->weight_create(d, &w, &dims, &err), HW_ERR_INVALID);
     cr_assert_null(w);
     cr_assert(strstr(err.message, "uint64"), "%s", err.message);
-    dims.dtype = HW_F32, dims.cuts[3] = 9;
+    dims.format.type = HW_F32, dims.cuts[3] = 9;
     cr_assert_eq(d->k->weight_create(d, &w, &dims, &err), HW_ERR_INVALID);
     dims.cuts[3] = 8, dims.n_out = SIZE_MAX / 4;
     cr_assert_eq(d->k->weight_create(d, &w, &dims, &err), HW_ERR_NO_MEMORY);

@@ -14,7 +14,7 @@ typedef struct linear {
 static linear make_linear(hw_device *d, size_t n_out, size_t n_in, bool has_bias)
 {
     linear l = {.n_out = n_out, .n_in = n_in, .values = numbers(d->act, n_out * n_in, 0.25f)};
-    hw_weight_dims dims = {.n_out = n_out, .n_in = n_in, .dtype = d->act};
+    hw_weight_dims dims = {.n_out = n_out, .n_in = n_in, .format = hw_format_plain(d->act)};
     const hw_weight_piece piece = {
         .src = l.values, .dtype = HW_F32, .stride_out = n_in, .stride_in = 1, .n_out = n_out, .n_in = n_in};
     hw_error err = {""};

@@ -27,7 +27,7 @@ static void for_each_model(void (*check)(const hw_model *))
     }
 }
 
-static const hw_format format = {HW_BF16};
+static const hw_format format = {.type = HW_BF16};
 
 static hw_shard shard_of(const hw_model *m, int rank, int n_ranks)
 {
