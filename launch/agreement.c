@@ -28,18 +28,6 @@ typedef struct identity {
 
 /* ---- marks */
 
-/* FNV-1a: against mistakes, not against malice. */
-static uint64_t mix(uint64_t mark, const void *bytes, size_t n)
-{
-    const unsigned char *p = bytes;
-    for (size_t i = 0; i < n; i++) mark = (mark ^ p[i]) * 1099511628211u;
-    return mark;
-}
-#define START        14695981039346656037u
-#define MIX(mark, x) (mark = mix(mark, &(x), sizeof(x)))
-
-static uint64_t mix_text(uint64_t mark, const char *text) { return mix(mark, text, strlen(text) + 1); }
-
 static uint64_t mark_size(const char *folder, const char *name)
 {
     char path[4096];
@@ -51,50 +39,32 @@ static uint64_t mark_size(const char *folder, const char *name)
 static uint64_t mark_content(const char *folder, const char *name)
 {
     char path[4096], bytes[4096];
-    uint64_t mark = START;
+    uint64_t mark = HW_HASH_START;
     snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *f = fopen(path, "re");
     if (!f) return 0;
-    for (size_t n; (n = fread(bytes, 1, sizeof bytes, f)) > 0;) mark = mix(mark, bytes, n);
+    for (size_t n; (n = fread(bytes, 1, sizeof bytes, f)) > 0;) mark = hw_hash(mark, bytes, n);
     fclose(f);
     return mark;
 }
 
-/* What changes the steps that ranks take together, or their results; the number of threads is a rank's own
- * business. */
-static uint64_t mark_settings(const hw_args *a)
+static identity identify(const hw_options *o)
 {
-    const hw_engine_options *o = &a->engine;
-    const hw_sampling *s = &a->sampling;
-    uint64_t mark = mix_text(mix_text(START, a->comm), o->device);
-    MIX(mark, o->dtype), MIX(mark, o->matmul), MIX(mark, o->kv_dtype), MIX(mark, o->kv_policy),
-        MIX(mark, o->block_tokens);
-    MIX(mark, o->kv_bytes), MIX(mark, o->graphs), MIX(mark, o->prefix_sharing), MIX(mark, o->max_seq_len),
-        MIX(mark, o->max_seqs);
-    MIX(mark, o->max_batch_rows), MIX(mark, o->max_logit_rows), MIX(mark, o->dummy);
-    MIX(mark, o->dummy_seed), MIX(mark, o->weights);
-    MIX(mark, a->prefill_chunk), MIX(mark, a->max_tokens), MIX(mark, a->ignore_eos), MIX(mark, a->repeats);
-    MIX(mark, a->has_temperature), MIX(mark, a->has_top_k), MIX(mark, a->has_top_p), MIX(mark, a->has_min_p);
-    MIX(mark, a->has_penalty), MIX(mark, s->temperature), MIX(mark, s->top_k), MIX(mark, s->top_p);
-    MIX(mark, s->min_p), MIX(mark, s->repetition_penalty), MIX(mark, s->seed);
-    for (int i = 0; i < a->n_stops; i++) mark = mix_text(mark, a->stops[i]);
-    return mark;
-}
-
-static identity identify(const hw_args *a)
-{
+    const char *folder = ((const hw_model_settings *)hw_options_values(o, &hw_model_group))->folder;
+    const hw_engine_options *engine =
+        &((const hw_engine_settings *)hw_options_values(o, &hw_engine_group))->options;
     identity me = {{0}, ""};
-    me.mark[VERSION] = mix_text(START, HW_VERSION);
-    me.mark[SETTINGS] = mark_settings(a);
+    me.mark[VERSION] = hw_hash(HW_HASH_START, HW_VERSION, sizeof HW_VERSION);
+    me.mark[SETTINGS] = hw_options_hash(o);
     hw_host_name(me.host, sizeof me.host);
-    if (a->engine.weights == HW_WEIGHTS_SCATTER) return me; /* the files of rank 0 are everybody's */
-    me.mark[CONFIG] = mark_content(a->model, "config.json");
-    me.mark[GENERATION] = mark_content(a->model, "generation_config.json");
-    if (!a->engine.dummy) {
-        me.mark[INDEX] = mark_content(a->model, "model.safetensors.index.json");
-        me.mark[WEIGHTS] = mark_size(a->model, "model.safetensors");
+    if (engine->weights == HW_WEIGHTS_SCATTER) return me; /* rank 0 reads the files for all */
+    me.mark[CONFIG] = mark_content(folder, "config.json");
+    me.mark[GENERATION] = mark_content(folder, "generation_config.json");
+    if (!engine->dummy) {
+        me.mark[INDEX] = mark_content(folder, "model.safetensors.index.json");
+        me.mark[WEIGHTS] = mark_size(folder, "model.safetensors");
     }
-    me.mark[TOKENIZER] = mark_size(a->model, "tokenizer.json");
+    me.mark[TOKENIZER] = mark_size(folder, "tokenizer.json");
     return me;
 }
 
@@ -118,12 +88,12 @@ static hw_status compare(const identity *all, int n_ranks, hw_error *err)
     return HW_OK;
 }
 
-hw_status hw_agreement_check(hw_comm *comm, const hw_args *a, hw_error *err)
+hw_status hw_agreement_check(hw_comm *comm, const hw_options *o, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_LOAD};
     const int n_ranks = hw_comm_n_ranks(comm);
     if (n_ranks == 1) return HW_OK;
-    const identity me = identify(a);
+    const identity me = identify(o);
     identity *all = calloc((size_t)n_ranks, sizeof *all);
     hw_status st = all ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "comparing the ranks: no memory");
     st = hw_comm_agree(comm, st, err);

@@ -26,7 +26,7 @@ static void quote(FILE *f, const char *word)
 }
 
 /* What a shell there is to do: as mpirun would start a rank, without mpirun. NULL: no memory. */
-static char *probe_there(const hw_cluster *c, const hw_here *here, const hw_args *a)
+static char *probe_there(const hw_cluster *c, const hw_here *here, const char *model)
 {
     char *text = NULL, folder[PATH_MAX] = "/";
     size_t n;
@@ -47,9 +47,9 @@ static char *probe_there(const hw_cluster *c, const hw_here *here, const hw_args
     fputc(' ', f);
     quote(f, c->program ? c->program : here->program);
     fprintf(f, " probe");
-    if (a->model) {
+    if (model) {
         fprintf(f, " -m ");
-        quote(f, a->model);
+        quote(f, model);
     }
     return fclose(f) ? (free(text), NULL) : text;
 }
@@ -96,15 +96,16 @@ static const hw_host *host_at(const hw_cluster *c, int i)
     return c->n_hosts ? &c->hosts[i] : &alone;
 }
 
-hw_status hw_cluster_check_compose(hw_cluster_check *out, const hw_cluster *c, const hw_here *here,
-                                   const hw_args *a, int threads, hw_error *err)
+hw_status hw_cluster_check_compose(hw_cluster_check *out, const hw_config *config, const hw_here *here,
+                                   int threads, hw_error *err)
 {
+    const hw_cluster *c = &config->cluster;
     char probe[] = "probe", pairs[] = "--pairs", *const args[] = {probe, pairs};
     const bool slurm = c->launcher == HW_SRUN;
     *out = (hw_cluster_check){.n_hosts = slurm || !c->n_hosts ? 1 : c->n_hosts};
     hw_status st = hw_cluster_command(&out->pairs, c, here, threads, args, 2, err);
     if (st) return st;
-    char *what = probe_there(c, here, a);
+    char *what = probe_there(c, here, config->model.folder);
     out->hosts = calloc((size_t)out->n_hosts, sizeof *out->hosts);
     bool ok = what && out->hosts;
     for (int i = 0; i < out->n_hosts && ok; i++)
@@ -128,7 +129,8 @@ void hw_cluster_check_free(hw_cluster_check *check)
 
 typedef struct findings {
     const hw_cluster *c;
-    const hw_args *a;
+    const char *model; /* its folder; NULL: none is named */
+    const hw_engine_options *options;
     int threads;
     hw_plan plan; /* n_ranks 0: not known, `why_no_plan` says why */
     char why_no_plan[HW_ERROR_CAPACITY];
@@ -184,10 +186,10 @@ static void compare_model(findings *f, const seen *first, const seen *h)
     const json_t *want = json_object_get(first->facts, "model"), *have = json_object_get(h->facts, "model");
     const char *name;
     json_t *size;
-    if (f->a->engine.weights == HW_WEIGHTS_SCATTER && h != first) return;
+    if (f->options->weights == HW_WEIGHTS_SCATTER && h != first) return;
     if (!json_is_object(have)) {
         wrong(f, HW_ERR_MODEL, "%s: there is no folder %s; copy it there, or set model.weights: scatter",
-              h->name, f->a->model);
+              h->name, f->model);
         return;
     }
     if (h == first || !json_is_object(want)) return;
@@ -195,18 +197,18 @@ static void compare_model(findings *f, const seen *first, const seen *h)
     {
         const json_t *other = json_object_get(have, name);
         if (!other)
-            wrong(f, HW_ERR_MODEL, "%s: %s/%s is not there; %s has it: copy it", h->name, f->a->model, name,
+            wrong(f, HW_ERR_MODEL, "%s: %s/%s is not there; %s has it: copy it", h->name, f->model, name,
                   first->name);
         else if (json_integer_value(other) != json_integer_value(size))
             wrong(f, HW_ERR_MODEL, "%s: %s/%s has %lld bytes, and on %s %lld; copy it again", h->name,
-                  f->a->model, name, (long long)json_integer_value(other), first->name,
+                  f->model, name, (long long)json_integer_value(other), first->name,
                   (long long)json_integer_value(size));
     }
     json_object_foreach((json_t *)have, name, size)
     {
         if (!json_object_get(want, name))
-            wrong(f, HW_ERR_MODEL, "%s: %s/%s is not on %s; copy it there, or remove it", h->name,
-                  f->a->model, name, first->name);
+            wrong(f, HW_ERR_MODEL, "%s: %s/%s is not on %s; copy it there, or remove it", h->name, f->model,
+                  name, first->name);
     }
 }
 
@@ -217,7 +219,7 @@ static void check_memory(findings *f, const seen *h)
     json_int_t each = h->slots ? json_integer_value(json_object_get(h->facts, "memory_bytes")) / h->slots : 0;
     char need[16], has[16];
     size_t i;
-    if (!strcmp(f->a->engine.device, "cuda")) {
+    if (!strcmp(f->options->device, "cuda")) {
         each = LLONG_MAX;
         json_array_foreach((json_t *)gpus, i, gpu)
         {
@@ -242,14 +244,14 @@ static void check_host(findings *f, const seen *first, const seen *h)
               "%s: another build of headway (%s, %s) than on %s (%s, %s); copy the same to every host",
               h->name, text_of(h->facts, "version"), text_of(h->facts, "program"), first->name,
               text_of(first->facts, "version"), text_of(first->facts, "program"));
-    if (f->a->model) compare_model(f, first, h);
+    if (f->model) compare_model(f, first, h);
     if ((long)h->slots * f->threads > cores && f->c->oversubscribe != HW_YES && f->c->n_hosts > 1)
         wrong(f, HW_ERR_INVALID,
               "%s: %d ranks of %d threads want %ld cores and there are %d; lower slots or "
               "parallelism.threads, or set "
               "cluster.oversubscribe: true",
               h->name, h->slots, f->threads, (long)h->slots * f->threads, cores);
-    if (!strcmp(f->a->engine.device, "cuda") && n_gpus < h->slots) {
+    if (!strcmp(f->options->device, "cuda") && n_gpus < h->slots) {
         if (n_gpus)
             wrong(f, HW_ERR_INVALID, "%s: %d ranks, and %d GPUs; lower its slots", h->name, h->slots, n_gpus);
         else
@@ -429,10 +431,10 @@ static void make_plan(findings *f)
     hw_model m;
     hw_error err = {""};
     hw_device *device = NULL;
-    hw_engine_options o = f->a->engine;
+    hw_engine_options o = *f->options;
     hw_plan_limits limits = {.memory = UINT64_MAX, .bandwidth = 1, .latency = 1, .n_sharing = 1};
-    hw_status st = f->a->model ? hw_model_open(&m, f->a->model, &err)
-                               : hw_fail(&err, HW_ERR_INVALID, "no model is named");
+    hw_status st =
+        f->model ? hw_model_open(&m, f->model, &err) : hw_fail(&err, HW_ERR_INVALID, "no model is named");
     if (!st) o.dtype = hw_weights_dtype(&m, NULL, o.dtype);
     if (!st && o.kv_dtype == HW_DTYPE_NONE) o.kv_dtype = o.dtype;
     if (!st) st = hw_options_settle(&o, &m, &err);
@@ -444,10 +446,13 @@ static void make_plan(findings *f)
     snprintf(f->why_no_plan, sizeof f->why_no_plan, "%s", err.message);
 }
 
-hw_status hw_cluster_check_run(const hw_cluster_check *check, const hw_cluster *c, const hw_args *a,
-                               int threads, hw_error *err)
+hw_status hw_cluster_check_run(const hw_cluster_check *check, const hw_config *config, int threads,
+                               hw_error *err)
 {
-    findings f = {.c = c, .a = a, .threads = threads > 1 ? threads : 1};
+    findings f = {.c = &config->cluster,
+                  .model = config->model.folder,
+                  .options = &config->engine.options,
+                  .threads = threads > 1 ? threads : 1};
     f.list = open_memstream(&f.text, &f.n_text);
     if (!f.list) return hw_fail(err, HW_ERR_NO_MEMORY, "check: no memory");
     make_plan(&f);

@@ -6,51 +6,40 @@
 #include "launch/bench/bench.h"
 #include "launch/commands.h"
 
-enum { OPT_ANCHORS = 512, OPT_CSV, OPT_MARKDOWN };
+#define AT(field) offsetof(hw_bench_settings, field)
+static const hw_setting own_rows[] = {
+    {NULL, "n-prompt", 'p', "N,N,...", HW_TEXT_OR_NONE, "512", HW_SAME, AT(pp),
+     "Also -pp: prefill of prompts of N tokens; 0: none"},
+    {NULL, "n-gen", 'n', "N,N,...", HW_TEXT_OR_NONE, "128", HW_SAME, AT(tg),
+     "Also -tg: decode of N tokens; 0: none"},
+    {NULL, "batch-size", 'b', "N,N,...", HW_TEXT_OR_NONE, "1", HW_SAME, AT(batches), "Sequences at once"},
+    {NULL, "n-depth", 'd', "N,N,...", HW_TEXT_OR_NONE, "0", HW_SAME, AT(depths),
+     "Tokens that are in the cache before the test begins"},
+    {NULL, "repetitions", 'r', "N", HW_WHOLE("repetitions", 1, HW_BENCH_MAX_REPEATS), "5", HW_SAME,
+     AT(repeats), "Repetitions of every test, after one to warm up"},
+    {NULL, "anchors", 0, NULL, HW_FLAG, "false", HW_SAME, AT(anchors),
+     "Before each repetition measure what the same ranks and threads can do: memory reads, multiply-adds, "
+     "matrix units and libraries, MPI's or NCCL's all-reduce; and print results as shares of it"},
+    {NULL, "csv", 0, NULL, HW_FLAG, "false", 0, AT(csv), "One line per test with everything in it"},
+    {NULL, "md", 0, NULL, HW_FLAG, "false", 0, AT(markdown), "Tables in Markdown"},
+};
+#undef AT
 
-static error_t parse_own(int key, char *arg, struct argp_state *state)
+static const char *settle_own(void *values)
 {
-    hw_args *a = state->input;
-    switch (key) {
-    case 'p': a->pp = arg; break;
-    case 'n': a->tg = arg; break;
-    case 'b': a->batches = arg; break;
-    case 'd': a->depths = arg; break;
-    case 'r': a->repeats = (int)hw_args_int("--repetitions", arg, 1, HW_BENCH_MAX_REPEATS, state); break;
-    case OPT_ANCHORS: a->anchors = true; break;
-    case OPT_CSV: a->csv = true; break;
-    case OPT_MARKDOWN: a->markdown = true; break;
-    case ARGP_KEY_END:
-        if (a->csv + a->markdown + a->json > 1) argp_error(state, "--csv, --md and --json: give one of them");
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
+    const hw_bench_settings *a = values;
+    return a->csv + a->markdown + a->report.json > 1 ? "--csv, --md and --json: give one of them" : NULL;
 }
 
-static const struct argp_option own_options[] = {
-    {0, 0, 0, 0, "Tests: every combination of the lists", 1},
-    {"n-prompt", 'p', "N,N,...", 0, "Also -pp: prefill of prompts of N tokens; 0: none (512)", 0},
-    {"n-gen", 'n', "N,N,...", 0, "Also -tg: decode of N tokens; 0: none (128)", 0},
-    {"batch-size", 'b', "N,N,...", 0, "Sequences at once (1)", 0},
-    {"n-depth", 'd', "N,N,...", 0, "Tokens that are in the cache before the test begins (0)", 0},
-    {"repetitions", 'r', "N", 0, "Repetitions of every test, after one to warm up (5)", 0},
-    {"anchors", OPT_ANCHORS, 0, 0,
-     "Before each repetition measure what the same ranks and threads can do: memory reads, multiply-adds, "
-     "matrix units and libraries, MPI's or NCCL's all-reduce; and print results as shares of it",
-     0},
-    {"csv", OPT_CSV, 0, 0, "One line per test with everything in it", 0},
-    {"md", OPT_MARKDOWN, 0, 0, "Tables in Markdown", 0},
-    {0}};
-static const struct argp own = {
-    .options = own_options,
-    .parser = parse_own,
-    .doc = "Measures tokens per second. With --load-format dummy a config.json is all it needs.\v"
-           "Repetitions of all tests take turns. One in which a rank had less than 97 % of its cores is left "
-           "out, "
-           "and their number is printed.\n\n"
-           "  mpirun -np 2 headway bench -m models/shapes/gpt2-124m --load-format dummy --dtype bfloat16 "
-           "-pp 512 -tg 128 -b 1,8 -d 0,256 --anchors"};
+static const hw_setting_group own_group =
+    HW_OWN_GROUP("Tests: every combination of the lists", 1, own_rows, settle_own);
+
+static const char doc[] =
+    "Measures tokens per second. With --load-format dummy a config.json is all it needs.\v"
+    "Repetitions of all tests take turns. One in which a rank had less than 97 % of its cores is left out, "
+    "and their number is printed.\n\n"
+    "  mpirun -np 2 headway bench -m models/shapes/gpt2-124m --load-format dummy --dtype bfloat16 -pp 512 "
+    "-tg 128 -b 1,8 -d 0,256 --anchors";
 
 /* -pp and -tg are words to whoever comes from llama-bench, and two letters to argp. */
 static void spell_out(int argc, char **argv)
@@ -81,7 +70,7 @@ static hw_status measure_depth(hw_bench *b, int depth)
 {
     hw_bench_start start;
     hw_status st = hw_bench_start_make(&start, b, depth);
-    for (int r = -1; r < b->args->repeats && !st; r++)
+    for (int r = -1; r < b->settings->repeats && !st; r++)
         for (int i = 0; i < b->n_tests && !st; i++)
             if (b->tests[i].depth == depth) st = one_window(b, i, r < 0 ? 0 : r, &start);
     hw_bench_start_free(&start);
@@ -103,7 +92,7 @@ static hw_status measure(hw_bench *b)
 
 static hw_status make_room(hw_bench *b)
 {
-    const size_t n = (size_t)b->n_tests * (size_t)b->args->repeats;
+    const size_t n = (size_t)b->n_tests * (size_t)b->settings->repeats;
     b->windows = calloc(n, sizeof *b->windows);
     b->steps = calloc(n * (size_t)b->longest_decode + 1, sizeof *b->steps);
     return b->windows && b->steps ? HW_OK
@@ -130,15 +119,16 @@ static hw_status check_room(const hw_bench *b)
     return HW_OK;
 }
 
-static hw_status prepare(hw_bench *b, hw_args *a)
+static hw_status prepare(hw_bench *b, hw_options *options, hw_bench_settings *a)
 {
+    hw_engine_options *o = &a->engine.options;
     hw_status st = hw_bench_list_tests(b);
-    if (!st) st = hw_session_start(b->s, a, b->err);
+    if (!st) st = hw_session_start(b->s, options, b->err);
     if (st) return st;
-    if (!a->engine.max_seq_len) a->engine.max_seq_len = hw_bench_longest(b);
-    a->engine.max_seqs = hw_bench_most_seqs(b);
-    a->engine.prefix_sharing = false; /* repeats have one prompt, and every one of them is to run */
-    if ((st = hw_session_open_engine(b->s, a, b->err))) return st;
+    if (!o->max_seq_len) o->max_seq_len = hw_bench_longest(b);
+    o->max_seqs = hw_bench_most_seqs(b);
+    o->prefix_sharing = false; /* repeats have one prompt, and every one of them is to run */
+    if ((st = hw_session_open_engine(b->s, &a->engine, b->err))) return st;
     st = check_room(b);
     if (!st) st = make_room(b);
     st = hw_comm_agree(b->s->comm, st, b->err);
@@ -149,20 +139,22 @@ static hw_status prepare(hw_bench *b, hw_args *a)
 
 static hw_status print_report(const hw_bench *b)
 {
-    if (b->args->json) return hw_bench_print_json(b);
-    if (b->args->csv) return hw_bench_print_csv(b);
-    return hw_bench_print_table(b, b->args->markdown);
+    if (b->settings->report.json) return hw_bench_print_json(b);
+    if (b->settings->csv) return hw_bench_print_csv(b);
+    return hw_bench_print_table(b, b->settings->markdown);
 }
 
 hw_status hw_cmd_bench(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model, &hw_args_engine, &hw_args_report, NULL};
-    hw_args a = hw_args_defaults();
+    hw_bench_settings a = {0};
     hw_session s = {0};
-    hw_bench b = {.s = &s, .args = &a, .err = err};
+    hw_bench b = {.s = &s, .settings = &a, .err = err};
+    hw_options o = {
+        .doc = doc,
+        .groups = {HW_TAKES(a, model), HW_TAKES(a, engine), HW_TAKES(a, report), {&own_group, &a}}};
     spell_out(argc, argv);
-    hw_args_parse(&a, &own, groups, argc, argv);
-    hw_status st = prepare(&b, &a);
+    hw_options_parse(&o, argc, argv);
+    hw_status st = prepare(&b, &o, &a);
     if (!st) {
         st = measure(&b);
         hw_session_end_if_alone(&s, st, err);

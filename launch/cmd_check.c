@@ -10,35 +10,32 @@
 #include "launch/rows.h"
 #include "parallel/shard.h"
 
-enum { OPT_ALL = 512, DEFAULT_PROMPT = 72, DEFAULT_TOKENS = 32 };
+enum { DEFAULT_PROMPT = 72 };
 
-static error_t parse_own(int key, char *arg, struct argp_state *state)
-{
-    hw_args *a = state->input;
-    if (key == OPT_ALL) a->all = true;
-    else if (key == 'n') a->max_tokens = (int)hw_args_int("--max-tokens", arg, 1, 1 << 30, state);
-    else return ARGP_ERR_UNKNOWN;
-    return 0;
-}
+typedef struct settings {
+    hw_model_settings model;
+    hw_prompt_settings prompt;
+    hw_engine_settings engine;
+    bool all;
+    int max_tokens;
+} settings;
 
-static const struct argp_option own_options[] = {
-    {"all", OPT_ALL, 0, 0,
+#define AT(field) offsetof(settings, field)
+static const hw_setting own_rows[] = {
+    {NULL, "all", 0, NULL, HW_FLAG, "false", HW_SAME, AT(all),
      "Also: prompt in chunks of 1, 7 and 64, in a batch of eight, every cache policy, other threads, and the "
-     "first 2, 4 "
-     "and 8 ranks with shm and with mpi; each loads the model again",
-     0},
-    {"max-tokens", 'n', "N", 0, "Greedy tokens to compare (32)", 0},
-    {0}};
-static const struct argp own = {
-    .options = own_options,
-    .parser = parse_own,
-    .args_doc = "[-]",
-    .doc = "Computes the same prompt on one rank and on all ranks, and compares every logit and the greedy "
-           "continuation. Rank 0 must be able to hold the "
-           "whole model.\vWithout a prompt, some token ids are used. The verdict is 'same bits', 'close' "
-           "(within rounding: 2e-5 of the largest logit, 1e-2 "
-           "with a 16-bit cache) or 'wrong', which is exit status 1.\n"
-           "  mpirun -np 4 headway check -m models/tales --all"};
+     "first 2, 4 and 8 ranks with shm and with mpi; each loads the model again"},
+    {NULL, "max-tokens", 'n', "N", HW_WHOLE("tokens", 1, 1 << 30), "32", HW_SAME, AT(max_tokens),
+     "Greedy tokens to compare"},
+};
+static const hw_setting_group own_group = HW_OWN_GROUP(NULL, 0, own_rows, NULL);
+
+static const char doc[] =
+    "Computes the same prompt on one rank and on all ranks, and compares every logit and the greedy "
+    "continuation. Rank 0 must be able to hold the whole model.\vWithout a prompt, some token ids are used. "
+    "The verdict is 'same bits', 'close' (within rounding: 2e-5 of the largest logit, 1e-2 with a 16-bit "
+    "cache) or 'wrong', which is exit status 1.\n"
+    "  mpirun -np 4 headway check -m models/tales --all";
 
 /* One way to compute the prompt. */
 typedef struct way {
@@ -72,21 +69,20 @@ static hw_status keep_row(void *user, int i, const float *logits, int vocab_size
 }
 
 /* Collective over the ranks of `s`. */
-static hw_status compute(hw_session *s, const hw_args *a, const way *w, outcome *out, hw_error *err)
+static hw_status compute(hw_session *s, const settings *a, const way *w, outcome *out, hw_error *err)
 {
-    hw_args args = *a;
+    hw_engine_settings e = a->engine;
     hw_generate_result result = {.n_prompt = 0};
-    hw_generate_options o = {.max_new_tokens = a->max_tokens ? a->max_tokens : DEFAULT_TOKENS,
-                             .ignore_eos = true};
+    hw_generate_options o = {.max_new_tokens = a->max_tokens, .ignore_eos = true};
     int n = (int)s->prompt.n;
-    args.engine.max_logit_rows = HW_ROWS_AT_ONCE;
-    args.engine.kv_policy = w->policy;
-    if (w->threads) args.engine.n_threads = w->threads;
-    if (!args.engine.max_seq_len) args.engine.max_seq_len = hw_session_length(s, &o);
-    if (w->crowded) args.engine.max_seqs = HW_CROWD;
+    e.options.max_logit_rows = HW_ROWS_AT_ONCE;
+    e.options.kv_policy = w->policy;
+    if (w->threads) e.options.n_threads = w->threads;
+    if (!e.options.max_seq_len) e.options.max_seq_len = hw_session_length(s, &o);
+    if (w->crowded) e.options.max_seqs = HW_CROWD;
     o.prefill_chunk = w->chunk;
     *out = (outcome){.n = n};
-    hw_status st = hw_session_open_engine(s, &args, err);
+    hw_status st = hw_session_open_engine(s, &e, err);
     if (!st) {
         out->kv_dtype = hw_engine_info_get(s->engine).kv_dtype;
         out->act_dtype = hw_engine_info_get(s->engine).act_dtype;
@@ -182,9 +178,9 @@ static void add_ranks(way *ways, int *n, int n_ranks, way base)
         }
 }
 
-static int list_ways(way ways[MAX_WAYS], const hw_args *a, int n_ranks)
+static int list_ways(way ways[MAX_WAYS], const settings *a, int n_ranks)
 {
-    const way base = {.policy = a->engine.kv_policy};
+    const way base = {.policy = a->engine.options.kv_policy};
     static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_CONTIGUOUS, HW_KV_GROWING, HW_KV_OFF};
     static const int chunks[] = {1, 7, 64};
     char name[48];
@@ -202,16 +198,19 @@ static int list_ways(way ways[MAX_WAYS], const hw_args *a, int n_ranks)
         add(ways, &n, name, base)->policy = policies[i];
     }
     add(ways, &n, "all ranks, other threads", base)->threads =
-        a->engine.n_threads == 3 ? 2 : 3; /* auto is seldom three */
+        a->engine.options.n_threads == 3 ? 2 : 3; /* auto is seldom three */
     add_ranks(ways, &n, n_ranks, base);
     return n;
 }
 
 /* Rank 0 by itself; the others wait in the agreement that follows. */
-static hw_status compute_alone(hw_session *s, const hw_args *a, outcome *out, hw_error *err)
+static hw_status compute_alone(hw_session *s, const settings *a, outcome *out, hw_error *err)
 {
-    const way w = {.policy = a->engine.kv_policy};
-    hw_session alone = {.prompt = s->prompt, .told = true}; /* all ranks tell when they compute */
+    const way w = {.policy = a->engine.options.kv_policy};
+    hw_session alone = {.options = s->options,
+                        .model = s->model,
+                        .prompt = s->prompt,
+                        .told = true}; /* all ranks tell when they compute */
     hw_status st = hw_comm_create_alone(&alone.comm, err);
     if (!st) st = compute(&alone, a, &w, out, err);
     hw_comm_destroy(alone.comm);
@@ -219,11 +218,16 @@ static hw_status compute_alone(hw_session *s, const hw_args *a, outcome *out, hw
 }
 
 /* Collective over all ranks. Those that take no part wait in the agreement. */
-static hw_status compute_way(hw_session *s, const hw_args *a, const way *w, outcome *out, hw_error *err)
+static hw_status compute_way(hw_session *s, const settings *a, const way *w, outcome *out, hw_error *err)
 {
     *out = (outcome){.n = 0};
     if (!w->n_ranks) return compute(s, a, w, out, err);
-    hw_session first = {.prompt = s->prompt, .rank = s->rank, .warned = true, .told = true};
+    hw_session first = {.options = s->options,
+                        .model = s->model,
+                        .prompt = s->prompt,
+                        .rank = s->rank,
+                        .warned = true,
+                        .told = true};
     hw_status st = hw_comm_create_first(&first.comm, w->n_ranks, w->backend, err);
     if (!st && first.comm) st = compute(&first, a, w, out, err);
     st = hw_comm_agree(s->comm, st, err);
@@ -232,16 +236,16 @@ static hw_status compute_way(hw_session *s, const hw_args *a, const way *w, outc
 }
 
 /* Ids that any vocabulary has. */
-static void choose_prompt(hw_args *a, char list[DEFAULT_PROMPT * 8])
+static void choose_prompt(hw_prompt_settings *p, char list[DEFAULT_PROMPT * 8])
 {
     size_t n = 0;
-    if (a->token_list || a->prompt || a->file || a->read_stdin) return;
+    if (p->tokens || p->text || p->file || p->from_stdin) return;
     for (int i = 0; i < DEFAULT_PROMPT; i++)
         n += (size_t)snprintf(list + n, DEFAULT_PROMPT * 8 - n, "%s%d", i ? "," : "", (i * 37 + 11) % 97);
-    a->token_list = list;
+    p->tokens = list;
 }
 
-static hw_status run(hw_session *s, hw_args *a, hw_error *err)
+static hw_status run(hw_session *s, const settings *a, hw_error *err)
 {
     way ways[MAX_WAYS];
     outcome one = {.n = 0}, other;
@@ -253,7 +257,7 @@ static hw_status run(hw_session *s, hw_args *a, hw_error *err)
                       "%zu prompt tokens and %zu greedy ones on one rank, cache %s, compared with %d rank%s, "
                       "%s\n\n%-28s "
                       "%-10s %14s   greedy tokens\n",
-                      s->prompt.n, one.greedy.n, hw_kv_policy_name(a->engine.kv_policy),
+                      s->prompt.n, one.greedy.n, hw_kv_policy_name(a->engine.options.kv_policy),
                       hw_comm_n_ranks(s->comm), hw_comm_n_ranks(s->comm) > 1 ? "s" : "",
                       hw_comm_backend(s->comm), "", "verdict", "largest diff.");
     st = hw_comm_agree(s->comm, st, err);
@@ -276,14 +280,16 @@ static hw_status run(hw_session *s, hw_args *a, hw_error *err)
 
 hw_status hw_cmd_check(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_engine, NULL};
-    hw_args a = hw_args_defaults();
+    settings a = {0};
     hw_session s = {.warned = true}; /* other threads are meant */
-    hw_args_parse(&a, &own, groups, argc, argv);
-    hw_status st = hw_session_start(&s, &a, err);
+    hw_options o = {
+        .doc = doc,
+        .groups = {HW_TAKES(a, model), HW_TAKES(a, prompt), HW_TAKES(a, engine), {&own_group, &a}}};
+    hw_options_parse(&o, argc, argv);
+    hw_status st = hw_session_start(&s, &o, err);
     char list[DEFAULT_PROMPT * 8];
-    choose_prompt(&a, list);
-    if (!st) st = hw_session_open_prompt(&s, &a, err);
+    choose_prompt(&a.prompt, list);
+    if (!st) st = hw_session_open_prompt(&s, err);
     if (!st) st = run(&s, &a, err);
     hw_session_close(&s);
     return st;

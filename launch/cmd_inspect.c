@@ -9,20 +9,20 @@
 #include "runtime/tensor_names.h"
 #include "runtime/weights.h"
 
-static error_t parse_own(int key, char *arg, struct argp_state *state)
-{
-    hw_args *a = state->input;
-    if (key != 'r') return ARGP_ERR_UNKNOWN;
-    a->ranks = (int)hw_args_int("--ranks", arg, 1, 1 << 20, state);
-    return 0;
-}
+typedef struct settings {
+    hw_model_settings model;
+    hw_report_settings report;
+    int ranks;
+} settings;
 
-static const struct argp_option own_options[] = {
-    {"ranks", 'r', "N", 0, "Show how the model is split over N ranks", 0}, {0}};
-static const struct argp own = {
-    .options = own_options,
-    .parser = parse_own,
-    .doc = "Shows what is in a model folder, and what Headway makes of it. Fails as loading would."};
+static const hw_setting own_rows[] = {
+    {NULL, "ranks", 'r', "N", HW_WHOLE("ranks", 1, 1 << 20), "1", 0, offsetof(settings, ranks),
+     "Show how the model is split over N ranks"},
+};
+static const hw_setting_group own_group = HW_OWN_GROUP(NULL, 0, own_rows, NULL);
+
+static const char doc[] =
+    "Shows what is in a model folder, and what Headway makes of it. Fails as loading would.";
 
 typedef struct folder {
     hw_model model;
@@ -124,18 +124,18 @@ static hw_status print_json_report(const folder *f, hw_error *err)
 
 hw_status hw_cmd_inspect(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model, &hw_args_report, NULL};
-    hw_args a = hw_args_defaults();
+    settings a = {0};
+    hw_options o = {.doc = doc, .groups = {HW_TAKES(a, model), HW_TAKES(a, report), {&own_group, &a}}};
     folder f = {0};
     hw_session s = {0};
-    hw_args_parse(&a, &own, groups, argc, argv);
+    hw_options_parse(&o, argc, argv);
     if (hw_comm_launched_rank() > 0) return HW_OK;
     hw_shard shard;
-    hw_status st = hw_session_start_alone(&s, &a, err);
-    if (!st) st = open_folder(&f, a.model, err);
+    hw_status st = hw_session_start_alone(&s, &o, err);
+    if (!st) st = open_folder(&f, a.model.folder, err);
     if (!st) st = hw_shard_create(&shard, &f.model, 0, a.ranks, err); /* before anything is printed */
-    if (!st) st = a.json ? print_json_report(&f, err) : print_text(&f, err);
-    if (!st && !a.json && a.ranks > 1) st = print_ranks(&f, a.ranks, err);
+    if (!st) st = a.report.json ? print_json_report(&f, err) : print_text(&f, err);
+    if (!st && !a.report.json && a.ranks > 1) st = print_ranks(&f, a.ranks, err);
     hw_checkpoint_close(f.checkpoint);
     hw_tokenizer_destroy(f.tokenizer);
     hw_session_close(&s);

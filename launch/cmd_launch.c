@@ -6,16 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "launch/args.h"
 #include "launch/cluster_check.h"
 #include "launch/commands.h"
-#include "launch/config.h"
 #include "launch/cores.h"
 #include "launch/output.h"
 #include "launch/supervisor.h"
 #include "parallel/comm.h"
 #include "runtime/base/host.h"
-
-enum { OPT_DRY_RUN = 512, OPT_CHECK, OPT_STUCK_AFTER };
 
 typedef struct request {
     const char *config;
@@ -24,47 +22,40 @@ typedef struct request {
     int first;         /* where in argv the subcommand is; 0: not given */
 } request;
 
-static error_t parse_own(int key, char *arg, struct argp_state *state)
+#define AT(field) offsetof(request, field)
+static const hw_setting rows[] = {
+    {NULL, "dry-run", 0, NULL, HW_FLAG, "false", 0, AT(dry_run), "Print the command instead of running it"},
+    {NULL, "check", 0, NULL, HW_FLAG, "false", 0, AT(check),
+     "Visit every host first, and start nothing: is it reached, and has it the same program, the model, the "
+     "memory, cores and GPUs? How long does a message take between each two?"},
+    {NULL, "stuck-after", 0, "SECONDS", HW_FLOAT("seconds", 1, 86400), NULL, 0, AT(stuck_after),
+     "A rank without a sign of life or progress for so long ends the run (limits.stuck_after, 3.5)"},
+};
+#undef AT
+/* CONFIG, and then the subcommand with everything behind it, which is not ours. */
+static void take_argument(void *values, char *word, struct argp_state *state)
 {
-    request *r = state->input;
-    switch (key) {
-    case OPT_DRY_RUN: r->dry_run = true; break;
-    case OPT_CHECK: r->check = true; break;
-    case OPT_STUCK_AFTER: r->stuck_after = hw_args_number("--stuck-after", arg, 1, 86400, state); break;
-    case ARGP_KEY_ARG:
-        if (!r->config) r->config = arg;
-        else if (!r->first) r->first = state->next - 1, state->next = state->argc; /* the rest is not ours */
-        break;
-    case ARGP_KEY_END:
-        if (!r->config) argp_error(state, "which configuration? Name a YAML file");
-        if (!r->first && !r->check)
-            argp_error(state, "what to run there? Name a subcommand after --, as in -- generate -p TEXT");
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
+    request *r = values;
+    if (!r->config) r->config = word;
+    else r->first = state->next - 1, state->next = state->argc;
 }
 
-static const struct argp_option own_options[] = {
-    {"dry-run", OPT_DRY_RUN, 0, 0, "Print the command instead of running it", 0},
-    {"check", OPT_CHECK, 0, 0,
-     "Visit every host first, and start nothing: is it reached, and has it the same program, the model, the "
-     "memory, cores and GPUs? "
-     "How long does a message take between each two?",
-     0},
-    {"stuck-after", OPT_STUCK_AFTER, "SECONDS", 0,
-     "A rank without a sign of life or progress for so long ends the run (limits.stuck_after, 3.5)", 0},
-    {0}};
-static const struct argp own = {
-    .options = own_options,
-    .parser = parse_own,
-    .args_doc = "CONFIG -- SUBCOMMAND [OPTION...]\nCONFIG --check",
-    .doc = "Starts a subcommand on the machines that a YAML file describes, by mpirun or srun. Options of "
-           "the subcommand override the "
-           "file. The exit status is the subcommand's own.\v"
-           "  headway launch configs/demo.yaml -- generate -p \"Once upon a time\" -n 60\n"
-           "  headway launch configs/two-nodes.yaml --check\n"
-           "  headway launch configs/two-nodes.yaml --dry-run -- generate -p \"Once upon a time\""};
+static const char *settle_request(void *values)
+{
+    const request *r = values;
+    if (!r->config) return "which configuration? Name a YAML file";
+    if (r->first || r->check) return NULL;
+    return "what to run there? Name a subcommand after --, as in -- generate -p TEXT";
+}
+
+static const hw_setting_group group = HW_OWN_GROUP(NULL, 0, rows, settle_request);
+
+static const char doc[] =
+    "Starts a subcommand on the machines that a YAML file describes, by mpirun or srun. Options of the "
+    "subcommand override the file. The exit status is the subcommand's own.\v"
+    "  headway launch configs/demo.yaml -- generate -p \"Once upon a time\" -n 60\n"
+    "  headway launch configs/two-nodes.yaml --check\n"
+    "  headway launch configs/two-nodes.yaml --dry-run -- generate -p \"Once upon a time\"";
 
 /* ---- the command */
 
@@ -144,12 +135,12 @@ static hw_status run(const surroundings *s, const request *r, char *const *args,
                      hw_error *err)
 {
     hw_command_line line;
-    hw_status st =
-        hw_cluster_command(&line, &s->config.cluster, &s->here,
-                           count_threads(s->config.args.engine.n_threads, args, n_args), args, n_args, err);
+    hw_status st = hw_cluster_command(&line, &s->config.cluster, &s->here,
+                                      count_threads(s->config.engine.options.n_threads, args, n_args), args,
+                                      n_args, err);
     if (st) return st;
     const hw_cluster *c = &s->config.cluster;
-    const hw_supervision how = {.stuck_after = stuck_after(r, s->config.args.stuck_after, args, n_args),
+    const hw_supervision how = {.stuck_after = stuck_after(r, s->config.engine.stuck_after, args, n_args),
                                 .report_folder = c->report_folder,
                                 .interface = c->interface,
                                 .other_host = hw_cluster_other_host(c, &s->here)};
@@ -161,13 +152,12 @@ static hw_status run(const surroundings *s, const request *r, char *const *args,
 static hw_status check(const surroundings *s, const request *r, char *const *args, int n_args, hw_error *err)
 {
     hw_cluster_check c;
-    const hw_args *a = &s->config.args;
-    const int threads = count_threads(a->engine.n_threads, args, n_args);
-    hw_status st = hw_cluster_check_compose(&c, &s->config.cluster, &s->here, a, threads, err);
+    const int threads = count_threads(s->config.engine.options.n_threads, args, n_args);
+    hw_status st = hw_cluster_check_compose(&c, &s->config, &s->here, threads, err);
     if (st) return st;
     for (int i = 0; i < c.n_hosts && r->dry_run && !st; i++) st = print_command(&c.hosts[i], err);
     if (r->dry_run) st = st ? st : print_command(&c.pairs, err);
-    else st = hw_cluster_check_run(&c, &s->config.cluster, a, threads, err);
+    else st = hw_cluster_check_run(&c, &s->config, threads, err);
     hw_cluster_check_free(&c);
     return st;
 }
@@ -175,14 +165,15 @@ static hw_status check(const surroundings *s, const request *r, char *const *arg
 hw_status hw_cmd_launch(int argc, char **argv, hw_error *err)
 {
     request r = {0};
+    hw_options o = {.arguments = "CONFIG -- SUBCOMMAND [OPTION...]\nCONFIG --check",
+                    .doc = doc,
+                    .groups = {{&group, &r}},
+                    .argument = take_argument};
     surroundings s;
-    char name[] = "headway launch";
     int code = 0;
     if (hw_comm_launched_ranks() > 1)
         return hw_fail(err, HW_ERR_INVALID, "launch starts the ranks itself; run it without mpirun");
-    argv[0] = name;
-    argp_err_exit_status = 2;
-    argp_parse(&own, argc, argv, ARGP_IN_ORDER, NULL, &r);
+    hw_options_parse(&o, argc, argv);
     if (r.first && (!hw_is_command(argv[r.first]) || !strcmp(argv[r.first], "launch")))
         return hw_context(err, hw_no_such_command(argv[r.first], err), "launch");
     hw_status st = look_around(&s, r.config, err);

@@ -9,36 +9,39 @@
 #include "launch/rows.h"
 #include "launch/session.h"
 
-static error_t parse_logits(int key, char *arg, struct argp_state *state)
+typedef struct settings {
+    hw_model_settings model;
+    hw_prompt_settings prompt;
+    hw_engine_settings engine;
+    hw_report_settings report; /* of perplexity */
+    const char *output;        /* of logits */
+} settings;
+
+static const hw_setting output_rows[] = {
+    {NULL, "output", 'o', "FILE.npy", HW_TEXT, NULL, 0, offsetof(settings, output),
+     "Where to write [n_tokens, vocab_size]"},
+};
+
+static const char *settle_output(void *values)
 {
-    hw_args *a = state->input;
-    if (key == ARGP_KEY_END && !a->output) argp_error(state, "where to? Name a .npy file with -o");
-    if (key != 'o') return ARGP_ERR_UNKNOWN;
-    a->output = arg;
-    return 0;
+    return ((settings *)values)->output ? NULL : "where to? Name a .npy file with -o";
 }
 
-static const struct argp_option logits_options[] = {
-    {"output", 'o', "FILE.npy", 0, "Where to write [n_tokens, vocab_size]", 0}, {0}};
-static const struct argp logits_argp = {
-    .options = logits_options,
-    .parser = parse_logits,
-    .args_doc = "[-]",
-    .doc = "Writes the logits after every prompt token, float32 [n_tokens, vocab_size], for comparing "
-           "with a reference."};
-static const struct argp perplexity_argp = {
-    .args_doc = "[-]",
-    .doc = "Scores a text: exp of the mean negative log-likelihood per token. The text is cut into windows "
-           "of --max-model-len tokens; the first "
-           "token of a window is not predicted."};
+static const hw_setting_group output_group = HW_OWN_GROUP(NULL, 0, output_rows, settle_output);
 
-static hw_status open_session(hw_session *s, hw_args *a, hw_error *err)
+static const char logits_doc[] = "Writes the logits after every prompt token, float32 [n_tokens, "
+                                 "vocab_size], for comparing with a reference.";
+static const char perplexity_doc[] = "Scores a text: exp of the mean negative log-likelihood per token. The "
+                                     "text is cut into windows of --max-model-len tokens; the first "
+                                     "token of a window is not predicted.";
+
+static hw_status open_session(hw_session *s, hw_options *o, hw_engine_settings *e, hw_error *err)
 {
-    hw_status st = hw_session_start(s, a, err);
-    a->engine.max_logit_rows = HW_ROWS_AT_ONCE;
-    if (!st) st = hw_session_open_prompt(s, a, err);
+    hw_status st = hw_session_start(s, o, err);
+    e->options.max_logit_rows = HW_ROWS_AT_ONCE;
+    if (!st) st = hw_session_open_prompt(s, err);
     if (!st && !s->prompt.n) st = hw_fail(err, HW_ERR_INVALID, "the prompt is empty");
-    return st ? st : hw_session_open_engine(s, a, err);
+    return st ? st : hw_session_open_engine(s, e, err);
 }
 
 /* ---- logits */
@@ -74,19 +77,22 @@ static hw_status write_row(void *user, int i, const float *logits, int vocab_siz
 
 hw_status hw_cmd_logits(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model, &hw_args_prompt, &hw_args_prefill,
-                                                &hw_args_engine, NULL};
-    hw_args a = hw_args_defaults();
+    settings a = {0};
     hw_session s = {0};
+    hw_options o = {
+        .doc = logits_doc,
+        .takes = HW_IF_CHUNKED,
+        .groups = {HW_TAKES(a, model), HW_TAKES(a, prompt), HW_TAKES(a, engine), {&output_group, &a}}};
     npy out = {0};
-    hw_args_parse(&a, &logits_argp, groups, argc, argv);
-    hw_status st = open_session(&s, &a, err);
+    hw_options_parse(&o, argc, argv);
+    hw_status st = open_session(&s, &o, &a.engine, err);
     if (!st) {
         if (s.rank == 0)
             st = open_npy(&out, a.output, s.prompt.n, (size_t)hw_engine_info_get(s.engine).vocab_size, err);
         st = hw_comm_agree(s.comm, st, err);
     }
-    if (!st) st = hw_each_row(&s, s.prompt.ids, (int)s.prompt.n, a.prefill_chunk, write_row, &out, err);
+    if (!st)
+        st = hw_each_row(&s, s.prompt.ids, (int)s.prompt.n, a.engine.prefill_chunk, write_row, &out, err);
     if (out.file && fclose(out.file) && !st)
         st = hw_fail(err, HW_ERR_FAILED, "%s: cannot write: %s", a.output, strerror(errno));
     hw_session_close(&s);
@@ -116,11 +122,11 @@ static hw_status add_score(void *user, int i, const float *logits, int vocab_siz
     return HW_OK;
 }
 
-static hw_status print_score(const hw_session *session, const hw_args *a, const score *s, size_t n_tokens,
+static hw_status print_score(const hw_session *session, bool json, const score *s, size_t n_tokens,
                              int window, hw_error *err)
 {
     double mean = s->nll / (double)s->n_predicted;
-    if (!a->json)
+    if (!json)
         return hw_print(err,
                         "perplexity %.6f (%ld of %zu tokens predicted, windows of %d, mean negative "
                         "log-likelihood %.6f)\n",
@@ -136,26 +142,28 @@ static hw_status print_score(const hw_session *session, const hw_args *a, const 
 
 hw_status hw_cmd_perplexity(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model,  &hw_args_prompt, &hw_args_prefill,
-                                                &hw_args_engine, &hw_args_report, NULL};
-    hw_args a = hw_args_defaults();
+    settings a = {0};
     hw_session s = {0};
+    hw_options o = {
+        .doc = perplexity_doc,
+        .takes = HW_IF_CHUNKED,
+        .groups = {HW_TAKES(a, model), HW_TAKES(a, prompt), HW_TAKES(a, engine), HW_TAKES(a, report)}};
     score sum = {0};
-    hw_args_parse(&a, &perplexity_argp, groups, argc, argv);
-    hw_status st = open_session(&s, &a, err);
+    hw_options_parse(&o, argc, argv);
+    hw_status st = open_session(&s, &o, &a.engine, err);
     int window = st ? 0 : hw_engine_info_get(s.engine).max_seq_len, n = (int)s.prompt.n;
     if (!st && n < 2)
         st = hw_fail(err, HW_ERR_INVALID, "a text of %d token has nothing to predict; give at least 2", n);
     for (int i = 0; i < n && !st; i += window) {
         sum.tokens = s.prompt.ids + i;
         sum.n = n - i < window ? n - i : window;
-        st = hw_each_row(&s, sum.tokens, sum.n, a.prefill_chunk, add_score, &sum, err);
+        st = hw_each_row(&s, sum.tokens, sum.n, a.engine.prefill_chunk, add_score, &sum, err);
     }
     if (!st && !sum.n_predicted)
         st = hw_fail(err, HW_ERR_INVALID,
                      "windows of one token have nothing to predict; raise --max-model-len");
     if (!st) {
-        if (s.rank == 0) st = print_score(&s, &a, &sum, s.prompt.n, window, err);
+        if (s.rank == 0) st = print_score(&s, a.report.json, &sum, s.prompt.n, window, err);
         st = hw_comm_agree(s.comm, st, err);
     }
     hw_session_close(&s);

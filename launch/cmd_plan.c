@@ -16,65 +16,49 @@
 #include "runtime/devices.h"
 #include "runtime/memory.h"
 
-enum { OPT_RANKS = 'r', OPT_SEQS = 512, OPT_MEMORY, OPT_BANDWIDTH, OPT_LATENCY, MAX_COUNTS = 64 };
+enum { MAX_COUNTS = 64 };
 
-static double to_number(const char *name, const char *text, double max, struct argp_state *state)
-{
-    char *end;
-    double n = strtod(text, &end);
-    if (end == text || *end || !(n >= 0 && n <= max))
-        argp_error(state, "%s is '%s', wanted a number of 0 to %g", name, text, max);
-    return n;
-}
+typedef struct settings {
+    hw_model_settings model;
+    hw_engine_settings engine;
+    hw_report_settings report;
+    const char *ranks; /* a list of numbers */
+    uint64_t memory;   /* bytes; 0: what the machine has */
+    double bandwidth, latency;
+} settings;
 
-static error_t parse_own(int key, char *arg, struct argp_state *state)
-{
-    hw_args *a = state->input;
-    switch (key) {
-    case OPT_RANKS: a->rank_list = arg; break;
-    case OPT_SEQS: a->engine.max_seqs = (int)hw_args_int("--max-num-seqs", arg, 1, 65536, state); break;
-    case OPT_MEMORY: a->limits.memory = hw_args_memory("--memory", arg, state); break;
-    case OPT_BANDWIDTH: a->limits.bandwidth = 1e9 * to_number("--bandwidth", arg, 1e6, state); break;
-    case OPT_LATENCY: a->limits.latency = 1e-6 * to_number("--latency", arg, 1e9, state); break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
+#define AT(field) offsetof(settings, field)
+static const hw_setting own_rows[] = {
+    {NULL, "ranks", 'r', "1,2,4", HW_TEXT, NULL, 0, AT(ranks),
+     "Numbers of ranks, a row of the tables for each (1,2,4,8 as far as there are heads)"},
+    {NULL, "memory", 0, "BYTES", HW_BYTES, "auto", 0, AT(memory),
+     "What each rank has: bytes, also as 512M or 80G; auto: what this host or its GPUs have free, divided by "
+     "the ranks"},
+    {NULL, "bandwidth", 0, "GB/S", HW_DOUBLE("10^9 bytes per second", 0, 1e6), "20", 0, AT(bandwidth),
+     "10^9 bytes per second at which a rank reads weights"},
+    {NULL, "latency", 0, "US", HW_DOUBLE("microseconds", 0, 1e9), "5", 0, AT(latency),
+     "Microseconds of one all-reduce of a decode step"},
+};
+#undef AT
+static const hw_setting_group own_group = HW_OWN_GROUP("Plan:", 1, own_rows, NULL);
 
-static const struct argp_option own_options[] = {
-    {0, 0, 0, 0, "Plan:", 1},
-    {"ranks", OPT_RANKS, "1,2,4", 0,
-     "Numbers of ranks, a row of the tables for each (1,2,4,8 as far as there are heads)", 0},
-    {"max-num-seqs", OPT_SEQS, "N", 0, "Sequences at once (1)", 0},
-    {"batch", OPT_SEQS, 0, OPTION_ALIAS, 0, 0},
-    {"memory", OPT_MEMORY, "BYTES", 0,
-     "What each rank has: bytes, also as 512M or 80G, or auto: what this host or its GPUs have free, divided "
-     "by the "
-     "ranks (auto)",
-     0},
-    {"bandwidth", OPT_BANDWIDTH, "GB/S", 0, "10^9 bytes per second at which a rank reads weights (20)", 0},
-    {"latency", OPT_LATENCY, "US", 0, "Microseconds of one all-reduce of a decode step (5)", 0},
-    {0}};
-static const struct argp own = {
-    .options = own_options,
-    .parser = parse_own,
-    .doc =
-        "Says what a model takes and sends on any number of ranks, without reading weights; -m may also be a "
-        "config.json alone. Exit status 4 when it fits on none of them.\v"
-        "  headway plan -m models/shapes/llama-405b --ranks 8,16,32 --memory 130G\n"
-        "  headway plan -m config.json --batch 32 --max-model-len 2048 --kv-cache-dtype float32"};
+static const char doc[] =
+    "Says what a model takes and sends on any number of ranks, without reading weights; -m may also be a "
+    "config.json alone. Exit status 4 when it fits on none of them.\v"
+    "  headway plan -m models/shapes/llama-405b --ranks 8,16,32 --memory 130G\n"
+    "  headway plan -m config.json --batch 32 --max-model-len 2048 --kv-cache-dtype float32";
 
-static hw_status parse_ranks(const hw_args *a, const hw_model *m, int counts[MAX_COUNTS], int *n,
+static hw_status parse_ranks(const char *list, const hw_model *m, int counts[MAX_COUNTS], int *n,
                              hw_error *err)
 {
     *n = 0;
-    if (!a->rank_list) {
+    if (!list) {
         int launched = hw_comm_launched_ranks();
         if (launched > 1) counts[(*n)++] = launched;
         for (int i = 1; launched == 1 && i <= 8 && i <= m->n_heads; i *= 2) counts[(*n)++] = i;
         return HW_OK;
     }
-    for (const char *p = a->rank_list;; p++) {
+    for (const char *p = list;; p++) {
         char *end;
         errno = 0;
         long k = strtol(p, &end, 10);
@@ -94,26 +78,28 @@ static hw_status parse_ranks(const hw_args *a, const hw_model *m, int counts[MAX
 
 /* A folder as all subcommands take it, or a config.json of any name. Headers of weights that are there say
  * what is stored. */
-static hw_status open_model(const hw_args *a, hw_model *m, hw_dtype *stored, hw_error *err)
+static hw_status open_model(const settings *a, hw_model *m, hw_dtype *stored, hw_error *err)
 {
+    const char *folder = a->model.folder;
+    const hw_dtype wanted = a->engine.options.dtype;
     struct stat info;
     char path[4096];
     hw_checkpoint *c = NULL;
-    if (!stat(a->model, &info) && S_ISREG(info.st_mode)) {
-        *stored = a->engine.dtype;
-        hw_status st = hw_model_open_config(m, a->model, err);
-        if (!st) *stored = hw_weights_dtype(m, NULL, a->engine.dtype);
+    if (!stat(folder, &info) && S_ISREG(info.st_mode)) {
+        *stored = wanted;
+        hw_status st = hw_model_open_config(m, folder, err);
+        if (!st) *stored = hw_weights_dtype(m, NULL, wanted);
         return st;
     }
-    hw_status st = hw_model_open(m, a->model, err);
+    hw_status st = hw_model_open(m, folder, err);
     bool weights = false;
     static const char *const names[] = {"model.safetensors", "model.safetensors.index.json"};
     for (int i = 0; i < 2 && !st; i++) {
-        snprintf(path, sizeof path, "%s/%s", a->model, names[i]);
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
         weights = weights || !access(path, F_OK);
     }
-    if (!st && weights && !a->engine.dummy) st = hw_checkpoint_open(&c, a->model, err);
-    if (!st) *stored = hw_weights_dtype(m, c, a->engine.dtype);
+    if (!st && weights && !a->engine.options.dummy) st = hw_checkpoint_open(&c, folder, err);
+    if (!st) *stored = hw_weights_dtype(m, c, wanted);
     hw_checkpoint_close(c);
     return st;
 }
@@ -170,51 +156,55 @@ static hw_status refuse(const hw_plan_report *r, hw_error *err)
 
 /* How many of n_ranks share memory: those of a host, which has them all unless the configuration lists hosts.
  */
-static int count_sharing(const hw_args *a, const hw_config *c, int n_ranks)
+static int count_sharing(const char *comm, const hw_config *c, int n_ranks)
 {
     const hw_cluster *cluster = c ? &c->cluster : NULL;
-    if (strcmp(a->comm, "auto") && strcmp(a->comm, "shm")) return 1;
+    if (strcmp(comm, "auto") && strcmp(comm, "shm")) return 1;
     if (!cluster || !cluster->n_hosts) return n_ranks;
     for (int i = 1; i < cluster->n_hosts; i++)
         if (cluster->hosts[i].slots != cluster->hosts[0].slots) return 1;
     return hw_volume_sharing(n_ranks, cluster->hosts[0].slots);
 }
 
-static hw_status run(const hw_args *a, const hw_config *config, hw_device **device, hw_error *err)
+static hw_status run(const settings *a, const hw_config *config, hw_device **device, hw_error *err)
 {
+    const hw_plan_limits given = {
+        .memory = a->memory, .bandwidth = 1e9 * a->bandwidth, .latency = 1e-6 * a->latency};
     hw_model m;
-    hw_engine_options o = a->engine;
+    hw_engine_options o = a->engine.options;
     hw_plan plans[MAX_COUNTS];
     int counts[MAX_COUNTS], n;
     hw_status st = open_model(a, &m, &o.dtype, err);
     if (!st) st = hw_options_settle(&o, &m, err);
-    if (!st) st = parse_ranks(a, &m, counts, &n, err);
+    if (!st) st = parse_ranks(a->ranks, &m, counts, &n, err);
     if (!st) st = make_device(device, &o, err);
     if (st) return st;
     if (o.kv_dtype == HW_DTYPE_NONE) o.kv_dtype = o.dtype;
     for (int i = 0; i < n && !st; i++) {
-        hw_plan_limits limits = a->limits;
-        limits.n_sharing = count_sharing(a, config, counts[i]);
+        hw_plan_limits limits = given;
+        limits.n_sharing = count_sharing(a->engine.comm, config, counts[i]);
         if (!limits.memory) limits.memory = memory_of_rank(*device, counts[i]);
         st = hw_plan_create(&plans[i], &m, &o, *device, counts[i], limits, err);
     }
     if (st) return st;
     hw_plan_report report = {
-        .model = &m, .options = &o, .device = *device, .limits = a->limits, .plans = plans, .n = n};
-    st = a->json ? hw_print_json(hw_plan_json(&report), err) : hw_plan_print(&report, err);
+        .model = &m, .options = &o, .device = *device, .limits = given, .plans = plans, .n = n};
+    st = a->report.json ? hw_print_json(hw_plan_json(&report), err) : hw_plan_print(&report, err);
     return st ? st : refuse(&report, err);
 }
 
 hw_status hw_cmd_plan(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model, &hw_args_engine, &hw_args_report, NULL};
-    hw_args a = hw_args_defaults();
+    settings a = {0};
+    hw_options o = {
+        .doc = doc,
+        .takes = HW_IF_BATCHED,
+        .groups = {HW_TAKES(a, model), HW_TAKES(a, engine), HW_TAKES(a, report), {&own_group, &a}}};
     hw_device *device = NULL;
-    a.limits = (hw_plan_limits){.bandwidth = 20e9, .latency = 5e-6};
-    hw_args_parse(&a, &own, groups, argc, argv);
+    hw_options_parse(&o, argc, argv);
     if (hw_comm_launched_rank() > 0) return HW_OK;
     hw_session s = {0};
-    hw_status st = hw_session_start_alone(&s, &a, err);
+    hw_status st = hw_session_start_alone(&s, &o, err);
     if (!st) st = run(&a, s.config, &device, err);
     hw_device_destroy(device);
     hw_session_close(&s);

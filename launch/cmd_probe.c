@@ -1,12 +1,12 @@
 /* headway probe: what `headway launch --check` runs on every host. One JSON object on a line of standard output says what the host has;
  * with --pairs, as ranks, a line for each pair of hosts says how long messages between them take. */
-#include <argp.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "launch/args.h"
 #include "launch/commands.h"
 #include "launch/cores.h"
 #include "launch/output.h"
@@ -16,34 +16,22 @@
 #include "runtime/base/host.h"
 #include "runtime/memory.h"
 
-enum { OPT_PAIRS = 512, MAX_GPUS = 64, BULK_BYTES = 4 << 20, N_BULK = 4 };
+enum { MAX_GPUS = 64, BULK_BYTES = 4 << 20, N_BULK = 4 };
 
-typedef struct request {
-    const char *model;
+typedef struct settings {
+    const char *model, *config;
     bool pairs;
-} request;
+} settings;
 
-static error_t parse_own(int key, char *arg, struct argp_state *state)
-{
-    request *r = state->input;
-    switch (key) {
-    case 'm': r->model = arg; break;
-    case 'c': break; /* of the launch that it is for */
-    case OPT_PAIRS: r->pairs = true; break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
-
-static const struct argp_option own_options[] = {
-    {"model", 'm', "FOLDER", 0, "Also list the files of a model", 0},
-    {"config", 'c', "FILE", OPTION_HIDDEN, 0, 0},
-    {"pairs", OPT_PAIRS, 0, 0, "As several ranks: messages between each pair of hosts", 0},
-    {0}};
-static const struct argp own = {
-    .options = own_options,
-    .parser = parse_own,
-    .doc = "Says what this host has to work with. 'headway launch CONFIG --check' runs it on every host."};
+#define AT(field) offsetof(settings, field)
+static const hw_setting rows[] = {
+    {NULL, "model", 'm', "FOLDER", HW_FOLDER, NULL, 0, AT(model), "Also list the files of a model"},
+    {NULL, "config", 'c', "FILE", HW_TEXT, NULL, 0, AT(config), NULL}, /* of the launch that it is for */
+    {NULL, "pairs", 0, NULL, HW_FLAG, "false", 0, AT(pairs),
+     "As several ranks: messages between each pair of hosts"},
+};
+#undef AT
+static const hw_setting_group group = HW_OWN_GROUP(NULL, 0, rows, NULL);
 
 /* ---- this host */
 
@@ -110,7 +98,7 @@ static json_t *list_gpus(void)
     return json_null();
 }
 
-static hw_status print_host(const request *r, hw_error *err)
+static hw_status print_host(const settings *r, hw_error *err)
 {
     char host[256], mark[20] = "";
     hw_host_name(host, sizeof host);
@@ -206,10 +194,10 @@ static hw_status print_pairs(hw_error *err)
 
 hw_status hw_cmd_probe(int argc, char **argv, hw_error *err)
 {
-    request r = {0};
-    char name[] = "headway probe";
-    argv[0] = name;
-    argp_err_exit_status = 2;
-    argp_parse(&own, argc, argv, 0, NULL, &r);
+    settings r;
+    hw_options o = {
+        .doc = "Says what this host has to work with. 'headway launch CONFIG --check' runs it on every host.",
+        .groups = {{&group, &r}}};
+    hw_options_parse(&o, argc, argv);
     return r.pairs ? print_pairs(err) : print_host(&r, err);
 }

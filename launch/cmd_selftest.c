@@ -1,6 +1,5 @@
 /* headway selftest: every op of this machine's devices against the plain loops. What a user with new hardware runs
  * first. */
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,62 +16,48 @@
 #include "runtime/base/clock.h"
 #include "runtime/model.h"
 
-enum { OPT_DEVICE = 512, OPT_SEED };
+typedef struct settings {
+    hw_report_settings report;
+    const char *model, *config, *device;
+    int n_threads;
+    uint64_t seed;
+} settings;
 
-static error_t parse_own(int key, char *arg, struct argp_state *state)
+#define AT(field) offsetof(settings, field)
+static const hw_setting rows[] = {
+    {NULL, "model", 'm', "FOLDER", HW_FOLDER, NULL, 0, AT(model),
+     "With the shapes of this model; its config.json is enough (the demo model's)"},
+    {NULL, "config", 'c', "FILE", HW_TEXT, NULL, 0, AT(config), NULL}, /* what launch would add */
+    {NULL, "device", 0, "D", HW_TEXT, NULL, 0, AT(device),
+     "auto: cpu, and cuda where there is a GPU; cpu: each way of computing that this processor has, or the "
+     "one that HW_CPU names; cuda; or a plug-in's path (auto)"},
+    {NULL, "threads", 't', "N", HW_WHOLE("threads", 1, 1024), "auto", 0, AT(n_threads),
+     "Threads of the CPU; auto: its cores"},
+    {NULL, "seed", 0, "N", HW_SEED(0), "0", 0, AT(seed), "Other random numbers"},
+};
+#undef AT
+static const char *settle_own(void *values)
 {
-    hw_args *a = state->input;
-    switch (key) {
-    case 'm':
-        for (size_t n = strlen(arg); n > 1 && arg[n - 1] == '/'; n--)
-            arg[n - 1] = '\0'; /* as completion leaves it */
-        if (!*arg) argp_error(state, "the model folder's name is empty");
-        a->model = arg;
-        break;
-    case 'c':
-        argp_error(
-            state,
-            "it takes no configuration, and checks one process; give a model's folder with -m, and run it "
-            "without launch");
-        break;
-    case 't': a->engine.n_threads = (int)hw_args_int("--threads", arg, 1, 1024, state); break;
-    case OPT_DEVICE: a->engine.device = arg; break;
-    case OPT_SEED: a->sampling.seed = (uint64_t)hw_args_int("--seed", arg, 0, LONG_MAX, state); break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
+    if (!((settings *)values)->config) return NULL;
+    return "it takes no configuration, and checks one process; give a model's folder with -m, and run it "
+           "without launch";
 }
 
-static const struct argp_option own_options[] = {
-    {0, 0, 0, 0, "What to check:", 1},
-    {"model", 'm', "FOLDER", 0, "With the shapes of this model; its config.json is enough (the demo model's)",
-     0},
-    {"config", 'c', "FILE", OPTION_HIDDEN, 0, 0}, /* what launch would add */
-    {"device", OPT_DEVICE, "D", 0,
-     "auto: cpu, and cuda where there is a GPU; cpu: each way of computing that this processor has, or the "
-     "one that "
-     "HW_CPU names; cuda; or a plug-in's path (auto)",
-     0},
-    {"threads", 't', "N", 0, "Threads of the CPU (its cores)", 0},
-    {"seed", OPT_SEED, "N", 0, "Other random numbers (0)", 0},
-    {0}};
-static const struct argp own = {
-    .options = own_options,
-    .parser = parse_own,
-    .doc = "Compares every op of this machine's devices with plain loops, on random inputs, and says how "
-           "fast each is. "
-           "For new hardware, and for reports of bugs. Exit status 1 when something is wrong.\v"
-           "Each op runs with 1 to 64 rows. On the CPU products and whatever chooses tokens have the plain "
-           "loops' bits, "
-           "and all ways of computing have the same bits; elsewhere results may differ by what rounding "
-           "allows, which is "
-           "the column \"allowed\". Times are the best of a few. Of a product, \"of reads\" is the speed at "
-           "which one row "
-           "streams a large matrix, as a share of what a plain loop of reads gets; \"of arithmetic\" the "
-           "speed of 64 rows, "
-           "as a share of multiply-adds or matrix units between registers.\n\n"
-           "  headway selftest\n"
-           "  headway selftest -m models/shapes/llama-1b --json > selftest.json"};
+static const hw_setting_group group = HW_OWN_GROUP("What to check:", 1, rows, settle_own);
+
+static const char doc[] =
+    "Compares every op of this machine's devices with plain loops, on random inputs, and says how fast each "
+    "is. For new hardware, and for reports of bugs. Exit status 1 when something is wrong.\v"
+    "Each op runs with 1 to 64 rows. On the CPU products and whatever chooses tokens have the plain loops' "
+    "bits, and all ways of computing have the same bits; elsewhere results may differ by what rounding "
+    "allows, which is "
+    "the column \"allowed\". Times are the best of a few. Of a product, \"of reads\" is the speed at "
+    "which one row "
+    "streams a large matrix, as a share of what a plain loop of reads gets; \"of arithmetic\" the "
+    "speed of 64 rows, "
+    "as a share of multiply-adds or matrix units between registers.\n\n"
+    "  headway selftest\n"
+    "  headway selftest -m models/shapes/llama-1b --json > selftest.json";
 
 /* Sizes of models/tales, which an installed program may not find. */
 static const hw_selftest_shapes demo = {.dim = 256,
@@ -157,10 +142,10 @@ static hw_status add_plugin(hw_selftest_found *f, const char *name, hw_error *er
     return f->n_paths > before ? HW_OK : st;
 }
 
-static hw_status add_paths(hw_selftest_found *f, const hw_args *a, hw_error *err)
+static hw_status add_paths(hw_selftest_found *f, const settings *a, hw_error *err)
 {
-    const char *name = a->engine.device;
-    const int n_threads = a->engine.n_threads ? a->engine.n_threads : hw_count_cores();
+    const char *name = a->device ? a->device : "auto";
+    const int n_threads = a->n_threads ? a->n_threads : hw_count_cores();
     const bool any = !strcmp(name, "auto");
     hw_device *d;
     if (any || !strcmp(name, "cpu")) {
@@ -283,18 +268,18 @@ static hw_status alone(hw_error *err)
 
 hw_status hw_cmd_selftest(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_report, NULL};
-    hw_args a = hw_args_defaults();
-    hw_args_parse(&a, &own, groups, argc, argv);
+    settings a;
+    hw_options o = {.doc = doc, .groups = {HW_TAKES(a, report), {&group, &a}}};
+    hw_options_parse(&o, argc, argv);
     hw_status st = alone(err);
     hw_selftest_found *f = st ? NULL : calloc(1, sizeof *f);
     if (!f) return st ? st : hw_fail(err, HW_ERR_NO_MEMORY, "selftest: no memory for its results");
-    f->model = a.model, f->seed = a.sampling.seed, f->host = hw_processor_describe();
+    f->model = a.model, f->seed = a.seed, f->host = hw_processor_describe();
     st = read_shapes(&f->shapes, a.model, err);
     if (!st) st = add_paths(f, &a, err);
     if (!st) watch_signals();
     if (!st) st = run(f, err);
-    if (!st || f->n_wrong) st = conclude(f, a.json, err);
+    if (!st || f->n_wrong) st = conclude(f, a.report.json, err);
     for (int p = 0; p < f->n_paths; p++) hw_device_destroy(f->paths[p].device);
     free(f);
     return st;

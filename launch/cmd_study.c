@@ -11,49 +11,47 @@
 #include "launch/study/study.h"
 #include "launch/version.h"
 
-enum { DEFAULT_NEW = 256, LEAST_NEW = 8, DEFAULT_REPEATS = 10, MAX_REPEATS = 1000 };
+enum { DEFAULT_NEW = 256, LEAST_NEW = 8, MAX_REPEATS = 1000 };
 
-static error_t parse_own(int key, char *arg, struct argp_state *state)
+typedef struct settings {
+    hw_model_settings model;
+    hw_engine_settings engine;
+    const char *output;
+    int max_tokens, repeats;
+} settings;
+
+#define AT(field) offsetof(settings, field)
+static const hw_setting own_rows[] = {
+    {NULL, "output", 'o', "FOLDER", HW_TEXT, NULL, 0, AT(output),
+     "Where report.md, its pictures (SVG) and its figures (CSV) go; made if need be"},
+    {NULL, "max-tokens", 'n', "N", HW_WHOLE("tokens", LEAST_NEW, 1 << 20), "auto", HW_SAME, AT(max_tokens),
+     "New tokens of the run with the cache on and off, whose cost without the cache grows with the square of "
+     "N; the other experiments are no longer than it; auto: 256, or what the context allows"},
+    {NULL, "repetitions", 'r', "N", HW_WHOLE("repetitions", 1, MAX_REPEATS), "10", HW_SAME, AT(repeats),
+     "Repeats of that run"},
+};
+#undef AT
+static const char *settle_own(void *values)
 {
-    hw_args *a = state->input;
-    switch (key) {
-    case 'o': a->output = arg; break;
-    case 'n': a->max_tokens = (int)hw_args_int("--max-tokens", arg, LEAST_NEW, 1 << 20, state); break;
-    case 'r': a->repeats = (int)hw_args_int("--repetitions", arg, 1, MAX_REPEATS, state); break;
-    case ARGP_KEY_END:
-        if (!a->output) argp_error(state, "where to? Give a folder with -o FOLDER");
-        if (a->engine.kv_policy == HW_KV_OFF)
-            argp_error(state,
-                       "--kv-cache: the study compares with off by itself; give the policy that is on");
-        if (a->engine.max_seq_len || a->engine.kv_bytes ||
-            a->engine.max_batch_rows != hw_engine_defaults().max_batch_rows)
-            argp_error(
-                state,
-                "--max-model-len, --kv-cache-memory and --max-num-batched-tokens: every experiment has its "
-                "own; -n says how long they are");
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
+    const settings *a = values;
+    const hw_engine_options *o = &a->engine.options;
+    if (!a->output) return "where to? Give a folder with -o FOLDER";
+    if (o->kv_policy == HW_KV_OFF)
+        return "--kv-cache: the study compares with off by itself; give the policy that is on";
+    if (o->max_seq_len || o->kv_bytes || o->max_batch_rows != hw_engine_defaults().max_batch_rows)
+        return "--max-model-len, --kv-cache-memory and --max-num-batched-tokens: every experiment has its "
+               "own; -n says "
+               "how long they are";
+    return NULL;
 }
 
-static const struct argp_option own_options[] = {
-    {"output", 'o', "FOLDER", 0,
-     "Where report.md, its pictures (SVG) and its figures (CSV) go; made if need be", 0},
-    {"max-tokens", 'n', "N", 0,
-     "New tokens of the run with the cache on and off, whose cost without the cache grows with the square of "
-     "N (256, or "
-     "what the context allows); the other experiments are no longer than it",
-     0},
-    {"repetitions", 'r', "N", 0, "Repeats of that run (10)", 0},
-    {0}};
-static const struct argp own = {.options = own_options,
-                                .parser = parse_own,
-                                .doc = "Explains the KV cache and the communication between ranks by "
-                                       "measured numbers: runs experiments and writes a report.\v"
-                                       "Takes about two minutes for models/tales on two ranks. With "
-                                       "--load-format dummy a config.json is all it needs.\n"
-                                       "  mpirun -np 2 headway study -m models/tales -o study"};
+static const hw_setting_group own_group = HW_OWN_GROUP(NULL, 0, own_rows, settle_own);
+
+static const char doc[] = "Explains the KV cache and the communication between ranks by measured numbers: "
+                          "runs experiments and writes a report.\v"
+                          "Takes about two minutes for models/tales on two ranks. With --load-format dummy a "
+                          "config.json is all it needs.\n"
+                          "  mpirun -np 2 headway study -m models/tales -o study";
 
 static const hw_experiment *const experiments[] = {
     &hw_experiment_on_off,   &hw_experiment_length, &hw_experiment_phases,   &hw_experiment_heads,
@@ -86,9 +84,9 @@ static hw_status close_report(hw_study *s, hw_error *err)
                : HW_OK;
 }
 
-static hw_status prepare(hw_study *s, const hw_args *a, hw_error *err)
+static hw_status prepare(hw_study *s, const settings *a, hw_error *err)
 {
-    const hw_source source = hw_source_of(s->model_folder, a->engine.weights, s->comm);
+    const hw_source source = hw_source_of(s->model_folder, a->engine.options.weights, s->comm);
     hw_status st = hw_model_open_from(&s->model, &source, err);
     int most = s->model.max_seq_len - 1;
     s->n_new = a->max_tokens ? a->max_tokens : DEFAULT_NEW < most ? DEFAULT_NEW : most;
@@ -155,7 +153,7 @@ static void release(hw_study *s)
     if (s->report) fclose(s->report);
 }
 
-/* "headway study -m ...": argv[0] is "headway study" once it has been parsed. */
+/* The options as they were typed, with blanks between. */
 static char *join(int argc, char **argv)
 {
     size_t n = 1;
@@ -167,23 +165,22 @@ static char *join(int argc, char **argv)
 
 hw_status hw_cmd_study(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model, &hw_args_engine, NULL};
-    hw_args a = hw_args_defaults();
-    a.repeats = DEFAULT_REPEATS;
+    settings a = {0};
+    hw_options o = {.doc = doc, .groups = {HW_TAKES(a, model), HW_TAKES(a, engine), {&own_group, &a}}};
     hw_study s = {.n_sections = 0};
     char *typed = join(argc - 1, argv + 1), command[2048];
-    hw_args_parse(&a, &own, groups, argc, argv);
+    hw_options_parse(&o, argc, argv);
     hw_session session = {0};
-    hw_status st = hw_session_start(&session, &a, err);
+    hw_status st = hw_session_start(&session, &o, err);
     if (!st) {
         s.comm = session.comm;
         s.rank = hw_comm_rank(s.comm);
         s.n_ranks = hw_comm_n_ranks(s.comm);
-        s.model_folder = a.model;
+        s.model_folder = a.model.folder;
         s.folder = a.output;
-        s.engine = a.engine;
+        s.engine = a.engine.options;
         s.repeats = a.repeats;
-        s.verbose = a.verbose;
+        s.verbose = a.engine.verbose;
         s.command = command;
         if (s.n_ranks > 1)
             snprintf(command, sizeof command, "mpirun -np %d headway study %s", s.n_ranks,

@@ -9,57 +9,60 @@
 #include "launch/session.h"
 #include "launch/traffic.h"
 
-enum { OPT_VERIFY = 512, OPT_COMPARE, OPT_LAYERS, OPT_CSV, OPT_PLOT, DEFAULT_TOKENS = 32 };
+enum { DEFAULT_TOKENS = 32 };
 
-static error_t parse_own(int key, char *arg, struct argp_state *state)
+typedef struct settings {
+    hw_model_settings model;
+    hw_prompt_settings prompt;
+    hw_request_settings request;
+    hw_engine_settings engine;
+    hw_report_settings report;
+    bool verify, compare_kv, layers, csv;
+    const char *plot;
+} settings;
+
+#define AT(field) offsetof(settings, field)
+static const hw_setting own_rows[] = {
+    {NULL, "verify", 0, NULL, HW_FLAG, "false", HW_SAME, AT(verify),
+     "Compare with Open MPI's own count of every message between every pair of ranks; a difference is an "
+     "error. Takes --comm mpi, and on several hosts a TMPDIR that they share"},
+    {NULL, "compare-kv", 0, NULL, HW_FLAG, "false", HW_SAME, AT(compare_kv),
+     "Run the same with the cache off, and compare"},
+    {NULL, "layers", 0, NULL, HW_FLAG, "false", 0, AT(layers), "Also each layer by itself"},
+    {NULL, "csv", 0, NULL, HW_FLAG, "false", 0, AT(csv),
+     "Everything that was counted, per rank, site, layer and phase, as CSV"},
+    {NULL, "plot", 0, "FILE.svg", HW_TEXT, NULL, 0, AT(plot),
+     "Payload per token by site, as a picture (needs gnuplot)"},
+};
+#undef AT
+
+static const char *settle_own(void *values)
 {
-    hw_args *a = state->input;
-    switch (key) {
-    case OPT_VERIFY: a->verify = true; break;
-    case OPT_COMPARE: a->compare_kv = true; break;
-    case OPT_LAYERS: a->layers = true; break;
-    case OPT_CSV: a->csv = true; break;
-    case OPT_PLOT: a->plot = arg; break;
-    case ARGP_KEY_END:
-        if (a->csv && a->json) argp_error(state, "--csv and --json: give one of them");
-        if (a->compare_kv && a->engine.kv_policy == HW_KV_OFF && !a->config)
-            argp_error(state, "--compare-kv compares with --kv-cache off by itself");
-        break;
-    default: return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
+    const settings *a = values;
+    if (a->csv && a->report.json) return "--csv and --json: give one of them";
+    if (a->compare_kv && a->engine.options.kv_policy == HW_KV_OFF)
+        return "--compare-kv compares with --kv-cache off by itself; leave the cache on";
+    return NULL;
 }
 
-static const struct argp_option own_options[] = {
-    {"verify", OPT_VERIFY, 0, 0,
-     "Compare with Open MPI's own count of every message between every pair of ranks; a difference is an "
-     "error. Takes --comm mpi, and on several hosts a TMPDIR that they share",
-     0},
-    {"compare-kv", OPT_COMPARE, 0, 0, "Run the same with the cache off, and compare", 0},
-    {"layers", OPT_LAYERS, 0, 0, "Also each layer by itself", 0},
-    {"csv", OPT_CSV, 0, 0, "Everything that was counted, per rank, site, layer and phase, as CSV", 0},
-    {"plot", OPT_PLOT, "FILE.svg", 0, "Payload per token by site, as a picture (needs gnuplot)", 0},
-    {0}};
-static const struct argp own = {
-    .options = own_options,
-    .parser = parse_own,
-    .args_doc = "[-]",
-    .doc =
-        "Generates text (32 tokens unless -n says otherwise), and reports what crossed between the ranks.\v"
-        "  mpirun -np 4 headway traffic -m models/tales -p \"Once upon a time\" --verify\n"
-        "  mpirun -np 2 headway traffic -m models/tales -p \"Once\" -n 100 --compare-kv"};
+static const hw_setting_group own_group = HW_OWN_GROUP(NULL, 0, own_rows, settle_own);
+
+static const char doc[] =
+    "Generates text (32 tokens unless -n says otherwise), and reports what crossed between the ranks.\v"
+    "  mpirun -np 4 headway traffic -m models/tales -p \"Once upon a time\" --verify\n"
+    "  mpirun -np 2 headway traffic -m models/tales -p \"Once\" -n 100 --compare-kv";
 
 /* Collective. One generation on an engine of its own. */
-static hw_status run_once(hw_session *s, hw_args *a, hw_kv_policy policy, hw_traffic_run *out, hw_error *err)
+static hw_status run_once(hw_session *s, settings *a, hw_kv_policy policy, hw_traffic_run *out, hw_error *err)
 {
     hw_generate_result result = {.n_prompt = 0};
-    hw_generate_options o = {.max_new_tokens = a->max_tokens ? a->max_tokens : DEFAULT_TOKENS,
+    hw_generate_options o = {.max_new_tokens = a->request.max_tokens ? a->request.max_tokens : DEFAULT_TOKENS,
                              .ignore_eos = true, /* a count for as many tokens as were asked for */
-                             .prefill_chunk = a->prefill_chunk};
-    a->engine.kv_policy = policy;
-    if (!a->engine.max_seq_len) a->engine.max_seq_len = hw_session_length(s, &o);
-    hw_status st = hw_session_sampling(s, a, &o.sampling, err);
-    if (!st) st = hw_session_open_engine(s, a, err);
+                             .prefill_chunk = a->engine.prefill_chunk};
+    a->engine.options.kv_policy = policy;
+    if (!a->engine.options.max_seq_len) a->engine.options.max_seq_len = hw_session_length(s, &o);
+    hw_status st = hw_session_sampling(s, &a->request, &o.sampling, err);
+    if (!st) st = hw_session_open_engine(s, &a->engine, err);
     if (st) return st;
     hw_meter_reset(hw_comm_meter(s->comm));
     st = hw_generate(s->engine, NULL, s->prompt.ids, (int)s->prompt.n, &o, &result, err);
@@ -144,7 +147,7 @@ static hw_status draw(const hw_traffic_run *runs, int n, const char *path, hw_er
 
 /* ---- the command */
 
-static hw_status tell(const hw_session *s, const hw_args *a, const hw_traffic_run *runs, int n,
+static hw_status tell(const hw_session *s, const settings *a, const hw_traffic_run *runs, int n,
                       const hw_pair *pairs, hw_error *err)
 {
     int n_ranks = runs[0].info.n_ranks;
@@ -152,11 +155,12 @@ static hw_status tell(const hw_session *s, const hw_args *a, const hw_traffic_ru
     if (a->plot) st = draw(runs, n, a->plot, err);
     if (st) return st;
     if (a->csv) return hw_traffic_write_csv(runs, n, err);
-    if (a->json) {
+    if (a->report.json) {
         json_t *list = json_array();
         for (int i = 0; i < n; i++) json_array_append_new(list, hw_traffic_json(&runs[i]));
-        return hw_print_json(json_pack("{s:s, s:s, s:s, s:o, s:o}", "model", a->model, "path", s->paths.text,
-                                       "matmul", hw_matmul_name(runs[0].info.matmul), "runs", list, "verify",
+        return hw_print_json(json_pack("{s:s, s:s, s:s, s:o, s:o}", "model", s->model->folder, "path",
+                                       s->paths.text, "matmul", hw_matmul_name(runs[0].info.matmul), "runs",
+                                       list, "verify",
                                        pairs ? hw_traffic_pairs_json(pairs, n_ranks) : json_null()),
                              err);
     }
@@ -187,27 +191,27 @@ static hw_status judge(const hw_pair *pairs, int n_ranks, hw_error *err)
 
 hw_status hw_cmd_traffic(int argc, char **argv, hw_error *err)
 {
-    static const struct argp *const groups[] = {&hw_args_model,
-                                                &hw_args_prompt,
-                                                &hw_args_prefill,
-                                                &hw_args_sampling,
-                                                &hw_args_engine,
-                                                &hw_args_report,
-                                                NULL};
-    hw_args a = hw_args_defaults();
+    settings a = {0};
     hw_session s = {0};
+    hw_options o = {.doc = doc,
+                    .takes = HW_IF_CHUNKED,
+                    .groups = {HW_TAKES(a, model),
+                               HW_TAKES(a, prompt),
+                               HW_TAKES(a, request),
+                               HW_TAKES(a, engine),
+                               HW_TAKES(a, report),
+                               {&own_group, &a}}};
     hw_monitoring *monitoring = NULL;
     hw_traffic_run runs[2] = {{.n_prompt = 0}, {.n_prompt = 0}};
     const hw_pair *pairs = NULL;
     int n = 0;
-    hw_args_parse(&a, &own, groups, argc, argv);
+    hw_options_parse(&o, argc, argv);
     hw_status st = a.verify ? hw_monitoring_start(&monitoring, err) : HW_OK;
     if (st) return st; /* on every rank alike: nothing was begun */
-    st = hw_session_start(&s, &a, err);
-    if (!st && a.compare_kv && a.engine.kv_policy == HW_KV_OFF)
-        st = hw_fail(err, HW_ERR_INVALID, "--compare-kv compares with cache.policy: off by itself");
-    if (!st) st = hw_session_open_prompt(&s, &a, err);
-    if (!st) st = run_once(&s, &a, a.engine.kv_policy, &runs[n++], err);
+    s.counts_messages = a.verify;
+    st = hw_session_start(&s, &o, err);
+    if (!st) st = hw_session_open_prompt(&s, err);
+    if (!st) st = run_once(&s, &a, a.engine.options.kv_policy, &runs[n++], err);
     if (!st && a.compare_kv) st = run_once(&s, &a, HW_KV_OFF, &runs[n++], err);
     if (!st && monitoring) st = hw_monitoring_collect(monitoring, s.comm, err);
     hw_session_leave_ranks(&s);

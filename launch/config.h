@@ -1,57 +1,20 @@
-/* One YAML file for a whole run: what the model is, how it is run, and where. The settings are rows of one
- * table, hw_settings; it says for each how it is written, in which range, what it is without being written,
- * and where it goes. configs/reference.yaml explains them. */
+/* One YAML file for a whole run: what the model is, how it is run, and where. Its settings are the rows with a `path` of
+ * the tables in settings.h; configs/reference.yaml explains them. */
 #ifndef HW_LAUNCH_CONFIG_H
 #define HW_LAUNCH_CONFIG_H
 
-#include "launch/args.h"
 #include "launch/cluster.h"
+#include "launch/settings.h"
 #include "launch/yaml.h"
 
 /* What a configuration fills in. Plain. */
 typedef struct hw_config {
-    hw_args args;
+    hw_model_settings model;
+    hw_engine_settings engine;
+    hw_request_settings request;
     hw_cluster cluster;
-    hw_yaml *document; /* owns the texts in both; hw_config_free */
+    hw_yaml *document; /* owns the texts in all of them; hw_config_free */
 } hw_config;
-
-typedef enum hw_setting_type {
-    HW_SETTING_TEXT,      /* const char * */
-    HW_SETTING_WORD,      /* const char *, one of the choices */
-    HW_SETTING_CHOICE,    /* int, the value of the choice */
-    HW_SETTING_FLAG,      /* bool */
-    HW_SETTING_WHOLE,     /* int */
-    HW_SETTING_SEED,      /* uint64_t */
-    HW_SETTING_BYTES,     /* uint64_t, also 512M or 2G */
-    HW_SETTING_NUMBER,    /* float */
-    HW_SETTING_TEXTS,     /* const char *[], and how many */
-    HW_SETTING_VARIABLES, /* the same, each NAME or NAME=VALUE */
-    HW_SETTING_HOSTS, /* hw_host[], and how many; each is a mapping of the settings "cluster.hosts[]...." */
-} hw_setting_type;
-
-typedef struct hw_named_value {
-    const char *name;
-    int value;
-} hw_named_value;
-
-/* A row of the table. Offsets are those in hw_config, or in hw_host for settings of a host. */
-typedef struct hw_setting {
-    const char *path; /* "cache.policy" */
-    hw_setting_type type;
-    const char *unit;              /* "tokens"; NULL: a pure number, or no number */
-    const char *fallback;          /* what it is without being written, as YAML writes it */
-    bool has_auto;                 /* "auto" may be written, and leaves the default in place */
-    double min, max;               /* of numbers and of how many texts */
-    const hw_named_value *choices; /* end with a NULL name */
-    size_t offset;
-    size_t given; /* offset of a bool that says that it was written, or of the int of how many; 0: none */
-} hw_setting;
-
-extern const hw_setting hw_settings[];
-extern const int hw_n_settings;
-
-/* Local. What may be written, in words: "auto, or tokens, 1 to 1024". Returns `text` [size]. */
-char *hw_setting_wanted(const hw_setting *s, char *text, size_t size);
 
 /* Everything at its default. */
 hw_config hw_config_defaults(void);
@@ -66,5 +29,12 @@ hw_status hw_config_read(char **text, size_t *n_bytes, const char *path, hw_erro
 hw_status hw_config_parse(hw_config *c, const char *text, size_t n_bytes, const char *name, hw_error *err);
 
 void hw_config_free(hw_config *c); /* the texts; {0} is fine */
+
+/* Local. The part of *c that a group's rows are written to; NULL: a file has nothing of the group. */
+void *hw_config_values(hw_config *c, const hw_setting_group *g);
+
+/* Local. The i-th setting that a file can have, those of an element of cluster.hosts among them, and its group; NULL
+ * behind the last one. */
+const hw_setting *hw_config_setting(int i, const hw_setting_group **g);
 
 #endif

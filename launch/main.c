@@ -44,12 +44,13 @@ bool hw_is_command(const char *name)
 
 hw_status hw_no_such_command(const char *name, hw_error *err)
 {
+    const char *known[N_COMMANDS];
     char guess[64] = "";
-    for (int i = N_COMMANDS - 1; i >= 0; i--) {
-        const int distance = hw_nearest_distance(name, commands[i].name);
-        if (commands[i].what && distance > 0 && distance <= 2)
-            snprintf(guess, sizeof guess, " (did you mean %s?)", commands[i].name);
-    }
+    int n = 0;
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (commands[i].what && strcmp(commands[i].name, name)) known[n++] = commands[i].name;
+    const int nearest = hw_nearest(name, known, n);
+    if (nearest >= 0) snprintf(guess, sizeof guess, " (did you mean %s?)", known[nearest]);
     return hw_fail(err, HW_ERR_INVALID, "there is no subcommand '%s'%s; 'headway --help' lists them", name,
                    guess);
 }

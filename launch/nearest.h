@@ -1,18 +1,17 @@
-/* What somebody who wrote a setting or subcommand that there is not may have meant. All functions are Local. */
+/* What somebody may have meant who wrote a name that is not known. All functions are Local. */
 #ifndef HW_LAUNCH_NEAREST_H
 #define HW_LAUNCH_NEAREST_H
 
 #include <stddef.h>
 
-/* How many letters have to be put in, taken out, changed or swapped with their neighbour to make one word of
- * the other; a thousand for words of a hundred letters. */
-int hw_nearest_distance(const char *a, const char *b);
+/* The index of the name in known [n] that `found` is a slip of, or -1: beyond a letter or two it is a guess. Names
+ * may be paths with dots; then the right word in the wrong section is near too. */
+int hw_nearest(const char *found, const char *const *known, int n);
 
-/* "did you mean cache.policy?", or when nothing is near what there is in the section `inside` ("cache.", or
- * "" for the outermost). Returns `text` [size]. */
-char *hw_nearest_setting(const char *path, const char *inside, char *text, size_t size);
+/* "did you mean max_tokens?", or when nothing is near, "there are" and the names. Returns `text` [size]. */
+char *hw_nearest_hint(const char *found, const char *const *known, int n, char *text, size_t size);
 
-/* The first setting of a section, with its default: "policy: paged". Returns `text` [size]. */
-char *hw_nearest_example(const char *section, char *text, size_t size);
+/* "there are a, b, c". Returns `text` [size]. */
+char *hw_nearest_list(const char *const *known, int n, char *text, size_t size);
 
 #endif

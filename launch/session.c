@@ -61,35 +61,36 @@ static hw_status read_stream(char **text, size_t *n_bytes, FILE *f, const char *
     return HW_OK;
 }
 
-hw_status hw_read_prompt_text(const hw_args *a, char **text, size_t *n_bytes, hw_error *err)
+hw_status hw_read_prompt_text(const hw_prompt_settings *p, char **text, size_t *n_bytes, hw_error *err)
 {
     *text = NULL;
     *n_bytes = 0;
-    if (a->read_stdin || (a->file && !strcmp(a->file, "-")))
+    if (p->from_stdin || (p->file && !strcmp(p->file, "-")))
         return read_stream(text, n_bytes, stdin, "standard input", err);
-    if (a->file) {
-        FILE *f = fopen(a->file, "re");
-        if (!f) return hw_fail(err, HW_ERR_INVALID, "%s: cannot open: %s", a->file, strerror(errno));
-        hw_status st = read_stream(text, n_bytes, f, a->file, err);
+    if (p->file) {
+        FILE *f = fopen(p->file, "re");
+        if (!f) return hw_fail(err, HW_ERR_INVALID, "%s: cannot open: %s", p->file, strerror(errno));
+        hw_status st = read_stream(text, n_bytes, f, p->file, err);
         fclose(f);
         return st;
     }
-    if (!a->prompt)
+    if (!p->text)
         return hw_fail(err, HW_ERR_INVALID,
                        "no prompt: give one with -p TEXT, -f FILE, --tokens 1,2,3, or - for standard input");
-    *n_bytes = strlen(a->prompt);
-    *text = strdup(a->prompt);
+    *n_bytes = strlen(p->text);
+    *text = strdup(p->text);
     return *text ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "prompt: no memory");
 }
 
 /* On rank 0 alone: the other hosts need not have the file, and there is one standard input. */
-static hw_status read_prompt(hw_session *s, const hw_args *a, hw_error *err)
+static hw_status read_prompt(hw_session *s, hw_error *err)
 {
+    const hw_prompt_settings *p = s->prompt_settings;
     char *text = NULL;
     size_t n;
-    if (a->token_list) return hw_parse_token_list(&s->prompt, a->token_list, err);
-    hw_status st = hw_read_prompt_text(a, &text, &n, err);
-    if (!st) st = hw_tokenizer_encode(s->tokenizer, text, n, !a->no_special, &s->prompt, err);
+    if (p->tokens) return hw_parse_token_list(&s->prompt, p->tokens, err);
+    hw_status st = hw_read_prompt_text(p, &text, &n, err);
+    if (!st) st = hw_tokenizer_encode(s->tokenizer, text, n, !p->no_special, &s->prompt, err);
     free(text);
     return st ? hw_context(err, st, "prompt") : HW_OK;
 }
@@ -131,76 +132,80 @@ static hw_status no_tokenizer(const hw_source *source, hw_error *err)
 }
 
 /* Ids need no tokenizer, but where there is one, what comes out is text. */
-static hw_status open_tokenizer(hw_session *s, const hw_args *a, const hw_source *source, hw_error *err)
+static hw_status open_tokenizer(hw_session *s, const hw_source *source, hw_error *err)
 {
     char *text, path[4096];
     size_t n;
-    snprintf(path, sizeof path, "%s/tokenizer.json", a->model);
+    snprintf(path, sizeof path, "%s/tokenizer.json", source->folder);
     hw_status st = hw_source_read(source, "tokenizer.json", HW_TOKENIZER_MAX_BYTES, true, &text, &n, err);
     if (!st && text) st = hw_tokenizer_create(&s->tokenizer, text, n, path, err);
-    else if (!st && !a->token_list) st = no_tokenizer(source, err);
+    else if (!st && !s->prompt_settings->tokens) st = no_tokenizer(source, err);
     free(text);
     return st;
 }
 
 /* ---- the configuration */
 
-/* The file over the defaults, the command line over the file. */
-static hw_status apply_text(hw_session *s, hw_args *a, const char *text, size_t n_bytes, hw_error *err)
+static hw_status apply_text(hw_session *s, hw_options *o, const char *text, size_t n_bytes, hw_error *err)
 {
-    const hw_args given = *a;
     s->config = malloc(sizeof *s->config);
     if (!s->config) return hw_fail(err, HW_ERR_NO_MEMORY, "configuration: no memory");
     *s->config = hw_config_defaults();
-    s->config->args = given;
-    hw_status st = hw_config_parse(s->config, text, n_bytes, given.config, err);
-    *a = s->config->args;
-    return st ? st : hw_args_override(a, &given, err);
+    hw_status st = hw_config_parse(s->config, text, n_bytes, s->model->config, err);
+    return st ? st : hw_options_inherit(o, s->config, err);
 }
 
-hw_status hw_session_start_alone(hw_session *s, hw_args *a, hw_error *err)
+hw_status hw_session_start_alone(hw_session *s, hw_options *o, hw_error *err)
 {
     char *text = NULL;
     size_t n = 0;
-    if (!a->config) return HW_OK;
-    hw_status st = hw_config_read(&text, &n, a->config, err);
-    if (!st) st = apply_text(s, a, text, n, err);
+    s->options = o;
+    s->model = hw_options_values(o, &hw_model_group);
+    if (!s->model->config) return HW_OK;
+    hw_status st = hw_config_read(&text, &n, s->model->config, err);
+    if (!st) st = apply_text(s, o, text, n, err);
     free(text);
     return st;
 }
 
 /* What Open MPI counts are its messages. */
-static hw_status settle_backend(hw_args *a, hw_error *err)
+static hw_status settle_backend(const hw_session *s, hw_engine_settings *e, hw_error *err)
 {
-    if (!a->verify) return HW_OK;
-    if (!strcmp(a->comm, "auto")) a->comm = "mpi";
+    if (!s->counts_messages) return HW_OK;
+    if (!strcmp(e->comm, "auto")) e->comm = "mpi";
     /* What NCCL sends nobody counts, but what is left to messages can be. */
-    if (!strcmp(a->comm, "mpi") || !strcmp(a->comm, "nccl")) return HW_OK;
+    if (!strcmp(e->comm, "mpi") || !strcmp(e->comm, "nccl")) return HW_OK;
     return hw_fail(
         err, HW_ERR_INVALID,
         "--verify compares with what Open MPI counts, and collectives \"%s\" go past it; use --comm mpi",
-        a->comm);
+        e->comm);
 }
 
 /* Sending the file needs ranks, and the file may say which collectives they use: MPI can be started once,
  * so what it was started with stays. */
-static hw_status start_with_file(hw_session *s, hw_args *a, hw_error *err)
+static hw_status start_with_file(hw_session *s, hw_options *o, hw_engine_settings *e, hw_error *err)
 {
     char *text = NULL;
     size_t n = 0;
-    hw_status st = hw_comm_create(&s->comm, a->verify ? "mpi" : "auto", err);
+    hw_status st = hw_comm_create(&s->comm, s->counts_messages ? "mpi" : "auto", err);
     if (st) return st;
     s->rank = hw_comm_rank(s->comm);
-    if (s->rank == 0) st = hw_config_read(&text, &n, a->config, err);
+    if (s->rank == 0) st = hw_config_read(&text, &n, s->model->config, err);
     st = hw_comm_agree(s->comm, st, err);
     if (!st) st = hw_comm_share(s->comm, (hw_tag){.site = HW_SITE_LOAD}, &text, &n, err);
-    if (!st) st = apply_text(s, a, text, n, err);
+    if (!st) st = apply_text(s, o, text, n, err);
     free(text);
-    if (!st) st = settle_backend(a, err);
+    if (!st) st = settle_backend(s, e, err);
     st = hw_comm_agree(s->comm, st, err);
-    if (st || hw_comm_become(s->comm, a->comm)) return st;
+    if (st || hw_comm_become(s->comm, e->comm)) return st;
     s->started = s->comm;
-    return hw_comm_agree(s->started, hw_comm_create(&s->comm, a->comm, err), err);
+    return hw_comm_agree(s->started, hw_comm_create(&s->comm, e->comm, err), err);
+}
+
+static hw_status start_without_file(hw_session *s, hw_engine_settings *e, hw_error *err)
+{
+    hw_status st = settle_backend(s, e, err);
+    return st ? st : hw_comm_create(&s->comm, s->counts_messages ? "mpi" : e->comm, err);
 }
 
 /* Before the ranks have found each other, or after they have parted. In between it is MPI that ends the process,
@@ -223,29 +228,32 @@ static void start_watch(hw_session *s)
     if (s->watch) on_exit(say_farewell, s->watch);
 }
 
-hw_status hw_session_start(hw_session *s, hw_args *a, hw_error *err)
+hw_status hw_session_start(hw_session *s, hw_options *o, hw_error *err)
 {
-    hw_status st = HW_OK;
+    hw_engine_settings *e = hw_options_values(o, &hw_engine_group);
+    s->options = o;
+    s->model = hw_options_values(o, &hw_model_group);
+    s->prompt_settings = hw_options_values(o, &hw_prompt_group);
     start_watch(s);
-    if (a->config) st = start_with_file(s, a, err);
-    else if (!(st = settle_backend(a, err))) st = hw_comm_create(&s->comm, a->verify ? "mpi" : a->comm, err);
+    hw_status st = s->model->config ? start_with_file(s, o, e, err) : start_without_file(s, e, err);
     if (st) return st;
     s->rank = hw_comm_rank(s->comm);
     hw_comm_set_watch(s->comm, s->watch);
     hw_watch_enter(s->watch, HW_WATCH_IDLE);
-    hw_comm_set_stuck_after(s->comm, s->watch ? hw_watch_stuck_after(s->watch) : a->stuck_after);
-    if (a->verify) (void)hw_comm_become(s->comm, a->comm);
+    hw_comm_set_stuck_after(s->comm, s->watch ? hw_watch_stuck_after(s->watch) : e->stuck_after);
+    if (s->counts_messages) (void)hw_comm_become(s->comm, e->comm);
     return HW_OK;
 }
 
 /* ---- prompt and engine */
 
-hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err)
+hw_status hw_session_open_prompt(hw_session *s, hw_error *err)
 {
-    const hw_source source = hw_source_of(a->model, a->engine.weights, s->comm);
-    hw_status st = hw_comm_agree(s->comm, open_tokenizer(s, a, &source, err), err);
+    const hw_engine_settings *e = hw_options_values(s->options, &hw_engine_group);
+    const hw_source source = hw_source_of(s->model->folder, e->options.weights, s->comm);
+    hw_status st = hw_comm_agree(s->comm, open_tokenizer(s, &source, err), err);
     if (!st) st = hw_generation_config_open_from(&s->generation, &source, err);
-    if (!st && s->rank == 0) st = read_prompt(s, a, err);
+    if (!st && s->rank == 0) st = read_prompt(s, err);
     st = hw_comm_agree(s->comm, st, err);
     return st ? st : share_prompt(s, err);
 }
@@ -265,23 +273,23 @@ static void warn_of_threads(const hw_engine_info *i)
             : "");
 }
 
-hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err)
+hw_status hw_session_open_engine(hw_session *s, const hw_engine_settings *e, hw_error *err)
 {
-    hw_load_progress progress = hw_load_progress_start(s->rank, a->quiet);
-    hw_engine_options o = a->engine;
+    hw_load_progress progress = hw_load_progress_start(s->rank, e->quiet);
+    hw_engine_options o = e->options;
     o.progress = hw_load_progress_show;
     o.progress_user = &progress;
-    hw_status st = hw_agreement_check(s->comm, a, err);
-    if (!st) st = hw_engine_create(&s->engine, s->comm, a->model, &o, err);
+    hw_status st = hw_agreement_check(s->comm, s->options, err);
+    if (!st) st = hw_engine_create(&s->engine, s->comm, s->model->folder, &o, err);
     hw_load_progress_end(&progress);
-    if (!st) st = hw_devices_tell(&s->paths, s->engine, o.matmul, s->told, a->verbose, err);
+    if (!st) st = hw_devices_tell(&s->paths, s->engine, o.matmul, s->told, e->verbose, err);
     s->told = true;
     if (st || s->rank) return st;
     const hw_engine_info i = hw_engine_info_get(s->engine);
     if (i.few_cores && !s->warned) warn_of_threads(&i);
     if (*i.gpu_note && !s->warned) fprintf(stderr, "headway: ranks compute on the CPU: %s\n", i.gpu_note);
     s->warned = true;
-    if (!a->verbose) return HW_OK;
+    if (!e->verbose) return HW_OK;
     char params[16], weights[16], kv[16];
     fprintf(
         stderr,
@@ -316,16 +324,25 @@ int hw_session_length(const hw_session *s, const hw_generate_options *o)
     return o->max_new_tokens < INT_MAX - (int)s->prompt.n ? (int)s->prompt.n + o->max_new_tokens : INT_MAX;
 }
 
-hw_status hw_session_sampling(const hw_session *s, const hw_args *a, hw_sampling *out, hw_error *err)
+/* Whether a user gives what greedy decoding has no use for. */
+static bool gives_candidates(const hw_request_settings *r)
 {
-    *out = s->generation.sampling;
-    out->seed = a->sampling.seed;
-    if (a->has_temperature) out->temperature = a->sampling.temperature;
-    if (a->has_top_k) out->top_k = a->sampling.top_k;
-    if (a->has_top_p) out->top_p = a->sampling.top_p;
-    if (a->has_min_p) out->min_p = a->sampling.min_p;
-    if (a->has_penalty) out->repetition_penalty = a->sampling.repetition_penalty;
-    if (out->temperature == 0 && (a->has_top_k || a->has_top_p || a->has_min_p))
+    static const size_t fields[] = {offsetof(hw_request_settings, sampling.top_k),
+                                    offsetof(hw_request_settings, sampling.top_p),
+                                    offsetof(hw_request_settings, sampling.min_p)};
+    bool any = false;
+    for (int i = 0; i < 3; i++) any = any || hw_setting_is_given(&hw_request_group, r, fields[i]);
+    return any;
+}
+
+hw_status hw_session_sampling(const hw_session *s, const hw_request_settings *r, hw_sampling *out,
+                              hw_error *err)
+{
+    const hw_request_settings recommended = {.given.value = ~UINT64_C(0), .sampling = s->generation.sampling};
+    hw_request_settings all = *r;
+    hw_settings_inherit(&hw_request_group, &all, &recommended);
+    *out = all.sampling;
+    if (out->temperature == 0 && gives_candidates(r))
         return hw_fail(err, HW_ERR_INVALID,
                        "--top-k, --top-p and --min-p do nothing to greedy decoding; add --temperature above "
                        "0, or leave them out");

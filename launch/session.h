@@ -3,14 +3,19 @@
 #define HW_LAUNCH_SESSION_H
 
 #include "launch/args.h"
-#include "launch/config.h"
 #include "launch/devices_told.h"
 #include "runtime/generate.h"
 #include "runtime/generation_config.h"
 #include "runtime/tokenizer.h"
 
 typedef struct hw_session {
-    hw_config *config; /* -c: owns texts in the arguments; NULL without */
+    /* Given by hw_session_start; borrowed. */
+    const hw_options *options;
+    const hw_model_settings *model;
+    const hw_prompt_settings *prompt_settings; /* NULL: the subcommand has no prompt */
+    bool counts_messages; /* set before hw_session_start: collectives are those that Open MPI can count */
+
+    hw_config *config; /* -c: owns texts in the options; NULL without */
     hw_comm *started;  /* what MPI was begun with, where the file asks for another backend; else NULL */
     hw_comm *comm;
     hw_watch *watch; /* NULL without headway launch; ends with the process */
@@ -24,20 +29,20 @@ typedef struct hw_session {
     hw_tokens prompt;
 } hw_session;
 
-/* Collective, and first. The ranks; and the settings of the file that -c names, under those that were given
- * as options: rank 0 reads it and sends it to the others, which need not have it. After an error every rank
- * has the same status and message. hw_session_close in any case. */
-hw_status hw_session_start(hw_session *s, hw_args *a, hw_error *err);
+/* Collective, and first. The ranks; and the settings of the file that -c names, where the command line leaves
+ * them open: rank 0 reads it and sends it to the others, which need not have it. `o` has a model and an engine, and
+ * outlives the session. After an error every rank has the same status and message. hw_session_close in any case. */
+hw_status hw_session_start(hw_session *s, hw_options *o, hw_error *err);
 
 /* Local. The settings alone, for subcommands of one process. hw_session_close in any case. */
-hw_status hw_session_start_alone(hw_session *s, hw_args *a, hw_error *err);
+hw_status hw_session_start_alone(hw_session *s, hw_options *o, hw_error *err);
 
 /* Collective, after hw_session_start. Gives each rank the tokenizer, the settings of generation_config.json
  * and the prompt's tokens, which rank 0 reads. After an error every rank has the same status and message. */
-hw_status hw_session_open_prompt(hw_session *s, const hw_args *a, hw_error *err);
+hw_status hw_session_open_prompt(hw_session *s, hw_error *err);
 
-/* Collective. The engine, with a line on how far loading is. */
-hw_status hw_session_open_engine(hw_session *s, const hw_args *a, hw_error *err);
+/* Collective. An engine with these settings, with a line on how far loading is. */
+hw_status hw_session_open_engine(hw_session *s, const hw_engine_settings *e, hw_error *err);
 
 void hw_session_close(hw_session *s);
 
@@ -52,13 +57,15 @@ hw_status hw_open_tokenizer(hw_tokenizer **out, const char *folder, hw_error *er
 hw_status hw_parse_token_list(hw_tokens *out, const char *text, hw_error *err);
 
 /* Local. The text of -p, -f or -, in memory; the caller frees *text. */
-hw_status hw_read_prompt_text(const hw_args *a, char **text, size_t *n_bytes, hw_error *err);
+hw_status hw_read_prompt_text(const hw_prompt_settings *p, char **text, size_t *n_bytes, hw_error *err);
 
 /* Local. Positions that the prompt and the new tokens of `o` take, INT_MAX when they are more. */
 int hw_session_length(const hw_session *s, const hw_generate_options *o);
 
-/* Local. The settings of a generation: what was given, over what generation_config.json recommends. */
-hw_status hw_session_sampling(const hw_session *s, const hw_args *a, hw_sampling *out, hw_error *err);
+/* Local. How a request is sampled: what its settings give, over what generation_config.json recommends. Errors:
+ * HW_ERR_INVALID. */
+hw_status hw_session_sampling(const hw_session *s, const hw_request_settings *r, hw_sampling *out,
+                              hw_error *err);
 
 /* Ends the job when an error came up that the other ranks cannot know of (a device, MPI or memory failing in
  * the middle of a step); they would wait for ever. Returns when all ranks know. */

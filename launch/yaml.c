@@ -241,37 +241,37 @@ void hw_yaml_close(hw_yaml *y)
 /* A text of comments has a root in libyaml's eyes: nothing, written as nothing. */
 const hw_yaml_node *hw_yaml_root(const hw_yaml *y)
 {
-    return y->root && hw_yaml_is_null(y->root) ? NULL : y->root;
+    const hw_yaml_node *n = y->root;
+    const bool empty = n && n->kind == HW_YAML_SCALAR && n->plain && hw_yaml_is_null(n->text);
+    return empty ? NULL : n;
 }
 
 const char *hw_yaml_name(const hw_yaml *y) { return y->name; }
 
 /* ---- what a plain scalar looks like */
 
-static bool is_one_of(const hw_yaml_node *n, const char *const *words)
+static bool is_one_of(const char *word, const char *const *words)
 {
-    if (n->kind != HW_YAML_SCALAR || !n->plain) return false;
-    while (*words && strcasecmp(n->text, *words)) words++;
+    while (*words && strcasecmp(word, *words)) words++;
     return *words != NULL;
 }
 
-bool hw_yaml_is_null(const hw_yaml_node *n)
+bool hw_yaml_is_null(const char *word)
 {
-    return is_one_of(n, (const char *const[]){"", "~", "null", NULL});
+    return is_one_of(word, (const char *const[]){"", "~", "null", NULL});
 }
 
-bool hw_yaml_is_truth(const hw_yaml_node *n)
+bool hw_yaml_is_truth(const char *word)
 {
-    return is_one_of(n, (const char *const[]){"true", "false", "yes", "no", "on", "off", "y", "n", NULL});
+    return is_one_of(word, (const char *const[]){"true", "false", "yes", "no", "on", "off", "y", "n", NULL});
 }
 
-bool hw_yaml_is_number(const hw_yaml_node *n)
+bool hw_yaml_is_number(const char *word)
 {
-    if (n->kind != HW_YAML_SCALAR || !n->plain) return false;
-    const char *p = n->text + (*n->text == '-' || *n->text == '+');
+    const char *p = word + (*word == '-' || *word == '+');
     if (*p == '.') p++;
     if (*p < '0' || *p > '9') return false;
     char *end;
-    strtod(n->text, &end);
-    return !*end || !n->text[strspn(n->text, "+-0123456789_")];
+    strtod(word, &end);
+    return !*end || !word[strspn(word, "+-0123456789_")];
 }

@@ -37,15 +37,15 @@ void hw_yaml_close(hw_yaml *y); /* NULL is fine */
 const hw_yaml_node *hw_yaml_root(const hw_yaml *y);
 const char *hw_yaml_name(const hw_yaml *y);
 
-/* Whether a scalar is YAML's "nothing": plain and empty, ~ or null. */
-bool hw_yaml_is_null(const hw_yaml_node *n);
+/* What a word without quotes is to readers of YAML. */
 
-/* Whether a scalar is a truth value to some reader of YAML: plain true, false, yes, no, on, off, y or n, in
- * any letter case. */
-bool hw_yaml_is_truth(const hw_yaml_node *n);
+/* "Nothing": empty, ~ or null. */
+bool hw_yaml_is_null(const char *word);
 
-/* Whether a scalar is plain and begins as numbers do and only has their characters: 12, -1.5, 0x1f, 1_000,
- * 1e9. */
-bool hw_yaml_is_number(const hw_yaml_node *n);
+/* A truth value to some of them: true, false, yes, no, on, off, y or n, in any letter case. */
+bool hw_yaml_is_truth(const char *word);
+
+/* Begins as numbers do and only has their characters: 12, -1.5, 0x1f, 1_000, 1e9. */
+bool hw_yaml_is_number(const char *word);
 
 #endif

@@ -76,7 +76,7 @@ typedef struct hw_engine_options {
     int max_seq_len;     /* longest sequence; 0: what the model allows, at most 4096 */
     int max_seqs;        /* sequences at once */
     int max_batch_rows;  /* rows of one step (with the cache off at least max_seq_len) */
-    int max_logit_rows;  /* rows of one step that can have logits; at least max_seqs */
+    int max_logit_rows;  /* rows of one step that can have logits; as many as max_seqs if this is less */
     hw_weights_from weights;
     bool dummy; /* random weights from config.json alone */
     uint64_t dummy_seed;

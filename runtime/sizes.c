@@ -24,7 +24,7 @@ hw_status hw_options_settle(hw_engine_options *o, const hw_model *m, hw_error *e
         (st = check_range("block_tokens", o->block_tokens, 1, 1024, err)) ||
         (st = check_range("max_seqs", o->max_seqs, 1, 65536, err)) ||
         (st = check_range("max_batch_rows", o->max_batch_rows, 1, MAX_ROWS, err)) ||
-        (st = check_range("max_logit_rows", o->max_logit_rows, 1, MAX_ROWS, err)))
+        (st = check_range("max_logit_rows", o->max_logit_rows, 0, MAX_ROWS, err)))
         return st;
     if (hw_options_kv_shape(o).n_blocks == INT_MAX)
         return hw_fail(

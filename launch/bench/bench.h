@@ -60,10 +60,19 @@ typedef struct hw_bench_window {
     bool kept;
 } hw_bench_window;
 
+typedef struct hw_bench_settings {
+    hw_model_settings model;
+    hw_engine_settings engine;
+    hw_report_settings report;
+    const char *pp, *tg, *batches, *depths; /* lists of numbers */
+    int repeats;
+    bool anchors, csv, markdown;
+} hw_bench_settings;
+
 /* Filled in by cmd_bench.c. */
 typedef struct hw_bench {
     hw_session *s;
-    const hw_args *args;
+    const hw_bench_settings *settings;
     hw_error *err;
     hw_processor host;
     hw_bench_test tests[HW_BENCH_MAX_TESTS];

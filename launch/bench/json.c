@@ -92,7 +92,7 @@ hw_status hw_bench_print_json(const hw_bench *b)
             "version", HW_VERSION, "commit", hw_build_commit(), "machine", "cpu", h->cpu, "instructions",
             h->instructions, "cores", h->n_cores, "usable_cores", h->n_usable, "memory_bytes",
             (json_int_t)h->memory_bytes, "last_cache_bytes", (json_int_t)h->last_cache_bytes, "model",
-            b->args->model, "architecture", i.architecture, "parameters", (json_int_t)i.n_params,
+            b->settings->model.folder, "architecture", i.architecture, "parameters", (json_int_t)i.n_params,
             "weight_bytes_per_rank", (json_int_t)i.weight_bytes, "dtype", hw_dtype_name(i.dtype), "matmul",
             hw_matmul_name(i.matmul), "kv_dtype", hw_dtype_name(i.kv_dtype), "kv_policy",
             hw_kv_policy_name(i.kv_policy), "ranks", i.n_ranks, "threads", i.n_threads, "backend", i.comm,

@@ -145,7 +145,7 @@ static hw_status measure_on_device(hw_limits *l, const hw_bench *b, const hw_ben
                                    hw_bench_window *w)
 {
     const int repeats = repeats_of(n_numbers * hw_dtype_size(l->device->act));
-    const bool in_graph = t->decode && b->args->engine.graphs && hw_device_can_capture(l->device);
+    const bool in_graph = t->decode && b->settings->engine.options.graphs && hw_device_can_capture(l->device);
     hw_status st = hw_anchor_device_all_reduce(&w->library, b->s->comm, l->on_device, n_numbers,
                                                l->device->act, repeats, b->err);
     return st ? st : measure_ours_on_device(l, b, in_graph, n_numbers, repeats, &w->all_reduce);

@@ -105,7 +105,7 @@ const char *hw_bench_library(const hw_bench *b)
 hw_bench_result hw_bench_conclude(const hw_bench *b, int test)
 {
     counted_windows c = {.b = b, .test = test};
-    hw_bench_result r = {.n_windows = b->args->repeats};
+    hw_bench_result r = {.n_windows = b->settings->repeats};
     for (int i = 0; i < r.n_windows; i++)
         if (hw_bench_window_at(b, test, i)->kept) c.at[c.n++] = i;
     r.n_kept = c.n;

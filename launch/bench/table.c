@@ -158,7 +158,7 @@ static void print_head(FILE *f, const hw_bench *b)
             h->instructions, hw_format_bytes(memory, (double)h->memory_bytes),
             h->last_cache_bytes ? hw_format_bytes(cache, (double)h->last_cache_bytes) : "unknown");
     fprintf(f, "headway %s, commit %s; %d repetitions in turns\n\n", HW_VERSION, hw_build_commit(),
-            b->args->repeats);
+            b->settings->repeats);
 }
 
 static void print_foot(FILE *f, const hw_bench *b)
@@ -173,7 +173,7 @@ static void print_foot(FILE *f, const hw_bench *b)
     if (!b->judged) fprintf(f, "Windows are not judged: the work is not on the host's cores.\n");
     else
         fprintf(f, "%d of %d windows are left out: in them a rank had less than %.0f %% of its cores.\n",
-                n_dropped, b->n_tests * b->args->repeats, 100 * HW_BENCH_LEAST_BUSY);
+                n_dropped, b->n_tests * b->settings->repeats, 100 * HW_BENCH_LEAST_BUSY);
     if (hw_engine_info_get(b->s->engine).no_graphs)
         fprintf(f, "No decode step is a graph: %s.\n", hw_engine_info_get(b->s->engine).no_graphs);
     if (n_disturbed)
@@ -271,7 +271,7 @@ static void csv_settings(hw_table *t, const hw_bench *b)
     hw_table_text(t, "%s", b->host.instructions);
     hw_table_count(t, (uint64_t)b->host.n_usable);
     hw_table_count(t, b->host.memory_bytes);
-    hw_table_text(t, "%s", b->args->model);
+    hw_table_text(t, "%s", b->settings->model.folder);
     hw_table_text(t, "%s", i.architecture);
     hw_table_count(t, i.n_params);
     hw_table_text(t, "%s", hw_dtype_name(i.dtype));

@@ -44,12 +44,12 @@ static hw_status add(hw_bench *b, bool decode, int n, int n_seqs, int depth)
 
 hw_status hw_bench_list_tests(hw_bench *b)
 {
-    const hw_args *a = b->args;
+    const hw_bench_settings *a = b->settings;
     list pp, tg, batches, depths;
-    hw_status st = read_list(&pp, "--n-prompt", a->pp ? a->pp : "512", 0, MAX_TOKENS, b->err);
-    if (!st) st = read_list(&tg, "--n-gen", a->tg ? a->tg : "128", 0, MAX_TOKENS, b->err);
-    if (!st) st = read_list(&batches, "--batch-size", a->batches ? a->batches : "1", 1, MAX_SEQS, b->err);
-    if (!st) st = read_list(&depths, "--n-depth", a->depths ? a->depths : "0", 0, MAX_TOKENS, b->err);
+    hw_status st = read_list(&pp, "--n-prompt", a->pp, 0, MAX_TOKENS, b->err);
+    if (!st) st = read_list(&tg, "--n-gen", a->tg, 0, MAX_TOKENS, b->err);
+    if (!st) st = read_list(&batches, "--batch-size", a->batches, 1, MAX_SEQS, b->err);
+    if (!st) st = read_list(&depths, "--n-depth", a->depths, 0, MAX_TOKENS, b->err);
     for (int d = 0; d < depths.n && !st; d++)
         for (int s = 0; s < batches.n && !st; s++) {
             for (int i = 0; i < pp.n && !st; i++) st = add(b, false, pp.at[i], batches.at[s], depths.at[d]);
@@ -91,10 +91,11 @@ int hw_bench_step_rows(const hw_bench *b, const hw_bench_test *t)
 
 hw_bench_window *hw_bench_window_at(const hw_bench *b, int test, int repeat)
 {
-    return &b->windows[(size_t)test * (size_t)b->args->repeats + (size_t)repeat];
+    return &b->windows[(size_t)test * (size_t)b->settings->repeats + (size_t)repeat];
 }
 
 double *hw_bench_steps_at(const hw_bench *b, int test, int repeat)
 {
-    return b->steps + ((size_t)test * (size_t)b->args->repeats + (size_t)repeat) * (size_t)b->longest_decode;
+    return b->steps +
+           ((size_t)test * (size_t)b->settings->repeats + (size_t)repeat) * (size_t)b->longest_decode;
 }

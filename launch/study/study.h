@@ -6,7 +6,6 @@
 #ifndef HW_LAUNCH_STUDY_STUDY_H
 #define HW_LAUNCH_STUDY_STUDY_H
 
-#include "launch/args.h"
 #include "launch/devices_told.h"
 #include "launch/plot.h"
 #include "launch/study/machine.h"

@@ -32,7 +32,7 @@ Test(bad_input, options_that_are_not_known_or_not_complete)
     MISUSED(1, WORDS("--no-such-option"), GENERATE, "--no-such-option");
     MISUSED(2, WORDS("--no-such-option"), GENERATE, "--no-such-option");
     MISUSED(1, WORDS("-m FOLDER"), "generate", "-p", "Once");
-    MISUSED(1, WORDS("name is empty"), "generate", "-m", "", "-p", "Once");
+    MISUSED(1, WORDS("--model is ''", "empty"), "generate", "-m", "", "-p", "Once");
     MISUSED(1, WORDS("argument"), GENERATE, "-n");
     MISUSED(1, WORDS("'word' belongs to no option", "quotes"), GENERATE, "word");
     MISUSED(1, WORDS("-o"), "logits", "-m", TALES, "-p", "Once");
@@ -87,7 +87,7 @@ Test(bad_input, values_outside_their_range)
         snprintf(found, sizeof found, "'%s'", bad[i].value);
         MISUSED(1, WORDS(bad[i].option, found, "wanted"), GENERATE, option);
     }
-    MISUSED(1, WORDS("stop string", "empty"), GENERATE, "--stop", "");
+    MISUSED(1, WORDS("--stop is ''", "empty"), GENERATE, "--stop", "");
     MISUSED(1, WORDS("--ranks", "'0'"), "inspect", "-m", TALES, "--ranks", "0");
 }
 

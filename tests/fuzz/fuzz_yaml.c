@@ -16,17 +16,18 @@ static void check_place(const char *message, const uint8_t *data, size_t n_bytes
     HW_FUZZ_CHECK(column >= 1 && (size_t)column <= n_bytes + 1);
 }
 
-static void check_settings(const hw_config *c)
+static void check_settings(hw_config *c)
 {
-    for (int i = 0; i < hw_n_settings; i++) {
-        const hw_setting *s = &hw_settings[i];
-        const char *at = (const char *)c + s->offset;
-        if (strstr(s->path, "[]") || s->type != HW_SETTING_WHOLE) continue;
-        const int value = *(const int *)(const void *)at;
+    const hw_setting_group *g;
+    const hw_setting *s;
+    for (int i = 0; (s = hw_config_setting(i, &g)); i++) {
+        const char *values = hw_config_values(c, g);
+        if (!values || s->type != HW_SETTING_WHOLE) continue;
+        const int value = *(const int *)(const void *)(values + s->offset);
         /* 0 is what auto leaves. */
-        HW_FUZZ_CHECK((s->has_auto && !value) || (value >= s->min && value <= s->max));
+        HW_FUZZ_CHECK((!strcmp(s->fallback, "auto") && !value) || (value >= s->min && value <= s->max));
     }
-    HW_FUZZ_CHECK(c->args.n_stops >= 0 && c->args.n_stops <= HW_MAX_STOPS);
+    HW_FUZZ_CHECK(c->request.n_stops >= 0 && c->request.n_stops <= HW_MAX_STOPS);
     HW_FUZZ_CHECK(c->cluster.n_hosts >= 0 && c->cluster.n_hosts <= HW_MAX_HOSTS);
     for (int i = 0; i < c->cluster.n_hosts; i++)
         HW_FUZZ_CHECK(c->cluster.hosts[i].slots >= 1 && *c->cluster.hosts[i].name &&
@@ -42,7 +43,7 @@ static void compose(const hw_config *c)
     const hw_here here = {"here", "/bin/headway", "/c.yaml", 4, false};
     hw_command_line line;
     hw_error err = {""};
-    hw_status st = hw_cluster_command(&line, &c->cluster, &here, c->args.engine.n_threads, args, 1, &err);
+    hw_status st = hw_cluster_command(&line, &c->cluster, &here, c->engine.options.n_threads, args, 1, &err);
     HW_FUZZ_CHECK(st == HW_OK || st == HW_ERR_INVALID);
     if (st) check_message(&err);
     else HW_FUZZ_CHECK(line.n > 3 && !line.words[line.n] && !strcmp(line.words[line.n - 1], "/c.yaml"));

@@ -6,16 +6,16 @@
 
 typedef struct made_up {
     hw_bench bench;
-    hw_args args;
+    hw_bench_settings settings;
     hw_error err;
 } made_up;
 
 static made_up *make(int repeats)
 {
     made_up *m = calloc(1, sizeof *m);
-    m->args = hw_args_defaults();
-    m->args.repeats = repeats;
-    m->bench.args = &m->args;
+    m->settings =
+        (hw_bench_settings){.pp = "512", .tg = "128", .batches = "1", .depths = "0", .repeats = repeats};
+    m->bench.settings = &m->settings;
     m->bench.err = &m->err;
     return m;
 }
@@ -30,8 +30,8 @@ static void end(made_up *m)
 static void make_windows(made_up *m)
 {
     hw_bench *b = &m->bench;
-    b->windows = calloc((size_t)(b->n_tests * m->args.repeats), sizeof *b->windows);
-    b->steps = calloc((size_t)(b->n_tests * m->args.repeats * b->longest_decode) + 1, sizeof *b->steps);
+    b->windows = calloc((size_t)(b->n_tests * m->settings.repeats), sizeof *b->windows);
+    b->steps = calloc((size_t)(b->n_tests * m->settings.repeats * b->longest_decode) + 1, sizeof *b->steps);
 }
 
 Test(bench, lists_make_every_combination)
@@ -40,7 +40,8 @@ Test(bench, lists_make_every_combination)
         "pp512",        "pp64",        "tg8",        "pp512 b4",        "pp64 b4",        "tg8 b4",
         "pp512 @ d100", "pp64 @ d100", "tg8 @ d100", "pp512 b4 @ d100", "pp64 b4 @ d100", "tg8 b4 @ d100"};
     made_up *m = make(1);
-    m->args.pp = "512,64", m->args.tg = "8", m->args.batches = "1,4", m->args.depths = "0,100";
+    m->settings.pp = "512,64", m->settings.tg = "8", m->settings.batches = "1,4",
+    m->settings.depths = "0,100";
     cr_assert_eq(hw_bench_list_tests(&m->bench), HW_OK, "%s", m->err.message);
     cr_assert_eq(m->bench.n_tests, 12);
     for (int i = 0; i < 12; i++) cr_expect_str_eq(m->bench.tests[i].name, names[i]);
@@ -59,7 +60,7 @@ Test(bench, lists_are_refused_by_their_option)
                  {"5", "0", "--batch-size is '0'"}, {"5", "", "--batch-size"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         made_up *m = make(1);
-        m->args.pp = wrong[i].pp, m->args.batches = wrong[i].batches;
+        m->settings.pp = wrong[i].pp, m->settings.batches = wrong[i].batches;
         cr_expect_eq(hw_bench_list_tests(&m->bench), HW_ERR_INVALID);
         cr_expect(strstr(m->err.message, wrong[i].word), "%s", m->err.message);
         end(m);
@@ -70,7 +71,7 @@ Test(bench, lists_are_refused_by_their_option)
 Test(bench, positions_of_a_decode_count_its_prompt)
 {
     made_up *m = make(1);
-    m->args.pp = "0", m->args.tg = "8";
+    m->settings.pp = "0", m->settings.tg = "8";
     cr_assert_eq(hw_bench_list_tests(&m->bench), HW_OK);
     cr_expect_eq(hw_bench_longest(&m->bench), 9);
     end(m);
@@ -82,7 +83,7 @@ Test(bench, shares_are_medians_of_ratios_in_one_window)
 {
     const double rates[] = {100, 90, 300}, limits[] = {200, 100, 500};
     made_up *m = make(3);
-    m->args.pp = "0", m->args.tg = "1";
+    m->settings.pp = "0", m->settings.tg = "1";
     cr_assert_eq(hw_bench_list_tests(&m->bench), HW_OK);
     make_windows(m);
     for (int i = 0; i < 3; i++) {
@@ -105,7 +106,7 @@ Test(bench, shares_are_medians_of_ratios_in_one_window)
 Test(bench, disturbed_windows_do_not_count)
 {
     made_up *m = make(4);
-    m->args.pp = "6", m->args.tg = "0", m->args.batches = "2";
+    m->settings.pp = "6", m->settings.tg = "0", m->settings.batches = "2";
     cr_assert_eq(hw_bench_list_tests(&m->bench), HW_OK);
     make_windows(m);
     for (int i = 0; i < 4; i++) {
@@ -129,7 +130,7 @@ Test(bench, disturbed_windows_do_not_count)
 Test(bench, quantiles_are_over_the_steps_of_all_windows)
 {
     made_up *m = make(2);
-    m->args.pp = "0", m->args.tg = "50";
+    m->settings.pp = "0", m->settings.tg = "50";
     cr_assert_eq(hw_bench_list_tests(&m->bench), HW_OK);
     make_windows(m);
     for (int i = 0; i < 100; i++) hw_bench_steps_at(&m->bench, 0, i % 2)[i / 2] = 1e-3 * (i + 1);

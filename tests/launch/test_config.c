@@ -9,6 +9,9 @@
 
 #define REFERENCE HW_SOURCE_DIR "/configs/reference.yaml"
 
+#define IS_GIVEN(c, field)                                                                                   \
+    hw_setting_is_given(&hw_request_group, &(c)->request, offsetof(hw_request_settings, sampling.field))
+
 static hw_config parse(const char *text)
 {
     hw_config c = hw_config_defaults();
@@ -60,20 +63,20 @@ Test(config, every_kind_of_setting_arrives)
               "device: {kind: cuda}\n"
               "cluster:\n  launcher: srun\n  hosts:\n  - name: a1\n    slots: 2\n  - name: 10.0.0.7\n"
               "  interface: 10.1.0.0/16\n  oversubscribe: true\n  environment: [A, B=c d]\n");
-    cr_expect_str_eq(c.args.model, "/m/x");
-    cr_expect(c.args.engine.dummy && c.args.engine.dummy_seed == 9007199254740993u);
-    cr_expect_eq(c.args.engine.dtype, HW_BF16);
-    cr_expect_eq(c.args.engine.matmul, HW_MATMUL_BF16X3);
-    cr_expect_eq(c.args.engine.n_threads, 5);
-    cr_expect_eq(c.args.engine.kv_policy, HW_KV_GROWING);
-    cr_expect_eq(c.args.engine.kv_bytes, 3u << 20);
-    cr_expect_not(c.args.engine.prefix_sharing);
-    cr_expect(c.args.has_temperature && c.args.sampling.temperature == 0.75f);
-    cr_expect(c.args.has_top_k && !c.args.has_top_p);
-    cr_expect_eq(c.args.n_stops, 2);
-    cr_expect_str_eq(c.args.stops[0], "\n");
-    cr_expect_str_eq(c.args.stops[1], " no ");
-    cr_expect_str_eq(c.args.engine.device, "cuda");
+    cr_expect_str_eq(c.model.folder, "/m/x");
+    cr_expect(c.engine.load_format == HW_LOAD_DUMMY && c.engine.options.dummy_seed == 9007199254740993u);
+    cr_expect_eq(c.engine.options.dtype, HW_BF16);
+    cr_expect_eq(c.engine.options.matmul, HW_MATMUL_BF16X3);
+    cr_expect_eq(c.engine.options.n_threads, 5);
+    cr_expect_eq(c.engine.options.kv_policy, HW_KV_GROWING);
+    cr_expect_eq(c.engine.options.kv_bytes, 3u << 20);
+    cr_expect_not(c.engine.options.prefix_sharing);
+    cr_expect(IS_GIVEN(&c, temperature) && c.request.sampling.temperature == 0.75f);
+    cr_expect(IS_GIVEN(&c, top_k) && !IS_GIVEN(&c, top_p));
+    cr_expect_eq(c.request.n_stops, 2);
+    cr_expect_str_eq(c.request.stops[0], "\n");
+    cr_expect_str_eq(c.request.stops[1], " no ");
+    cr_expect_str_eq(c.engine.options.device, "cuda");
     cr_expect(c.cluster.ranks == 3 && c.cluster.launcher == HW_SRUN && c.cluster.n_hosts == 2);
     cr_expect_str_eq(c.cluster.hosts[0].name, "a1");
     cr_expect_eq(c.cluster.hosts[0].slots, 2);
@@ -92,8 +95,8 @@ Test(config, nothing_or_empty_sections_change_nothing)
                                         "{}"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         hw_config c = parse(texts[i]);
-        cr_expect_null(c.args.model);
-        cr_expect_eq(c.args.engine.kv_policy, HW_KV_PAGED);
+        cr_expect_null(c.model.folder);
+        cr_expect_eq(c.engine.options.kv_policy, HW_KV_PAGED);
         cr_expect_eq(c.cluster.n_hosts, 0);
         hw_config_free(&c);
     }
@@ -103,7 +106,7 @@ Test(config, auto_is_as_if_it_were_not_written)
 {
     hw_config c = parse("sampling: {temperature: auto, top_k: auto}\nlimits: {max_seq_len: auto}\n"
                         "cluster: {interface: auto}");
-    cr_expect(!c.args.has_temperature && !c.args.has_top_k && !c.args.engine.max_seq_len);
+    cr_expect(!IS_GIVEN(&c, temperature) && !IS_GIVEN(&c, top_k) && !c.engine.options.max_seq_len);
     cr_expect_null(c.cluster.interface);
     hw_config_free(&c);
 }
@@ -111,9 +114,9 @@ Test(config, auto_is_as_if_it_were_not_written)
 Test(config, quotes_make_a_text_of_any_word)
 {
     hw_config c = parse("model: {path: \"no\"}\ncluster: {interface: '10'}\nsampling: {stop: ['3', \"~\"]}");
-    cr_expect_str_eq(c.args.model, "no");
+    cr_expect_str_eq(c.model.folder, "no");
     cr_expect_str_eq(c.cluster.interface, "10");
-    cr_expect_str_eq(c.args.stops[1], "~");
+    cr_expect_str_eq(c.request.stops[1], "~");
     hw_config_free(&c);
 }
 
@@ -141,7 +144,7 @@ Test(config, unknown_keys_name_the_nearest)
 Test(config, wrong_types)
 {
     static const refusal rows[] = {
-        {"parallelism:\n  threads: four", "2:12", "'four'", "threads, 1 to 1024"},
+        {"parallelism:\n  threads: four", "2:12", "'four'", "1 to 1024 threads"},
         {"parallelism: {threads: 1.0}", "1:24", "'1.0'", "wanted"},
         {"parallelism: {threads: \"4\"}", "1:24", "\"4\"", "leave the quotes out"},
         {"parallelism: {threads: [4]}", "1:24", "a list", "wanted"},
@@ -189,8 +192,10 @@ Test(config, values_outside_their_range)
         {"parallelism: {threads: 99999999999999999999}", "1:24", "threads", "1 to 1024"},
         {"sampling: {top_p: 0}", "1:19", "'0'", "1e-06 to 1"},
         {"sampling: {top_p: 1.01}", "1:19", "'1.01'", "1e-06 to 1"},
-        {"sampling: {seed: -1}", "1:18", "'-1'", "from 0 on"},
-        {"sampling: {seed: 9223372036854775808}", "1:18", "seed", "from 0 on"},
+        {"model: {dummy_seed: -1}", "1:21", "'-1'", "from 0 on"},
+        {"model: {dummy_seed: 9223372036854775808}", "1:21", "seed", "from 0 on"},
+        {"sampling: {seed: -9223372036854775809}", "1:18", "seed", "a whole number"},
+        {"sampling: {temperature: 1e-60}", "1:25", "'1e-60'", "wanted"},
         {"cache: {memory: 0}", "1:17", "'0'", "bytes"},
         {"cache: {memory: 99999999999T}", "1:17", "memory", "bytes"},
         {"sampling: {stop: [a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,b]}", "1:51", "stop", "more than 16"},
@@ -214,7 +219,7 @@ Test(config, truth_values_in_odd_places)
     }
     /* The policy "off" is a word of the list and needs no quotes. */
     hw_config c = parse("cache: {policy: off}");
-    cr_expect_eq(c.args.engine.kv_policy, HW_KV_OFF);
+    cr_expect_eq(c.engine.options.kv_policy, HW_KV_OFF);
     hw_config_free(&c);
 }
 
@@ -311,33 +316,39 @@ static char *read_reference(size_t *n)
     return text;
 }
 
-/* The settings that a node of the reference stands for, counted; each has to be in the table. */
-typedef struct seen {
-    int count[64];
-    int n;
-} seen;
+enum { MOST = 128 };
 
-static void visit(seen *s, const hw_yaml_node *n, const char *inside);
-
-static void visit_entry(seen *s, const hw_yaml_node *n, const char *inside)
+/* The index of a setting among those that a file can have; -1: there is none of this path. */
+static int find(const char *path)
 {
-    char path[128];
-    snprintf(path, sizeof path, "%s%s", inside, n->key);
-    for (int i = 0; i < hw_n_settings; i++) {
-        const hw_setting *row = &hw_settings[i];
-        if (strcmp(row->path, path)) continue;
-        s->count[i]++;
-        if (row->type == HW_SETTING_TEXTS || row->type == HW_SETTING_VARIABLES)
-            cr_expect(n->kind == HW_YAML_SEQUENCE && !n->first && !strcmp(row->fallback, "[]"), "%s", path);
-        else if (n->kind == HW_YAML_SCALAR) cr_expect_str_eq(n->text, row->fallback, "%s", path);
-    }
-    strcat(path, n->kind == HW_YAML_SEQUENCE ? "[]." : ".");
-    visit(s, n->kind == HW_YAML_SEQUENCE && n->first ? n->first : n, path);
+    const hw_setting_group *g;
+    const hw_setting *s;
+    for (int i = 0; (s = hw_config_setting(i, &g)); i++)
+        if (!strcmp(s->path, path)) return i;
+    return -1;
 }
 
-static void visit(seen *s, const hw_yaml_node *n, const char *inside)
+static void visit(int *count, const hw_yaml_node *n, const char *inside);
+
+/* The setting that a node of the reference stands for has its default there, and is counted. */
+static void visit_entry(int *count, const hw_yaml_node *n, const char *inside)
 {
-    for (const hw_yaml_node *c = n->first; c; c = c->next) visit_entry(s, c, inside);
+    const hw_setting_group *g;
+    char path[128];
+    snprintf(path, sizeof path, "%s%s", inside, n->key);
+    const int i = find(path);
+    const hw_setting *s = i < 0 ? NULL : hw_config_setting(i, &g);
+    if (s) count[i]++;
+    if (s && (s->type == HW_SETTING_TEXTS || s->type == HW_SETTING_VARIABLES))
+        cr_expect(n->kind == HW_YAML_SEQUENCE && !n->first && !strcmp(s->fallback, "[]"), "%s", path);
+    else if (s && n->kind == HW_YAML_SCALAR) cr_expect_str_eq(n->text, s->fallback, "%s", path);
+    strcat(path, n->kind == HW_YAML_SEQUENCE ? "[]." : ".");
+    visit(count, n->kind == HW_YAML_SEQUENCE && n->first ? n->first : n, path);
+}
+
+static void visit(int *count, const hw_yaml_node *n, const char *inside)
+{
+    for (const hw_yaml_node *c = n->first; c; c = c->next) visit_entry(count, c, inside);
 }
 
 Test(config, the_reference_has_every_setting_once_with_its_default)
@@ -346,75 +357,67 @@ Test(config, the_reference_has_every_setting_once_with_its_default)
     char *text = read_reference(&n);
     hw_yaml *y = NULL;
     hw_error err;
-    seen s = {.n = 0};
-    cr_assert_leq(hw_n_settings, 64);
+    int count[MOST] = {0};
+    const hw_setting_group *g;
+    const hw_setting *s;
     cr_assert_eq(hw_yaml_parse(&y, text, n, "reference.yaml", &err), HW_OK, "%s", err.message);
-    visit(&s, hw_yaml_root(y), "");
-    for (int i = 0; i < hw_n_settings; i++)
-        cr_expect_eq(s.count[i], 1, "%s is in configs/reference.yaml %d times", hw_settings[i].path,
-                     s.count[i]);
+    visit(count, hw_yaml_root(y), "");
+    for (int i = 0; (s = hw_config_setting(i, &g)) && i < MOST; i++)
+        cr_expect_eq(count[i], 1, "%s is in configs/reference.yaml %d times", s->path, count[i]);
     hw_yaml_close(y);
     free(text);
 }
 
-/* So also: what the table calls a default is what the program has without a file. */
+/* As the reference has what the table calls a default, so also: defaults are what the program has without a file. */
 Test(config, the_reference_changes_nothing)
 {
+    static const hw_setting_group *const groups[] = {&hw_model_group, &hw_engine_group, &hw_request_group,
+                                                     &hw_cluster_group};
     size_t n;
     char *text = read_reference(&n);
     hw_config fresh = hw_config_defaults(), c = hw_config_defaults();
     hw_error err;
     cr_assert_eq(hw_config_parse(&c, text, n, "reference.yaml", &err), HW_OK, "%s", err.message);
-    static const size_t sizes[] = {[HW_SETTING_CHOICE] = sizeof(int),
-                                   [HW_SETTING_FLAG] = sizeof(bool),
-                                   [HW_SETTING_WHOLE] = sizeof(int),
-                                   [HW_SETTING_SEED] = sizeof(uint64_t),
-                                   [HW_SETTING_BYTES] = sizeof(uint64_t),
-                                   [HW_SETTING_NUMBER] = sizeof(float),
-                                   [HW_SETTING_VARIABLES] = 0};
-    for (int i = 0; i < hw_n_settings; i++) {
-        const hw_setting *s = &hw_settings[i];
-        if (strstr(s->path, "[]") || s->type == HW_SETTING_HOSTS) continue;
-        const char *was = (const char *)&fresh + s->offset, *is = (const char *)&c + s->offset;
-        if (s->type == HW_SETTING_TEXT || s->type == HW_SETTING_WORD) {
-            const char *a = *(const char *const *)(const void *)was,
-                       *b = *(const char *const *)(const void *)is;
-            cr_expect(a == b || (a && b && !strcmp(a, b)), "%s", s->path);
-        } else cr_expect_arr_eq(was, is, sizes[s->type], "%s", s->path);
-        if (s->given)
-            cr_expect_arr_eq((const char *)&fresh + s->given, (const char *)&c + s->given, sizeof(bool), "%s",
-                             s->path);
-    }
     cr_expect(c.cluster.n_hosts == 1 && c.cluster.hosts[0].slots == 1);
     cr_expect_str_eq(c.cluster.hosts[0].name, "localhost");
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < groups[k]->n; i++) {
+            const hw_setting *s = &groups[k]->rows[i];
+            const char *was = (const char *)hw_config_values(&fresh, groups[k]) + s->offset,
+                       *is = (const char *)hw_config_values(&c, groups[k]) + s->offset;
+            const bool is_pointer = s->type <= HW_SETTING_WORD;
+            const char *a = is_pointer ? *(const char *const *)(const void *)was : NULL,
+                       *b = is_pointer ? *(const char *const *)(const void *)is : NULL;
+            if (is_pointer) cr_expect(a == b || (a && b && !strcmp(a, b)), "%s", s->path);
+            else if (s->type != HW_SETTING_HOSTS)
+                cr_expect_arr_eq(was, is, s->type == HW_SETTING_FLAG ? sizeof(bool) : sizeof(int), "%s",
+                                 s->path);
+        }
     hw_config_free(&c);
     free(text);
 }
 
-/* Looks at the file as text: behind each setting stands what may be written there, and above it a sentence.
- */
+/* Looks at the file as text: behind each setting stands what may be written there, and above it a sentence. */
 Test(config, the_reference_tells_unit_range_and_meaning)
 {
     size_t n;
-    char *text = read_reference(&n), last[160] = "";
-    int at = 0;
+    char *text = read_reference(&n), last[160] = "", section[64] = "";
     text[n < HW_YAML_MAX_BYTES ? n : HW_YAML_MAX_BYTES] = '\0';
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
         const char *key = line + strspn(line, " -");
-        if (key > line && *key != '#') {
-            char wanted[200];
-            const char *leaf = strrchr(hw_settings[at].path, '.') + 1;
-            cr_assert_lt(at, hw_n_settings, "too many settings: %s", line);
-            cr_expect(!strncmp(key, leaf, strlen(leaf)) && key[strlen(leaf)] == ':', "%s is not %s", line,
-                      hw_settings[at].path);
-            hw_setting_wanted(&hw_settings[at], wanted, sizeof wanted);
+        const hw_setting_group *g;
+        const int length = (int)strcspn(key, ":");
+        if (key == line && *key != '#') snprintf(section, sizeof section, "%.*s", length, key);
+        else if (*key != '#') {
+            char path[160], wanted[200];
+            snprintf(path, sizeof path, "%s%s.%.*s", section, key - line > 2 ? ".hosts[]" : "", length, key);
+            cr_assert_geq(find(path), 0, "there is no setting %s", path);
+            hw_setting_wanted(hw_config_setting(find(path), &g), HW_WORD_PLAIN, wanted, sizeof wanted);
             const char *comment = strstr(key, " # ");
             cr_expect(comment && !strcmp(comment + 3, wanted), "%s: wanted the comment \"%s\"", line, wanted);
             cr_expect(strchr(last, '#') && strchr(last, '.'), "no sentence above %s", line);
-            at++;
         }
         snprintf(last, sizeof last, "%s", line);
     }
-    cr_expect_eq(at, hw_n_settings);
     free(text);
 }
