@@ -8,8 +8,7 @@
 /* Sequences of the batch, the prompt's included. */
 enum { HW_CROWD = 8 };
 
-/* Collective. Every step has rows of all sequences; the others' tokens are the prompt's in other orders.
- * Hands on the logits of every token of `prompt` [n], then adds n_new greedy tokens to *greedy. Wants an
+/* Collective. Every step has rows of all sequences; the others' prompts are this one in other orders. Hands on the logits of every token of `prompt` [n], then adds n_new greedy tokens to *greedy. Wants an
  * engine with max_seqs of HW_CROWD and n + n_new positions. An error of `each` on any rank ends it on all. */
 hw_status hw_in_crowd(hw_session *s, const int32_t *prompt, int n, int n_new, hw_row_function *each,
                       void *user, hw_tokens *greedy, hw_error *err);

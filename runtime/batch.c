@@ -94,7 +94,6 @@ hw_status hw_batch_create(hw_batch **out, hw_engine *e, hw_error *err)
 void hw_batch_destroy(hw_batch *b)
 {
     if (!b) return;
-    if (b->engine->last == b) b->engine->last = NULL;
     free(b->tokens);
     free(b->positions);
     free(b->seqs);
@@ -110,6 +109,7 @@ void hw_batch_clear(hw_batch *b)
     b->n_rows = b->n_seqs = b->n_logits = 0;
     b->n_prefill_rows = b->n_decode_rows = 0;
     b->max_position = 0;
+    b->step = 0;
 }
 
 int hw_batch_n_rows(const hw_batch *b) { return b->n_rows; }
@@ -194,13 +194,15 @@ hw_status hw_batch_add(hw_batch *b, hw_sequence *s, const int32_t *tokens, int n
         s->n_computed += first - n_known;
     }
     s->n_tokens = n_tokens;
+    b->step = 0;
     add_rows(b, s, first, n_logits);
     *(n_known > 0 && n == 1 ? &b->n_decode_rows : &b->n_prefill_rows) += n_tokens - first;
     return HW_OK;
 }
 
-void hw_batch_done(const hw_batch *b)
+void hw_batch_done(hw_batch *b)
 {
+    b->step = b->engine->n_steps;
     for (int row = 0; row < b->n_rows; row++) {
         hw_sequence *s = b->sequences[b->seqs[row]];
         if (b->positions[row] == s->n_computed) s->n_computed++;
@@ -209,6 +211,13 @@ void hw_batch_done(const hw_batch *b)
         hw_sequence *s = b->sequences[i];
         hw_kv_publish(s->engine->kv, &s->table, s->tokens, s->n_computed);
     }
+}
+
+hw_status hw_batch_check_logits(const hw_batch *b, hw_error *err)
+{
+    if (b->step && b->step == b->engine->n_steps) return HW_OK;
+    return hw_fail(err, HW_ERR_INVALID, "logits of a batch were asked for %s",
+                   b->step ? "after another step" : "before a step");
 }
 
 /* ---- rows of a feed: row i is the newest token of sequence i */

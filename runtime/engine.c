@@ -365,14 +365,14 @@ hw_kv_usage hw_engine_kv_usage(const hw_engine *e) { return hw_kv_cache_usage(e-
 
 /* ---- steps */
 
-hw_status hw_engine_step(hw_engine *e, const hw_batch *b, hw_error *err)
+hw_status hw_engine_step(hw_engine *e, hw_batch *b, hw_error *err)
 {
     if (!b->n_rows) return hw_fail(err, HW_ERR_INVALID, "a step without rows");
     hw_watch *const w = hw_comm_watch(e->comm);
     const hw_watch_phase before = hw_watch_enter(w, b->n_prefill_rows ? HW_WATCH_PREFILL : HW_WATCH_DECODE);
     hw_status st = hw_forward(e, b, err);
     hw_watch_enter(w, before);
-    e->last = st ? NULL : b;
+    e->n_steps++;
     if (!st) hw_batch_done(b);
     return st;
 }
@@ -402,16 +402,17 @@ hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
 hw_status hw_engine_wait_mark(hw_engine *e, hw_mark *m, hw_error *err) { return wait_until(e, m, err); }
 
 /* Every rank's slice of a row is sent padded to the widest, so that one all-gather takes them all. */
-hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err)
+hw_status hw_engine_logits(hw_engine *e, const hw_batch *b, float *out, hw_error *err)
 {
     const hw_shard *shard = &e->shard;
     size_t vocab = (size_t)e->model.vocab_size, width = hw_shard_widest(vocab, shard->n_ranks),
            n_local = hw_range_size(shard->vocab);
-    if (!e->last) return hw_fail(err, HW_ERR_INVALID, "logits were asked for before a step");
+    hw_status st = hw_batch_check_logits(b, err);
+    if (st) return st;
     float *mine = calloc(width, sizeof *mine), *all = calloc(width * (size_t)shard->n_ranks, sizeof *all);
-    hw_status st = mine && all ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "logits: no memory for a row");
+    st = mine && all ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "logits: no memory for a row");
     hw_tag tag = {.site = HW_SITE_CONTROL};
-    for (int i = 0; i < e->last->n_logits && !st; i++) {
+    for (int i = 0; i < b->n_logits && !st; i++) {
         st = hw_engine_read(e, mine, e->buffers.logits + (size_t)i * n_local, n_local * sizeof(float), err);
         if (!st) st = hw_comm_all_gather(e->comm, tag, mine, width * sizeof(float), all, err);
         for (int r = 0; r < shard->n_ranks && !st; r++) {

@@ -182,11 +182,11 @@ int hw_batch_n_logits(const hw_batch *b);
 
 /* Collective. Runs the forward pass over the batch. Logits stay on the ranks, each holding its slice of the
  * vocabulary. An error in the middle of a step ends the job: it has not been agreed on. */
-hw_status hw_engine_step(hw_engine *e, const hw_batch *b, hw_error *err);
+hw_status hw_engine_step(hw_engine *e, hw_batch *b, hw_error *err);
 
-/* Collective. The whole logits of the last step on every rank: out [n_logits, vocab_size]. For comparing and
- * scoring; generation does not need it. */
-hw_status hw_engine_logits(hw_engine *e, float *out, hw_error *err);
+/* Collective. The whole logits of the batch on every rank: out [n_logits, vocab_size]. For comparing and scoring;
+ * generation does not need it. Errors: HW_ERR_INVALID when the last step was not this batch's. */
+hw_status hw_engine_logits(hw_engine *e, const hw_batch *b, float *out, hw_error *err);
 
 /* How the next token is chosen. Plain; all zero is greedy. Filters apply in the order of transformers:
  * repetition penalty, temperature, top-k, top-p, min-p. */
@@ -202,16 +202,16 @@ typedef struct hw_sampling {
 /* Local. Errors: HW_ERR_INVALID naming the setting. */
 hw_status hw_sampling_check(const hw_sampling *s, hw_error *err);
 
-/* Collective. Chooses one token for every row of logits of the last step; row i belongs to the i-th sequence
+/* Collective. Chooses one token for every row of logits of the batch, which the last step has run; row i belongs to the i-th sequence
  * that asked for logits (each with HW_LOGITS_LAST) and is drawn with settings[i]. Every rank gets the same
  * tokens [n_logits]. What a token is depends on the seed, the length of its sequence and the logits alone:
  * not on the batch, not on the number of ranks. Tokens from `n_valid` on are never chosen (0: all are valid):
  * ids that pad the vocabulary. A repetition penalty changes the logits of the step where they lie: with one,
  * gather them before (hw_engine_logits), and sample once.
- * Errors: HW_ERR_FAILED when a logit is not a number or the largest is infinite, or when hw_engine_cancel was
- * called on some rank. */
-hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_valid, int32_t *tokens,
-                           hw_error *err);
+ * Errors: HW_ERR_FAILED when a logit is not a number or the largest is infinite, HW_ERR_CANCELLED when
+ * hw_engine_cancel was called on some rank, HW_ERR_INVALID when the last step was not this batch's. */
+hw_status hw_engine_sample(hw_engine *e, const hw_batch *b, const hw_sampling *settings, int n_valid,
+                           int32_t *tokens, hw_error *err);
 
 /* Local. From now on hw_engine_sample fails on every rank: how one rank that can write no more tells the
  * others. */

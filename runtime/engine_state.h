@@ -48,8 +48,8 @@ struct hw_engine {
     hw_kv_cache *kv;
     float *inv_freq; /* [rotary_dim / 2] on the device; NULL without RoPE */
     hw_buffers buffers;
-    hw_kv_shape shape;    /* how the cache is cut; n_blocks is settled by all ranks together */
-    const hw_batch *last; /* the batch of the last step: whose logits are in the buffers */
+    hw_kv_shape shape; /* how the cache is cut; n_blocks is settled by all ranks together */
+    uint64_t n_steps;  /* so far: the batch of the last one has its logits in the buffers */
     struct hw_sampler *sampler;
     struct hw_decode_graphs *graphs;
     bool feeds; /* decode steps can follow one another on the device, on all ranks */
@@ -82,6 +82,7 @@ struct hw_batch {
     hw_sequence **sequences;            /* [max_seqs] */
     int32_t *block_tables;              /* [max_seqs, shape.seq_blocks] */
     int first_changed, end_changed;     /* sequences whose tables hw_batch_advance changed */
+    uint64_t step;                      /* the number, from 1, of the step that ran it; 0: none has */
 };
 
 /* Collective. The forward pass, see forward.c. */
@@ -108,7 +109,7 @@ enum { HW_FIRST_CANDIDATES = 64 };
 
 /* Local. The batch has been run: its sequences' keys and values are in the cache, and their full blocks
  * can be found. */
-void hw_batch_done(const hw_batch *b);
+void hw_batch_done(hw_batch *b);
 
 /* In place of a token that the host does not know yet. */
 enum { HW_TOKEN_UNKNOWN = -1 };
@@ -127,11 +128,21 @@ void hw_batch_continue(hw_batch *b, const int32_t *tokens);
 /* Local. Outranks every logit and yields to HW_KEY_NAN: a rank that was cancelled says so with it. */
 #define HW_KEY_CANCEL (UINT64_MAX - 1)
 
+/* Local. HW_OK where the logits in the buffers are those of this batch. Errors: HW_ERR_INVALID. */
+hw_status hw_batch_check_logits(const hw_batch *b, hw_error *err);
+
 /* Local. Whether one exchange of keys is all that these settings take, and nothing changes the logits. */
 bool hw_sampling_is_plain(const hw_sampling *s);
 
-/* Local. HW_OK where the key of all ranks is a token's. Errors: HW_ERR_FAILED, as of hw_engine_sample. */
+/* Local. HW_OK where the key of all ranks is a token's. Errors: HW_ERR_FAILED and HW_ERR_CANCELLED, as of
+ * hw_engine_sample. */
 hw_status hw_sampler_check_key(uint64_t key, hw_error *err);
+
+/* Collective. Chooses a token for `n` rows of a batch's logits: row rows[i] of them, drawn with settings[i]. keys [n]:
+ * what hw_sampler_check_key judges, equal on all ranks. A row of which no token can be chosen is its own failure; the
+ * others have theirs. */
+hw_status hw_sampler_choose(hw_engine *e, const hw_batch *b, const int *rows, const hw_sampling *settings,
+                            int n, int n_valid, uint64_t *keys, hw_error *err);
 
 /* Local. Buffers of the sampler: keys and candidates of up to max_logit_rows rows. */
 hw_status hw_sampler_create(struct hw_sampler **out, int max_rows, int n_ranks, int vocab_size,

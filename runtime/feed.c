@@ -85,7 +85,7 @@ hw_status hw_feed_begin(hw_feed *f, hw_sequence *const *seqs, const int32_t *tok
     f->n_steps = n_steps > 0 ? (uint64_t)n_steps : 0;
     f->n_begun = f->n_taken = 0;
     f->late = HW_OK;
-    e->last = NULL; /* the logits are about to be others */
+    e->n_steps++; /* the logits are about to be others */
     if (!f->n_steps) return HW_OK;
     hw_status st = HW_OK;
     for (int i = 0; i < n && !st; i++) {
@@ -147,8 +147,9 @@ static hw_status take(hw_feed *f, int32_t *tokens, hw_error *err)
     for (int i = 0; i < b->n_rows; i++) {
         const size_t slot = ((size_t)f->first_positions[i] + step) % HW_FEED_AHEAD;
         const uint64_t key = e->buffers.ring[slot * (size_t)e->options.max_logit_rows + (size_t)i];
-        if (!st) st = hw_sampler_check_key(key, err);
-        tokens[i] = st ? HW_TOKEN_UNKNOWN : hw_key_token(key);
+        const hw_status of_row = hw_sampler_check_key(key, st ? NULL : err);
+        tokens[i] = of_row ? HW_TOKEN_UNKNOWN : hw_key_token(key);
+        if (!st) st = of_row;
     }
     f->n_taken++;
     hw_batch_continue(f->batch, tokens);

@@ -36,8 +36,8 @@ hw_status hw_feed_begin(hw_feed *f, hw_sequence *const *seqs, const int32_t *tok
                         const hw_sampling *settings, int n, int n_valid, int n_steps, hw_error *err);
 
 /* Collective, at most n_steps times. What the next step chose, into tokens [n]; the step after it is under way when
- * this returns, if there is to be one. Errors: those of hw_engine_sample, one step after the logits were made, and
- * of hw_engine_step. HW_ERR_CACHE_FULL and HW_ERR_INVALID (longer than the context) say that there was no room for this
+ * this returns, if there is to be one. Errors: those of hw_engine_sample, one step after the logits were made, with -1 in place of the
+ * tokens of rows whose logits are bad, and the tokens of the others; those of hw_engine_step. HW_ERR_CACHE_FULL and HW_ERR_INVALID (longer than the context) say that there was no room for this
  * step: what was chosen before has been handed out. After an error: hw_feed_end. */
 hw_status hw_feed_next(hw_feed *f, int32_t *tokens, hw_error *err);
 

@@ -15,6 +15,8 @@
 #include "runtime/feed.h"
 #include "runtime/generate.h"
 #include "runtime/generation_config.h"
+#include "runtime/request.h"
+#include "runtime/scheduler.h"
 #include "runtime/tokenizer.h"
 #include "runtime/work.h"
 

@@ -16,6 +16,7 @@ static const float MIN_TEMPERATURE = 1e-6f, MAX_TEMPERATURE = 1e6f;
 
 typedef struct hw_sampler {
     uint64_t *keys;       /* [max_rows] one per row */
+    int *all_rows;        /* [max_rows] 0, 1, 2, ... */
     uint64_t *candidates; /* [n_ranks, capacity]: gathered, then merged */
     uint64_t *other;      /* [n_ranks, capacity]: this rank's own, then the other side of the merge */
     size_t capacity;
@@ -34,15 +35,17 @@ hw_status hw_sampler_create(hw_sampler **out, int max_rows, int n_ranks, int voc
     s->vocab_size = vocab_size;
     s->widest = (int)hw_shard_widest((size_t)vocab_size, n_ranks);
     s->keys = calloc((size_t)max_rows, sizeof *s->keys);
+    s->all_rows = calloc((size_t)max_rows, sizeof *s->all_rows);
     s->distinct = calloc((size_t)vocab_size, sizeof *s->distinct);
     s->seen = calloc((size_t)vocab_size, 1);
     s->capacity = HW_FIRST_CANDIDATES;
     s->candidates = calloc((size_t)n_ranks * s->capacity, sizeof *s->candidates);
     s->other = calloc((size_t)n_ranks * s->capacity, sizeof *s->other);
-    if (!s->keys || !s->distinct || !s->seen || !s->candidates || !s->other) {
+    if (!s->keys || !s->all_rows || !s->distinct || !s->seen || !s->candidates || !s->other) {
         hw_sampler_destroy(s);
         return hw_fail(err, HW_ERR_NO_MEMORY, "sampler: no memory for a vocabulary of %d", vocab_size);
     }
+    for (int i = 0; i < max_rows; i++) s->all_rows[i] = i;
     *out = s;
     return HW_OK;
 }
@@ -51,6 +54,7 @@ void hw_sampler_destroy(hw_sampler *s)
 {
     if (!s) return;
     free(s->keys);
+    free(s->all_rows);
     free(s->candidates);
     free(s->other);
     free(s->distinct);
@@ -298,7 +302,7 @@ hw_status hw_sampler_check_key(uint64_t key, hw_error *err)
     if (key == HW_KEY_NAN)
         return hw_fail(err, HW_ERR_FAILED,
                        "a logit is not a number: the weights are damaged, or too large for their type");
-    if (key == HW_KEY_CANCEL) return hw_fail(err, HW_ERR_FAILED, "cancelled");
+    if (key == HW_KEY_CANCEL) return hw_fail(err, HW_ERR_CANCELLED, "cancelled");
     if (key == 0) return hw_fail(err, HW_ERR_FAILED, "no token can be chosen: none is valid");
     if (isinf(hw_key_logit(key)))
         return hw_fail(err, HW_ERR_FAILED,
@@ -306,9 +310,9 @@ hw_status hw_sampler_check_key(uint64_t key, hw_error *err)
     return HW_OK;
 }
 
-static row make_row(hw_engine *e, const hw_sampling *set, int i, int n_valid, hw_error *err)
+static row make_row(hw_engine *e, const hw_batch *b, const hw_sampling *set, int i, int n_valid,
+                    hw_error *err)
 {
-    const hw_batch *b = e->last;
     int n_local = (int)hw_range_size(e->shard.vocab);
     return (row){.e = e,
                  .set = set,
@@ -321,33 +325,39 @@ static row make_row(hw_engine *e, const hw_sampling *set, int i, int n_valid, hw
                  .err = err};
 }
 
-hw_status hw_engine_sample(hw_engine *e, const hw_sampling *settings, int n_valid, int32_t *tokens,
-                           hw_error *err)
+hw_status hw_sampler_choose(hw_engine *e, const hw_batch *b, const int *rows, const hw_sampling *settings,
+                            int n, int n_valid, uint64_t *keys, hw_error *err)
 {
-    hw_status st = HW_OK;
     hw_device *d = e->device;
-    if (!e->last) return hw_fail(err, HW_ERR_INVALID, "a token was asked for before a step");
-    int n = e->last->n_logits;
-    uint64_t *keys = e->sampler->keys;
+    hw_status st = hw_batch_check_logits(b, err);
+    if (st) return st;
     for (int i = 0; i < n && !st; i++) {
-        row r = make_row(e, &settings[i], i, n_valid, err);
-        st = penalize(&r, e->last->logit_seqs[i]);
+        row r = make_row(e, b, &settings[i], rows[i], n_valid, err);
+        st = penalize(&r, b->logit_seqs[rows[i]]);
         if (!st && draws_at_once(r.set)) st = draw_local(&r, -INFINITY, &keys[i]);
         else if (!st) st = d->k->row_best(d, &keys[i], r.logits, r.n_local, r.first_id, r.n_valid, 1);
         if (e->cancelled && keys[i] != HW_KEY_NAN) keys[i] = HW_KEY_CANCEL;
     }
     /* One exchange for all rows: the token itself where that is all it takes, the largest logit for the rest. */
     if (!st)
-        st = hw_comm_all_reduce(e->comm, hw_batch_tag(e->last, HW_SITE_SAMPLE, 0), keys, (size_t)n, HW_U64,
-                                HW_MAX, err);
+        st = hw_comm_all_reduce(e->comm, hw_batch_tag(b, HW_SITE_SAMPLE, 0), keys, (size_t)n, HW_U64, HW_MAX,
+                                err);
     for (int i = 0; i < n && !st; i++) {
-        row r = make_row(e, &settings[i], i, n_valid, err);
-        st = hw_sampler_check_key(keys[i], err);
-        if (!st && !takes_one_exchange(r.set)) {
+        row r = make_row(e, b, &settings[i], rows[i], n_valid, err);
+        if (!takes_one_exchange(r.set) && !hw_sampler_check_key(keys[i], NULL))
             st = choose_filtered(&r, keys[i], &keys[i]);
-            if (!st) st = hw_sampler_check_key(keys[i], err);
-        }
-        tokens[i] = st ? HW_TOKEN_UNKNOWN : hw_key_token(keys[i]);
     }
     return st ? hw_engine_wait(e, st, err) : HW_OK;
+}
+
+hw_status hw_engine_sample(hw_engine *e, const hw_batch *b, const hw_sampling *settings, int n_valid,
+                           int32_t *tokens, hw_error *err)
+{
+    uint64_t *const keys = e->sampler->keys;
+    hw_status st = hw_sampler_choose(e, b, e->sampler->all_rows, settings, b->n_logits, n_valid, keys, err);
+    for (int i = 0; i < b->n_logits && !st; i++) {
+        st = hw_sampler_check_key(keys[i], err);
+        if (!st) tokens[i] = hw_key_token(keys[i]);
+    }
+    return st;
 }

@@ -131,7 +131,7 @@ static hw_status run_rows(rows *r)
     r->n_steps++;
     if (st || !hw_batch_n_logits(r->batch)) return st;
     const uint64_t start = hw_clock_ns();
-    st = hw_engine_sample(e, r->greedy, 0, r->next, r->b->err);
+    st = hw_engine_sample(e, r->batch, r->greedy, 0, r->next, r->b->err);
     r->sample_ns += hw_clock_ns() - start;
     return st;
 }

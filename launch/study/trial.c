@@ -6,17 +6,16 @@
 
 #include "launch/session.h"
 #include "runtime/base/clock.h"
+#include "runtime/scheduler.h"
 
 typedef struct run {
     hw_trial *t;
     hw_engine *e;
     const hw_trial_sequence *sequences;
-    hw_sequence **open; /* [n_seqs], NULL before a sequence joins and after it has left */
-    int32_t *next;      /* [n_seqs] the token that was sampled last */
-    hw_batch *batch;
-    int *in_batch; /* [n_seqs] whose row of logits is whose */
-    int n_in_batch, capacity;
-    hw_shard shard; /* whose traffic the plan tells */
+    hw_scheduler *scheduler;
+    hw_request **requests; /* [n_seqs], the scheduler's; NULL before a sequence joins and after it has left */
+    int capacity;          /* steps at most */
+    hw_shard shard;        /* whose traffic the plan tells */
     hw_work_table work_before;
     uint64_t payload_before;
     hw_error *err;
@@ -26,6 +25,7 @@ typedef struct run {
 
 static hw_status prepare(run *r, int n_seqs)
 {
+    const hw_scheduler_options step_by_step = {.no_feed = true};
     const hw_engine_info info = hw_engine_info_get(r->e);
     hw_trial *t = r->t;
     size_t n = (size_t)n_seqs;
@@ -33,30 +33,25 @@ static hw_status prepare(run *r, int n_seqs)
     t->info.device = t->info.path = t->info.device_warning = t->info.device_note = t->info.gpu_note =
         NULL; /* end with the engine */
     t->tokens = calloc(n, sizeof *t->tokens);
-    r->open = calloc(n, sizeof *r->open);
-    r->next = calloc(n, sizeof *r->next);
-    r->in_batch = calloc(n, sizeof *r->in_batch);
+    r->requests = calloc(n, sizeof(hw_request *));
     for (int i = 0; i < n_seqs; i++) {
         int end = r->sequences[i].first_step + r->sequences[i].n_new;
         if (end > r->capacity) r->capacity = end;
     }
     t->steps = calloc((size_t)r->capacity, sizeof *t->steps);
-    if (!t->tokens || !r->open || !r->next || !r->in_batch || !t->steps)
+    if (!t->tokens || !r->requests || !t->steps)
         return hw_fail(r->err, HW_ERR_NO_MEMORY, "study: no memory for %d steps", r->capacity);
     hw_status st = HW_OK;
     if (info.n_ranks == 1 && info.n_heads > 1)
         st = hw_shard_create(&r->shard, hw_engine_model(r->e), 0, 2, r->err);
     else r->shard = *hw_engine_shard(r->e);
-    return st ? st : hw_batch_create(&r->batch, r->e, r->err);
+    return st ? st : hw_scheduler_create(&r->scheduler, r->e, &step_by_step, r->err);
 }
 
 static void clean_up(run *r)
 {
-    for (int i = 0; r->open && i < r->t->n_seqs; i++) hw_sequence_destroy(r->open[i]);
-    hw_batch_destroy(r->batch);
-    free(r->open);
-    free(r->next);
-    free(r->in_batch);
+    hw_scheduler_destroy(r->scheduler);
+    free(r->requests);
 }
 
 /* ---- one step */
@@ -70,27 +65,15 @@ static uint64_t metered_payload(hw_comm *comm)
     return n;
 }
 
-/* Puts the sequences of this step into the batch; there can be none between one that has left and one that
- * joins later. */
-static hw_status fill(run *r, int number, hw_trial_step *step)
+/* Those that join at this step. */
+static hw_status submit(run *r, int number)
 {
     hw_status st = HW_OK;
-    hw_batch_clear(r->batch);
-    r->n_in_batch = 0;
-    step->decode = true;
     for (int i = 0; i < r->t->n_seqs && !st; i++) {
         const hw_trial_sequence *s = &r->sequences[i];
-        if (number < s->first_step || (int)r->t->tokens[i].n == s->n_new) continue;
-        bool joins = !r->open[i];
-        if (joins) st = hw_sequence_create(&r->open[i], r->e, s->n_prompt + s->n_new, r->err);
-        if (!st)
-            st = hw_batch_add(r->batch, r->open[i], joins ? s->prompt : &r->next[i], joins ? s->n_prompt : 1,
-                              HW_LOGITS_LAST, r->err);
-        if (st) break;
-        if (joins) step->decode = false;
-        r->in_batch[r->n_in_batch++] = i;
-        int length = hw_sequence_n_tokens(r->open[i]);
-        if (length > step->length) step->length = length;
+        const hw_generate_options o = {.max_new_tokens = s->n_new};
+        if (number == s->first_step)
+            st = hw_scheduler_submit(r->scheduler, &r->requests[i], s->prompt, s->n_prompt, &o, r->err);
     }
     return st;
 }
@@ -128,42 +111,53 @@ static hw_status account(run *r, hw_trial_step *step)
     uint64_t payload = metered_payload(hw_engine_comm(r->e));
     step->payload_bytes = payload - r->payload_before;
     r->payload_before = payload;
-    step->kv = hw_engine_kv_usage(r->e);
     return compare_with_plan(r, step);
 }
 
-/* The sampled tokens go to their sequences; those that have enough leave. */
-static hw_status hand_out(run *r, const int32_t *tokens)
+/* The tokens of a sequence that leaves. The first of a step knows what the cache held before any did. */
+static hw_status keep(run *r, const hw_request *request, hw_trial_step *step, bool first)
+{
+    const hw_generate_result *result = hw_request_result(request);
+    hw_status st = hw_request_status(request, r->err);
+    int which = 0;
+    while (r->requests[which] != request) which++;
+    for (size_t i = 0; i < result->tokens.n && !st; i++)
+        st = hw_tokens_push(&r->t->tokens[which], result->tokens.ids[i], r->err);
+    r->requests[which] = NULL;
+    if (first) step->kv = result->kv;
+    return st;
+}
+
+static hw_status keep_ended(run *r, hw_trial_step *step)
 {
     hw_status st = HW_OK;
-    for (int i = 0; i < r->n_in_batch && !st; i++) {
-        int which = r->in_batch[i];
-        r->next[which] = tokens[i];
-        st = hw_tokens_push(&r->t->tokens[which], tokens[i], r->err);
-        if ((int)r->t->tokens[which].n < r->sequences[which].n_new) continue;
-        hw_sequence_destroy(r->open[which]);
-        r->open[which] = NULL;
+    bool first = true;
+    step->kv = hw_engine_kv_usage(r->e);
+    for (hw_request *ended; !st && (ended = hw_scheduler_ended(r->scheduler)); first = false) {
+        st = keep(r, ended, step, first);
+        hw_request_destroy(ended);
     }
     return st;
 }
 
+/* There can be none between a sequence that has left and one that joins later. */
 static hw_status one_step(run *r, int number)
 {
-    static const hw_sampling greedy[64];
-    int32_t tokens[64];
+    hw_step_report report;
     hw_trial_step *step = &r->t->steps[r->t->n_steps];
     *step = (hw_trial_step){.rows = 0};
-    hw_status st = fill(r, number, step);
-    if (st || !r->n_in_batch) return st;
-    step->rows = hw_batch_n_rows(r->batch);
-    step->n_sampled = r->n_in_batch;
-    uint64_t start = hw_clock_ns();
-    st = hw_engine_step(r->e, r->batch, r->err);
-    if (!st) st = hw_engine_sample(r->e, greedy, 0, tokens, r->err);
+    hw_status st = submit(r, number);
+    const uint64_t start = hw_clock_ns();
+    if (!st) st = hw_scheduler_step(r->scheduler, &report, r->err);
+    if (st || !report.n_rows) return st;
     step->seconds = hw_seconds_since(start);
+    step->rows = report.n_rows;
+    step->n_sampled = report.n_sampled;
+    step->length = report.longest;
+    step->decode = !report.n_prefill_rows;
     r->t->n_steps++;
-    if (!st) st = account(r, step);
-    return st ? st : hand_out(r, tokens);
+    st = account(r, step);
+    return st ? st : keep_ended(r, step);
 }
 
 /* What fails on one rank alone cannot be agreed on here, where others may be in a collective of the step. */

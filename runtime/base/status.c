@@ -70,6 +70,7 @@ int hw_exit_code(hw_status status)
 {
     switch (status) {
     case HW_OK: return 0;
+    case HW_ERR_CANCELLED:
     case HW_ERR_FAILED: return 1;
     case HW_ERR_INVALID:
     case HW_ERR_UNSUPPORTED: return 2;

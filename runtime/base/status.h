@@ -16,6 +16,7 @@ extern "C" {
  * largest. */
 typedef enum hw_status {
     HW_OK = 0,
+    HW_ERR_CANCELLED,   /* a rank, or who asked, wanted no more; why is another one's message */
     HW_ERR_FAILED,      /* something in the world: output closed, disk full */
     HW_ERR_INVALID,     /* an argument, an option or a setting that makes no sense */
     HW_ERR_UNSUPPORTED, /* asked for something that this build does not have */

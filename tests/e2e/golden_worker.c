@@ -163,7 +163,7 @@ static hw_sequence *run_prompt(hw_engine *e, const golden *g, const variant *v, 
         }
         if (!v->batch) must(hw_batch_add(batch, seq, g->prompt + i, n, HW_LOGITS_ALL, &err), &err);
         must(hw_engine_step(e, batch, &err), &err);
-        must(hw_engine_logits(e, logits + (size_t)i * vocab, &err), &err);
+        must(hw_engine_logits(e, batch, logits + (size_t)i * vocab, &err), &err);
     }
     hw_batch_destroy(batch);
     for (int i = 0; i < OTHERS; i++) hw_sequence_destroy(others[i]);
@@ -176,7 +176,7 @@ static void step(hw_engine *e, hw_batch *batch, hw_sequence *seq, const int32_t 
     hw_batch_clear(batch);
     must(hw_batch_add(batch, seq, tokens, n, logits ? HW_LOGITS_LAST : HW_LOGITS_NONE, &err), &err);
     must(hw_engine_step(e, batch, &err), &err);
-    if (logits) must(hw_engine_logits(e, logits, &err), &err);
+    if (logits) must(hw_engine_logits(e, batch, logits, &err), &err);
 }
 
 static void must_hold(bool true_thing, const char *what, int row)
@@ -202,7 +202,7 @@ static hw_sequence *run_crowd(hw_engine *e, const golden *g, float *logits)
     for (int i = 0; i < CROWD; i++)
         must(hw_batch_add(batch, seqs[i], g->prompt, i * 14 % CROWD + 1, HW_LOGITS_ALL, &err), &err);
     must(hw_engine_step(e, batch, &err), &err);
-    must(hw_engine_logits(e, all, &err), &err);
+    must(hw_engine_logits(e, batch, all, &err), &err);
     hw_sequence *seq = NULL;
     for (int i = 0, n; i < CROWD; i++, at += (size_t)n * vocab)
         if ((n = i * 14 % CROWD + 1) == CROWD) longest = at, seq = seqs[i];
@@ -216,7 +216,7 @@ static hw_sequence *run_crowd(hw_engine *e, const golden *g, float *logits)
     hw_batch_clear(batch);
     must(hw_batch_add(batch, seq, g->prompt + CROWD, g->n_prompt - CROWD, HW_LOGITS_ALL, &err), &err);
     must(hw_engine_step(e, batch, &err), &err);
-    must(hw_engine_logits(e, logits + CROWD * vocab, &err), &err);
+    must(hw_engine_logits(e, batch, logits + CROWD * vocab, &err), &err);
     hw_batch_destroy(batch);
     free(all);
     return seq;
@@ -305,7 +305,7 @@ static bool greedy_matches(hw_engine *e, const golden *g, hw_sequence *seq)
         hw_batch_clear(batch);
         must(hw_batch_add(batch, seq, &token, 1, HW_LOGITS_LAST, &err), &err);
         must(hw_engine_step(e, batch, &err), &err);
-        must(hw_engine_sample(e, &greedy, 0, &token, &err), &err);
+        must(hw_engine_sample(e, batch, &greedy, 0, &token, &err), &err);
         if (token == g->greedy[i]) continue;
         equal = g->margins[i] <= TOLERANCE;
         if (!equal && rank == 0)

@@ -87,7 +87,7 @@ static void step(hw_engine *e, hw_batch *batch, float *logits)
 {
     hw_error err;
     must(hw_engine_step(e, batch, &err), &err);
-    if (logits) must(hw_engine_logits(e, logits, &err), &err);
+    if (logits) must(hw_engine_logits(e, batch, logits, &err), &err);
 }
 
 /* Tokens whose step never came have no keys in the cache: what follows them must not be computed without. */

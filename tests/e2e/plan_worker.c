@@ -196,7 +196,7 @@ static void check_mixed_step(const char *folder)
     must(hw_batch_add(b, old, tokens, 1, HW_LOGITS_LAST, &err), &err);
     must(hw_batch_add(b, new, tokens, 7, HW_LOGITS_LAST, &err), &err);
     must(hw_engine_step(e, b, &err), &err);
-    must(hw_engine_sample(e, sampling, 0, out, &err), &err);
+    must(hw_engine_sample(e, b, sampling, 0, out, &err), &err);
     hw_plan_step_traffic(&wanted, hw_engine_model(e), hw_engine_shard(e), HW_F32,
                          (hw_step_rows){.prefill_rows = 7, .decode_rows = 1, .n_sampled = 2}, sampling);
     compare(folder, "mixed step", &wanted);

@@ -59,7 +59,7 @@ static outcome generate(hw_engine *e, const hw_generate_options *o)
     hw_tokens_free(&r.tokens);
     if (o->on_text) {
         const bool failed_here = ((const writer *)o->user)->fails;
-        expect(out.status == (failed_here ? HW_ERR_NO_MEMORY : HW_ERR_FAILED), err.message,
+        expect(out.status == (failed_here ? HW_ERR_NO_MEMORY : HW_ERR_CANCELLED), err.message,
                (size_t)out.status);
     } else must(out.status, &err);
     return out;

@@ -186,8 +186,8 @@ static void run_steps(const char *folder, bool dummy, int n_steps)
          * of it between. */
         bool look = r.vocab < 1000 || at < 10 || at + 5 >= n_steps || at % 23 == 0;
         step(&r);
-        if (look) must(hw_engine_logits(r.engine, r.logits, &err), &err);
-        must(hw_engine_sample(r.engine, r.sampling, n_valid, r.tokens, &err), &err);
+        if (look) must(hw_engine_logits(r.engine, r.batch, r.logits, &err), &err);
+        must(hw_engine_sample(r.engine, r.batch, r.sampling, n_valid, r.tokens, &err), &err);
         for (int i = 0; i < r.n && look && rank == 0; i++)
             compare(&r, i, n_valid < r.vocab ? n_valid : 0, at);
     }
@@ -236,11 +236,11 @@ static void run_draws(const char *folder, bool dummy, int n)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         hw_sampling set = settings[find(names[i])].s;
         step(&r);
-        must(hw_engine_logits(r.engine, r.logits, &err), &err);
+        must(hw_engine_logits(r.engine, r.batch, r.logits, &err), &err);
         distribution(p, r.logits, r.vocab, &set);
         memset(n_drawn, 0, (size_t)r.vocab * sizeof *n_drawn);
         for (set.seed = 0; set.seed < (uint64_t)n; set.seed++) {
-            must(hw_engine_sample(r.engine, &set, 0, r.tokens, &err), &err);
+            must(hw_engine_sample(r.engine, r.batch, &set, 0, r.tokens, &err), &err);
             n_drawn[r.tokens[0]]++;
             if (p[r.tokens[0]] == 0)
                 expect_of(false, "a token that the filters drop was drawn", names[i], r.tokens[0]);
@@ -265,11 +265,11 @@ static void run_nan(const char *folder, int token)
         hw_sampling set[N_SETTINGS];
         for (int j = 0; j < N_SETTINGS; j++) set[j] = settings[i].s;
         step(&r);
-        hw_status st = hw_engine_sample(r.engine, set, 0, r.tokens, &err);
+        hw_status st = hw_engine_sample(r.engine, r.batch, set, 0, r.tokens, &err);
         expect_of(st == HW_ERR_FAILED, "NaN should be refused", settings[i].name, i);
         expect_of(strstr(err.message, "not a number"), err.message, settings[i].name, i);
         /* A token that is not valid may have any logit. */
-        must(hw_engine_sample(r.engine, set, token, r.tokens, &err), &err);
+        must(hw_engine_sample(r.engine, r.batch, set, token, r.tokens, &err), &err);
     }
     close_runs(&r);
 }
@@ -279,11 +279,11 @@ static void run_cancel(const char *folder)
     runs r = open_runs(folder, false, N_SETTINGS);
     hw_error err = {"nothing was said"};
     step(&r);
-    must(hw_engine_sample(r.engine, r.sampling, 0, r.tokens, &err), &err);
+    must(hw_engine_sample(r.engine, r.batch, r.sampling, 0, r.tokens, &err), &err);
     step(&r);
     if (rank == n_ranks - 1) hw_engine_cancel(r.engine);
-    hw_status st = hw_engine_sample(r.engine, r.sampling, 0, r.tokens, &err);
-    expect_of(st == HW_ERR_FAILED, "cancelling one rank ends all", "cancel", 0);
+    hw_status st = hw_engine_sample(r.engine, r.batch, r.sampling, 0, r.tokens, &err);
+    expect_of(st == HW_ERR_CANCELLED, "cancelling one rank ends all", "cancel", 0);
     expect_of(!strcmp(err.message, "cancelled"), err.message, "cancel", 0);
     close_runs(&r);
 }

@@ -77,7 +77,7 @@ static void step(hw_engine *e, hw_batch *b, hw_sequence *s, int32_t *tokens, int
     hw_batch_clear(b);
     must(hw_batch_add(b, s, tokens, n, HW_LOGITS_LAST, &err), &err);
     must(hw_engine_step(e, b, &err), &err);
-    must(hw_engine_sample(e, set, 0, tokens, &err), &err);
+    must(hw_engine_sample(e, b, set, 0, tokens, &err), &err);
 }
 
 /* The first step of each setting may still make room. */

@@ -54,7 +54,7 @@ static run start(bool fed, int n_seqs, hw_engine_options o)
         must(hw_batch_add(r.batch, r.seqs[i], prompt, 7 - 3 * i, HW_LOGITS_LAST, &err), &err);
     }
     must(hw_engine_step(r.e, r.batch, &err), &err);
-    must(hw_engine_sample(r.e, settings, 0, r.tokens, &err), &err);
+    must(hw_engine_sample(r.e, r.batch, settings, 0, r.tokens, &err), &err);
     return r;
 }
 
@@ -74,7 +74,7 @@ static hw_status single_step(run *r, hw_error *err)
     for (int i = 0; i < r->n_seqs && !st; i++)
         st = hw_batch_add(r->batch, r->seqs[i], &r->tokens[i], 1, HW_LOGITS_LAST, err);
     if (!st) st = hw_engine_step(r->e, r->batch, err);
-    return st ? st : hw_engine_sample(r->e, settings, 0, r->tokens, err);
+    return st ? st : hw_engine_sample(r->e, r->batch, settings, 0, r->tokens, err);
 }
 
 static void begin(run *r, int n_steps)
@@ -127,8 +127,8 @@ static void expect_same_state(run *a, run *b, int n_vain)
     float *x = calloc(n, sizeof *x), *y = calloc(n, sizeof *y);
     must(single_step(a, &err), &err);
     must(single_step(b, &err), &err);
-    must(hw_engine_logits(a->e, x, &err), &err);
-    must(hw_engine_logits(b->e, y, &err), &err);
+    must(hw_engine_logits(a->e, a->batch, x, &err), &err);
+    must(hw_engine_logits(b->e, b->batch, y, &err), &err);
     cr_expect(!memcmp(x, y, n * sizeof *x), "logits of the step after");
     free(x), free(y);
 }
@@ -332,7 +332,7 @@ Test(feed, is_cancelled_at_the_next_step_that_begins)
     for (int i = 0; i < 4; i++) must(fed_step(&fed, &err), &err);
     hw_engine_cancel(fed.e);
     must(fed_step(&fed, &err), &err); /* it was under way */
-    cr_expect_eq(fed_step(&fed, &err), HW_ERR_FAILED);
+    cr_expect_eq(fed_step(&fed, &err), HW_ERR_CANCELLED);
     cr_expect_str_eq(err.message, "cancelled");
     cr_expect_eq(finish(&fed), 1);
     end(&fed);

@@ -81,8 +81,8 @@ static void compare(int n_seqs)
         else cr_expect_eq(started, 1, "step %d: %llu launches", i, (unsigned long long)started);
         cr_expect_eq(kept.e->device->k->counters->n_allocations(kept.e->device), allocations, "step %d", i);
         cr_assert_eq(step(&plain, i, &err), HW_OK, "%s", err.message);
-        cr_assert_eq(hw_engine_logits(kept.e, got, &err), HW_OK, "%s", err.message);
-        cr_assert_eq(hw_engine_logits(plain.e, want, &err), HW_OK, "%s", err.message);
+        cr_assert_eq(hw_engine_logits(kept.e, kept.batch, got, &err), HW_OK, "%s", err.message);
+        cr_assert_eq(hw_engine_logits(plain.e, plain.batch, want, &err), HW_OK, "%s", err.message);
         cr_expect(!memcmp(got, want, n * sizeof *got), "logits of step %d", i);
     }
     cr_expect_eq(kept.e->device->k->counters->n_launches(kept.e->device),

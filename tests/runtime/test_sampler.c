@@ -4,6 +4,7 @@
 #include "runtime/base/json.h"
 #include "runtime/engine.h"
 #include "tests/runtime/checkpoint_files.h"
+#include "tests/runtime/damaged_model.h"
 #include "tests/support/mpi_test.h"
 
 static const char *const worker = HW_BINARY_DIR "/tests/runtime/sampler_worker";
@@ -64,48 +65,11 @@ Test(sampler, draws_have_the_distribution_of_the_softmax)
 
 /* ---- what is refused */
 
-static void copy_file(const char *from_folder, const char *name)
-{
-    char path[4096], *bytes;
-    size_t n;
-    hw_error err;
-    snprintf(path, sizeof path, "%s/%s", from_folder, name);
-    cr_assert_eq(hw_file_read(&bytes, &n, path, 1 << 28, HW_ERR_FAILED, &err), HW_OK, "%s", err.message);
-    write_bytes(name, bytes, n);
-    free(bytes);
-}
-
-/* Makes the first number of a token's row of the embedding, which is also the head, a NaN: that token's logit
- * is one, and no other. */
-static void damage_row(int token, int vocab_size)
-{
-    hw_error err;
-    char *bytes;
-    size_t n;
-    cr_assert_eq(hw_file_read(&bytes, &n, in_folder("model.safetensors"), 1 << 28, HW_ERR_FAILED, &err),
-                 HW_OK);
-    size_t n_header = (size_t)(unsigned char)bytes[0] | (size_t)(unsigned char)bytes[1] << 8 |
-                      (size_t)(unsigned char)bytes[2] << 16;
-    json_t *header;
-    cr_assert_eq(hw_json_parse(&header, bytes + 8, n_header, "header", HW_ERR_FAILED, &err), HW_OK, "%s",
-                 err.message);
-    json_t *offsets = json_object_get(json_object_get(header, "model.embed_tokens.weight"), "data_offsets");
-    size_t begin = (size_t)json_integer_value(json_array_get(offsets, 0));
-    size_t end = (size_t)json_integer_value(json_array_get(offsets, 1));
-    cr_assert_gt(end, begin);
-    /* All ones is a NaN in each of the three types. */
-    memset(bytes + 8 + n_header + begin + (end - begin) / (size_t)vocab_size * (size_t)token, 0xff, 4);
-    write_bytes("model.safetensors", bytes, n);
-    json_decref(header);
-    free(bytes);
-}
-
 Test(sampler, refuses_a_logit_that_is_not_a_number_on_all_ranks, .init = make_folder, .fini = remove_folder)
 {
     const char *const argv[] = {worker, "nan", test_folder, "330", NULL};
-    copy_file(uneven, "config.json");
-    copy_file(uneven, "model.safetensors");
-    damage_row(330, 331); /* the last token: one rank alone sees it */
+    /* The embedding is also the head: the last token's logit is a NaN, and no other. One rank alone sees it. */
+    copy_damaged(uneven, 330, 331);
     for (int n = 1; n <= 4; n++) free(run_on(n, argv));
 }
 

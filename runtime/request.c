@@ -1,0 +1,181 @@
+#include "runtime/request_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+
+const char *hw_finish_name(hw_finish f)
+{
+    static const char *const names[] = {"length", "eos", "stop", "cancelled", "failed"};
+    return names[f];
+}
+
+static hw_status check(const hw_engine_info *info, const hw_tokenizer *t, int n_prompt,
+                       const hw_generate_options *o, hw_error *err)
+{
+    const int least_new = o->prompt_only ? 0 : 1;
+    if (n_prompt < 1)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "the prompt is empty: give at least one token (the tokenizer adds none by itself)");
+    if (n_prompt > info->max_seq_len - least_new)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "the prompt has %d tokens, the context holds %d%s; shorten the prompt or "
+                       "raise --max-model-len",
+                       n_prompt, info->max_seq_len, least_new ? " and at least one is to be generated" : "");
+    if (o->max_new_tokens < 0)
+        return hw_fail(err, HW_ERR_INVALID, "%d new tokens were asked for", o->max_new_tokens);
+    if (o->n_stops && !t)
+        return hw_fail(err, HW_ERR_INVALID, "stop strings need a tokenizer, and the model folder has none");
+    return hw_sampling_check(&o->sampling, err);
+}
+
+static hw_status copy_eos(hw_request *r, hw_error *err)
+{
+    const size_t n = (size_t)r->options.n_eos;
+    r->eos = calloc(n + 1, sizeof *r->eos);
+    if (!r->eos) return hw_fail(err, HW_ERR_NO_MEMORY, "request: no memory for %zu tokens", n);
+    if (n) memcpy(r->eos, r->options.eos, n * sizeof *r->eos);
+    r->options.eos = r->eos;
+    return HW_OK;
+}
+
+static hw_status copy_prompt(hw_request *r, const int32_t *prompt, hw_error *err)
+{
+    hw_status st = HW_OK;
+    for (int i = 0; i < r->n_prompt && !st; i++) st = hw_tokens_push(&r->tokens, prompt[i], err);
+    return st;
+}
+
+hw_status hw_request_create(hw_request **out, const hw_engine *e, const hw_tokenizer *tokenizer,
+                            const int32_t *prompt, int n_prompt, const hw_generate_options *options,
+                            hw_error *err)
+{
+    const hw_engine_info info = hw_engine_info_get(e);
+    *out = NULL;
+    hw_status st = check(&info, tokenizer, n_prompt, options, err);
+    if (st) return st;
+    const int room = info.max_seq_len - n_prompt, wanted = options->max_new_tokens;
+    hw_request *r = calloc(1, sizeof *r);
+    if (!r) return hw_fail(err, HW_ERR_NO_MEMORY, "request: no memory");
+    r->options = *options;
+    r->options.stops = NULL;
+    r->n_prompt = r->result.n_prompt = n_prompt;
+    r->most_new = options->prompt_only ? 0 : wanted && wanted < room ? wanted : room;
+    r->tokenizer = tokenizer;
+    st = copy_eos(r, err);
+    if (!st) st = copy_prompt(r, prompt, err);
+    if (!st) st = hw_stop_create(&r->stop, options->stops, options->n_stops, err);
+    if (!st && tokenizer) st = hw_text_stream_create(&r->stream, tokenizer, true, err);
+    if (st) hw_request_destroy(r);
+    else *out = r;
+    return st;
+}
+
+void hw_request_destroy(hw_request *r)
+{
+    if (!r) return;
+    hw_sequence_destroy(r->seq);
+    hw_text_stream_destroy(r->stream);
+    hw_stop_destroy(r->stop);
+    hw_tokens_free(&r->tokens);
+    hw_tokens_free(&r->result.tokens);
+    free(r->eos);
+    free(r);
+}
+
+const hw_generate_result *hw_request_result(const hw_request *r) { return &r->result; }
+
+hw_status hw_request_status(const hw_request *r, hw_error *err)
+{
+    if (r->status && err) *err = r->error;
+    return r->status;
+}
+
+void hw_request_cancel(hw_request *r) { r->cancelled = true; }
+
+int hw_request_n_pending(const hw_request *r)
+{
+    return (int)r->tokens.n - (r->seq ? hw_sequence_n_tokens(r->seq) : 0);
+}
+
+/* ---- tokens and text */
+
+static bool ends_text(const hw_request *r, int32_t token)
+{
+    for (int i = 0; i < r->options.n_eos && !r->options.ignore_eos; i++)
+        if (token == r->options.eos[i]) return true;
+    return false;
+}
+
+static hw_status let_through(hw_request *r, const char *bytes, size_t n, hw_text *text, hw_error *err)
+{
+    bool stopped = false;
+    hw_status st = hw_stop_push(r->stop, bytes, n, &text->bytes, &text->n, &stopped, err);
+    if (stopped) r->result.finish = HW_FINISH_STOP;
+    return st;
+}
+
+hw_status hw_request_take(hw_request *r, int32_t token, hw_text *text, bool *done, hw_error *err)
+{
+    const char *bytes;
+    size_t n;
+    *text = (hw_text){"", 0};
+    *done = true;
+    if (!r->first_token_ns) {
+        r->first_token_ns = hw_clock_ns();
+        r->result.prefill_seconds = 1e-9 * (double)(r->first_token_ns - r->start_ns);
+    }
+    if (ends_text(r, token)) {
+        r->result.finish = HW_FINISH_EOS;
+        return HW_OK;
+    }
+    hw_status st = hw_tokens_push(&r->tokens, token, err);
+    if (!st) st = hw_tokens_push(&r->result.tokens, token, err);
+    /* An id that the tokenizer skips (a model may be trained with more ids than have names) has no text. */
+    const bool has_text = r->stream && hw_tokenizer_has_id(r->tokenizer, token);
+    if (!st && has_text) st = hw_text_stream_push(r->stream, token, &bytes, &n, err);
+    if (!st && has_text) st = let_through(r, bytes, n, text, err);
+    *done = r->result.finish == HW_FINISH_STOP || (int)r->result.tokens.n == r->most_new;
+    return st;
+}
+
+/* Half a character becomes U+FFFD, and what looked like a stop string was none. */
+hw_status hw_request_flush(hw_request *r, hw_text text[2], hw_error *err)
+{
+    const char *bytes;
+    size_t n;
+    text[0] = text[1] = (hw_text){"", 0};
+    if (!r->stream || r->result.finish == HW_FINISH_STOP) return HW_OK;
+    hw_status st = hw_text_stream_finish(r->stream, &bytes, &n, err);
+    if (!st) st = let_through(r, bytes, n, &text[0], err);
+    if (!st && r->result.finish != HW_FINISH_STOP) hw_stop_finish(r->stop, &text[1].bytes, &text[1].n);
+    return st;
+}
+
+/* ---- the end */
+
+static void give_back(hw_request *r)
+{
+    if (r->seq) r->result.n_cached += hw_sequence_n_cached(r->seq);
+    hw_sequence_destroy(r->seq);
+    r->seq = NULL;
+}
+
+void hw_request_preempt(hw_request *r)
+{
+    give_back(r);
+    r->result.n_preemptions++;
+}
+
+void hw_request_end(hw_request *r, hw_engine *e, hw_status status, const hw_error *why)
+{
+    r->result.kv = hw_engine_kv_usage(e);
+    if (r->first_token_ns) r->result.decode_seconds = hw_seconds_since(r->first_token_ns);
+    give_back(r);
+    r->ended = true;
+    r->status = status;
+    if (!status) return;
+    if (why && why != &r->error) r->error = *why;
+    r->result.finish = status == HW_ERR_CANCELLED ? HW_FINISH_CANCELLED : HW_FINISH_FAILED;
+}
