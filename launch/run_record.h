@@ -28,5 +28,4 @@ void hw_run_record_note(hw_run_record *r, pid_t mpirun, uint32_t job);
  * ended. */
 void hw_run_record_close(hw_run_record *r);
 
-
 #endif

@@ -247,12 +247,17 @@ hw_status hw_session_start(hw_session *s, hw_options *o, hw_error *err)
 
 /* ---- prompt and engine */
 
-hw_status hw_session_open_prompt(hw_session *s, hw_error *err)
+hw_status hw_session_open_tokenizer(hw_session *s, hw_error *err)
 {
     const hw_engine_settings *e = hw_options_values(s->options, &hw_engine_group);
     const hw_source source = hw_source_of(s->model->folder, e->options.weights, s->comm);
     hw_status st = hw_comm_agree(s->comm, open_tokenizer(s, &source, err), err);
-    if (!st) st = hw_generation_config_open_from(&s->generation, &source, err);
+    return st ? st : hw_generation_config_open_from(&s->generation, &source, err);
+}
+
+hw_status hw_session_open_prompt(hw_session *s, hw_error *err)
+{
+    hw_status st = hw_session_open_tokenizer(s, err);
     if (!st && s->rank == 0) st = read_prompt(s, err);
     st = hw_comm_agree(s->comm, st, err);
     return st ? st : share_prompt(s, err);
@@ -347,6 +352,21 @@ hw_status hw_session_sampling(const hw_session *s, const hw_request_settings *r,
                        "--top-k, --top-p and --min-p do nothing to greedy decoding; add --temperature above "
                        "0, or leave them out");
     return hw_sampling_check(out, err);
+}
+
+hw_generate_options hw_session_generate_options(const hw_session *s, const hw_request_settings *r,
+                                                int prefill_chunk, hw_text_function *on_text, void *user)
+{
+    return (hw_generate_options){.max_new_tokens =
+                                     r->max_tokens ? r->max_tokens : s->generation.max_new_tokens,
+                                 .eos = s->generation.eos,
+                                 .n_eos = s->generation.n_eos,
+                                 .ignore_eos = r->ignore_eos,
+                                 .stops = r->stops,
+                                 .n_stops = r->n_stops,
+                                 .prefill_chunk = prefill_chunk,
+                                 .on_text = on_text,
+                                 .user = user};
 }
 
 void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err)

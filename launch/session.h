@@ -37,8 +37,11 @@ hw_status hw_session_start(hw_session *s, hw_options *o, hw_error *err);
 /* Local. The settings alone, for subcommands of one process. hw_session_close in any case. */
 hw_status hw_session_start_alone(hw_session *s, hw_options *o, hw_error *err);
 
-/* Collective, after hw_session_start. Gives each rank the tokenizer, the settings of generation_config.json
- * and the prompt's tokens, which rank 0 reads. After an error every rank has the same status and message. */
+/* Collective, after hw_session_start. Gives each rank the tokenizer and the settings of generation_config.json. After an
+ * error every rank has the same status and message. */
+hw_status hw_session_open_tokenizer(hw_session *s, hw_error *err);
+
+/* Collective. The same, and the prompt's tokens, which rank 0 reads. After an error every rank has the same status and message. */
 hw_status hw_session_open_prompt(hw_session *s, hw_error *err);
 
 /* Collective. An engine with these settings, with a line on how far loading is. */
@@ -61,6 +64,11 @@ hw_status hw_read_prompt_text(const hw_prompt_settings *p, char **text, size_t *
 
 /* Local. Positions that the prompt and the new tokens of `o` take, INT_MAX when they are more. */
 int hw_session_length(const hw_session *s, const hw_generate_options *o);
+
+/* Local. A request's options, but for how it is sampled; `on_text` and `user` as in them. Texts are borrowed from `r`. */
+typedef hw_status hw_text_function(void *user, const char *text, size_t n_bytes, hw_error *err);
+hw_generate_options hw_session_generate_options(const hw_session *s, const hw_request_settings *r,
+                                                int prefill_chunk, hw_text_function *on_text, void *user);
 
 /* Local. How a request is sampled: what its settings give, over what generation_config.json recommends. Errors:
  * HW_ERR_INVALID. */
