@@ -99,7 +99,7 @@ static void take_argument(const hw_options *o, char *word, struct argp_state *st
     while (o->groups[last + 1].group) last++;
     if (o->argument) o->argument(o->groups[last].values, word, state);
     else if (prompt && !strcmp(word, "-")) prompt->from_stdin = true;
-    else argp_error(state, "'%s' belongs to no option; a text of several words goes in quotes", word);
+    else argp_error(state, "unexpected argument '%s'; put a text of several words in quotes", word);
 }
 
 /* What does not fit together, or NULL. */

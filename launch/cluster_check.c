@@ -229,7 +229,7 @@ static void check_memory(findings *f, const seen *h)
     }
     if (!f->plan.n_ranks || !each || (uint64_t)each >= f->plan.most.total) return;
     wrong(f, HW_ERR_NO_MEMORY,
-          "%s: each of %d ranks can have %s and needs up to %s; use more hosts, or lower limits or "
+          "%s: each of %d ranks has %s of memory and needs up to %s; use more hosts, or lower limits or "
           "cache.memory",
           h->name, h->slots, hw_format_memory(has, (double)each),
           hw_format_memory(need, (double)f->plan.most.total));
@@ -256,7 +256,7 @@ static void check_host(findings *f, const seen *first, const seen *h)
             wrong(f, HW_ERR_INVALID, "%s: %d ranks, and %d GPUs; lower its slots", h->name, h->slots, n_gpus);
         else
             wrong(f, HW_ERR_INVALID,
-                  "%s: nvidia-smi is not there or lists no GPU; install the driver, or set device.kind: cpu",
+                  "%s: nvidia-smi is missing or lists no GPU; install the driver, or set device.kind: cpu",
                   h->name);
     }
     check_memory(f, h);
@@ -295,11 +295,11 @@ static void say_why(findings *f, const hw_visit *v, const char *host)
               HOST_PATIENCE_S, f->c->remote_shell ? f->c->remote_shell : "ssh", host);
     else if (v->exit_code == 127)
         wrong(f, HW_ERR_INVALID,
-              "%s: the program does not start there: %.300s; install it at the same path, or name it as "
+              "%s: the program does not start there: %.300s; install it at the same path, or set "
               "cluster.program",
               host, last_line(v->err));
     else
-        wrong(f, HW_ERR_INVALID, "%s: cannot be looked at (exit status %d): %.300s", host, v->exit_code,
+        wrong(f, HW_ERR_INVALID, "%s: the check failed there (exit status %d): %.300s", host, v->exit_code,
               last_line(v->err));
 }
 
@@ -458,7 +458,7 @@ hw_status hw_cluster_check_run(const hw_cluster_check *check, const hw_config *c
     make_plan(&f);
     hw_status st = look_at_hosts(&f, check, err);
     if (!st && !f.n) st = look_at_pairs(&f, check, err);
-    else if (!st) st = hw_print(err, "\nno ranks were started: first mend what is below\n");
+    else if (!st) st = hw_print(err, "\nno ranks were started: fix the problems below first\n");
     if (!st && !f.plan.n_ranks) st = hw_print(err, "memory was not compared: %s\n", f.why_no_plan);
     fclose(f.list);
     if (!st && f.n) st = hw_print(err, "\n%d problem%s:\n%s", f.n, f.n > 1 ? "s" : "", f.text);

@@ -109,12 +109,12 @@ static hw_status check_room(const hw_bench *b)
     for (int t = 0; t < b->n_tests; t++) {
         if (b->tests[t].n_seqs > i.max_batch_rows)
             return hw_fail(b->err, HW_ERR_INVALID,
-                           "a step of %d sequences is wanted, and has at most %d rows; raise "
+                           "a step of %d sequences is asked for, but has at most %d rows; raise "
                            "--max-num-batched-tokens",
                            b->tests[t].n_seqs, i.max_batch_rows);
         if (b->tests[t].n_seqs > 1 && i.kv_policy == HW_KV_OFF)
             return hw_fail(b->err, HW_ERR_INVALID,
-                           "--kv-cache off is measured with one sequence at a time; leave out --batch-size");
+                           "--kv-cache off runs one sequence at a time; leave out --batch-size");
     }
     return HW_OK;
 }

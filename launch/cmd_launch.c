@@ -26,10 +26,10 @@ typedef struct request {
 static const hw_setting rows[] = {
     {NULL, "dry-run", 0, NULL, HW_FLAG, "false", 0, AT(dry_run), "Print the command instead of running it"},
     {NULL, "check", 0, NULL, HW_FLAG, "false", 0, AT(check),
-     "Visit every host first, and start nothing: is it reached, and has it the same program, the model, the "
-     "memory, cores and GPUs? How long does a message take between each two?"},
+     "Check every host and start nothing: whether it answers and has the same program, the model, enough "
+     "memory, cores and GPUs, and how long messages between each two hosts take"},
     {NULL, "stuck-after", 0, "SECONDS", HW_FLOAT("seconds", 1, 86400), NULL, 0, AT(stuck_after),
-     "A rank without a sign of life or progress for so long ends the run (limits.stuck_after, 3.5)"},
+     "A rank without a sign of life or progress for this long ends the run (limits.stuck_after, 3.5)"},
 };
 #undef AT
 /* CONFIG, and then the subcommand with everything behind it, which is not ours. */
@@ -43,9 +43,9 @@ static void take_argument(void *values, char *word, struct argp_state *state)
 static const char *settle_request(void *values)
 {
     const request *r = values;
-    if (!r->config) return "which configuration? Name a YAML file";
+    if (!r->config) return "no configuration: name a YAML file";
     if (r->first || r->check) return NULL;
-    return "what to run there? Name a subcommand after --, as in -- generate -p TEXT";
+    return "no subcommand: name one after --, as in -- generate -p TEXT";
 }
 
 static const hw_setting_group group = HW_OWN_GROUP(NULL, 0, rows, settle_request);
@@ -123,8 +123,8 @@ static hw_status look_around(surroundings *s, const char *config, hw_error *err)
     if (!st && !realpath(config, s->path))
         st = hw_fail(err, HW_ERR_INVALID, "configuration %s: %s", config, strerror(errno));
     if (!st && readlink("/proc/self/exe", s->program, sizeof s->program - 1) < 0)
-        st = hw_fail(err, HW_ERR_FAILED,
-                     "cannot find out what program this is: %s; name it as cluster.program", strerror(errno));
+        st = hw_fail(err, HW_ERR_FAILED, "cannot find the path of this program: %s; set cluster.program",
+                     strerror(errno));
     hw_host_name(s->host, sizeof s->host);
     s->here = (hw_here){s->host, s->program, s->path, hw_count_cores(), geteuid() == 0};
     free(text);

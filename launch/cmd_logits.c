@@ -24,7 +24,7 @@ static const hw_setting output_rows[] = {
 
 static const char *settle_output(void *values)
 {
-    return ((settings *)values)->output ? NULL : "where to? Name a .npy file with -o";
+    return ((settings *)values)->output ? NULL : "no output: name a .npy file with -o";
 }
 
 static const hw_setting_group output_group = HW_OWN_GROUP(NULL, 0, output_rows, settle_output);

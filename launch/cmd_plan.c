@@ -63,11 +63,10 @@ static hw_status parse_ranks(const char *list, const hw_model *m, int counts[MAX
         errno = 0;
         long k = strtol(p, &end, 10);
         if (end == p || errno || (*end && *end != ',') || k < 1 || k > m->n_heads)
-            return hw_fail(
-                err, HW_ERR_INVALID,
-                "--ranks: '%.20s' is not a number of ranks; the model has %d heads to give out, wanted "
-                "1 to %d, with commas between",
-                p, m->n_heads, m->n_heads);
+            return hw_fail(err, HW_ERR_INVALID,
+                           "--ranks: '%.20s' is not a number of ranks for a model with %d heads; wanted "
+                           "numbers of 1 to %d, separated by commas",
+                           p, m->n_heads, m->n_heads);
         if (*n == MAX_COUNTS)
             return hw_fail(err, HW_ERR_INVALID, "--ranks: more than %d numbers of ranks", MAX_COUNTS);
         counts[(*n)++] = (int)k;
@@ -141,9 +140,8 @@ static hw_status refuse(const hw_plan_report *r, hw_error *err)
     return hw_fail(err, HW_ERR_NO_MEMORY,
                    "not enough memory: with %d rank%s the largest needs %s (weights %s, KV cache %s, buffers "
                    "%s%s%s) and has %s; "
-                   "use more ranks on more hosts, lower --max-model-len or --max-num-seqs, or say with "
-                   "--memory what each rank "
-                   "has",
+                   "use more ranks on more hosts, lower --max-model-len or --max-num-seqs, or give with "
+                   "--memory what each rank has",
                    best->n_ranks, best->n_ranks > 1 ? "s" : "",
                    hw_format_memory(text[0], (double)best->most.total),
                    hw_format_memory(text[1], (double)best->most.weights),

@@ -39,8 +39,8 @@ static const hw_setting rows[] = {
 static const char *settle_own(void *values)
 {
     if (!((settings *)values)->config) return NULL;
-    return "it takes no configuration, and checks one process; give a model's folder with -m, and run it "
-           "without launch";
+    return "selftest takes no configuration and checks one process: run it without launch, and give a "
+           "model's folder with -m";
 }
 
 static const hw_setting_group group = HW_OWN_GROUP("What to check:", 1, rows, settle_own);

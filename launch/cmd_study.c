@@ -23,7 +23,7 @@ typedef struct settings {
 #define AT(field) offsetof(settings, field)
 static const hw_setting own_rows[] = {
     {NULL, "output", 'o', "FOLDER", HW_TEXT, NULL, 0, AT(output),
-     "Where report.md, its pictures (SVG) and its figures (CSV) go; made if need be"},
+     "Folder for report.md, its pictures (SVG) and its figures (CSV); created if missing"},
     {NULL, "max-tokens", 'n', "N", HW_WHOLE("tokens", LEAST_NEW, 1 << 20), "auto", HW_SAME, AT(max_tokens),
      "New tokens of the run with the cache on and off, whose cost without the cache grows with the square of "
      "N; the other experiments are no longer than it; auto: 256, or what the context allows"},
@@ -35,13 +35,12 @@ static const char *settle_own(void *values)
 {
     const settings *a = values;
     const hw_engine_options *o = &a->engine.options;
-    if (!a->output) return "where to? Give a folder with -o FOLDER";
+    if (!a->output) return "no output: give a folder with -o FOLDER";
     if (o->kv_policy == HW_KV_OFF)
-        return "--kv-cache: the study compares with off by itself; give the policy that is on";
+        return "--kv-cache off: the study runs off anyway; give the policy to compare it with";
     if (o->max_seq_len || o->kv_bytes || o->max_batch_rows != hw_engine_defaults().max_batch_rows)
-        return "--max-model-len, --kv-cache-memory and --max-num-batched-tokens: every experiment has its "
-               "own; -n says "
-               "how long they are";
+        return "--max-model-len, --kv-cache-memory and --max-num-batched-tokens: every experiment sets its "
+               "own; -n sets how long they are";
     return NULL;
 }
 

@@ -41,7 +41,7 @@ static const char *settle_own(void *values)
     const settings *a = values;
     if (a->csv && a->report.json) return "--csv and --json: give one of them";
     if (a->compare_kv && a->engine.options.kv_policy == HW_KV_OFF)
-        return "--compare-kv compares with --kv-cache off by itself; leave the cache on";
+        return "--compare-kv runs --kv-cache off anyway; leave the cache on";
     return NULL;
 }
 

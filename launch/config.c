@@ -110,7 +110,7 @@ static hw_status check_host(const place *p, const hw_yaml_node *n)
     for (const hw_host *h = cluster->hosts; h < p->host; h++)
         if (!strcmp(h->name, name))
             return hw_fail(p->err, HW_ERR_INVALID,
-                           "%s:%d:%d: host \"%.60s\" is here a second time; give it more slots instead",
+                           "%s:%d:%d: duplicate host \"%.60s\"; give it more slots instead",
                            hw_yaml_name(p->y), n->line, n->column, name);
     return HW_OK;
 }

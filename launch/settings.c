@@ -265,7 +265,7 @@ static const char *hint_of(const hw_setting *s, const char *word, hw_word_kind k
         return "; without quotes this word is true or false: put it in quotes";
     if (text && hw_yaml_is_number(word)) return "; this is a number: put it in quotes";
     if (s->type == HW_SETTING_FLAG && hw_yaml_is_truth(word))
-        return "; not every reader of YAML takes it for one of them";
+        return "; YAML parsers disagree about this word";
     return "";
 }
 

@@ -51,8 +51,7 @@ static const hw_setting model_rows[] = {
 static const char *settle_model(void *values)
 {
     const hw_model_settings *m = values;
-    return m->folder ? NULL
-                     : "which model? Give its folder with -m FOLDER, or as model.path in a file for -c";
+    return m->folder ? NULL : "no model: give its folder with -m FOLDER, or set model.path in the file of -c";
 }
 
 const hw_setting_group hw_model_group = HW_GROUP(NULL, 0, model_rows, settle_model);
@@ -114,7 +113,7 @@ static const hw_setting engine_rows[] = {
     {"cache.block_tokens", "block-size", 0, "N", HW_WHOLE("tokens", 1, 1024), "16", HW_SAME,
      OPT(block_tokens), "Tokens of a cache block, paged and growing"},
     {"cache.prefix_sharing", "no-prefix-sharing", 0, NULL, HW_FLAG, "true", HW_SAME, OPT(prefix_sharing),
-     "Paged: compute every prompt, also where the cache holds an equal beginning"},
+     "Paged: compute every prompt in full, even if the cache holds an equal prefix"},
 
     {"limits.max_seq_len", "max-model-len", 0, "N", HW_WHOLE("tokens", 1, INT_MAX), "auto", HW_SAME,
      OPT(max_seq_len), "Longest sequence, prompt and output; auto: what the model allows, at most 4096"},
@@ -129,7 +128,7 @@ static const hw_setting engine_rows[] = {
      "Run the prompt N tokens at a time; auto: as many as fit a step"},
     {"limits.stuck_after", "stuck-after", 0, "SECONDS", HW_FLOAT("seconds", 1, 86400), "3.5", 0,
      AT(stuck_after),
-     "A rank without progress for so long is stuck: launch ends the run, and nccl gives up after ten times "
+     "A rank without progress for this long is stuck: launch ends the run, and nccl gives up after ten times "
      "as long"},
 
     {"collectives.backend", "comm", 0, "C", HW_WORD(backends), "auto", HW_SAME, AT(comm),
@@ -140,14 +139,14 @@ static const hw_setting engine_rows[] = {
      "cpu, cuda, or reference: plain loops to compare with; auto: cuda where every rank has a GPU of its "
      "own, else cpu"},
     {"device.cuda_graphs", "cuda-graphs", 0, "on|off", HW_FLAG, "true", HW_SAME, OPT(graphs),
-     "off: start the kernels of a decode step one by one, each token by way of the host, for finding out "
-     "which one is wrong"},
+     "off: start the kernels of a decode step one by one and pass each token through the host, to find out "
+     "which kernel is wrong"},
 
     {NULL, "verbose", 'v', NULL, HW_FLAG, "false", 0, AT(verbose),
-     "Say what runs, on standard error: model, ranks, what each processor computes with and why it is "
-     "nothing better"},
+     "Say on standard error what runs: model, ranks, which code path each processor takes and why not a "
+     "faster one"},
     {NULL, "quiet", 'q', NULL, HW_FLAG, "false", 0, AT(quiet),
-     "No progress bar while loading (there is none where standard error is no terminal)"},
+     "No progress bar while loading (there is none anyway if standard error is not a terminal)"},
 };
 #undef AT
 #undef OPT

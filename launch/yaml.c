@@ -83,8 +83,8 @@ static hw_status next_event(reader *r)
 static hw_status check_properties(const reader *r, const yaml_char_t *anchor, const yaml_char_t *tag)
 {
     if (anchor)
-        return refuse(r, r->event.start_mark, "anchors and aliases are not taken; write the value out");
-    if (tag) return refuse(r, r->event.start_mark, "tags are not taken; write the value alone");
+        return refuse(r, r->event.start_mark, "anchors and aliases are not supported; write the value out");
+    if (tag) return refuse(r, r->event.start_mark, "tags are not supported; write the value alone");
     return HW_OK;
 }
 
@@ -132,15 +132,14 @@ static hw_status read_sequence(reader *r, hw_yaml_node *n, int depth)
 static hw_status check_key(const reader *r, const hw_yaml_node *parent)
 {
     if (r->event.type != YAML_SCALAR_EVENT)
-        return refuse(r, r->event.start_mark, "a key has to be a word, as in \"threads: 4\"");
+        return refuse(r, r->event.start_mark, "a key must be a word, as in \"threads: 4\"");
     hw_status st = check_properties(r, r->event.data.scalar.anchor, r->event.data.scalar.tag);
     if (st) return st;
     for (const hw_yaml_node *c = parent->first; c; c = c->next)
         if (!strcmp(c->key, (const char *)r->event.data.scalar.value))
             return hw_fail(r->err, HW_ERR_INVALID,
-                           "%s:%d:%d: the key \"%.40s\" is here a second time; it is in line %d already",
-                           r->name, line_of(r->event.start_mark), column_of(r->event.start_mark), c->key,
-                           c->key_line);
+                           "%s:%d:%d: duplicate key \"%.40s\"; the first is in line %d", r->name,
+                           line_of(r->event.start_mark), column_of(r->event.start_mark), c->key, c->key_line);
     return HW_OK;
 }
 
@@ -185,7 +184,7 @@ static hw_status read_node(reader *r, hw_yaml_node *n, int depth)
         n->kind = HW_YAML_MAPPING;
         st = check_properties(r, e->data.mapping_start.anchor, e->data.mapping_start.tag);
         return st ? st : read_mapping(r, n, depth);
-    default: return refuse(r, e->start_mark, "anchors and aliases are not taken; write the value out");
+    default: return refuse(r, e->start_mark, "anchors and aliases are not supported; write the value out");
     }
 }
 

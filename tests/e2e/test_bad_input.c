@@ -34,7 +34,7 @@ Test(bad_input, options_that_are_not_known_or_not_complete)
     MISUSED(1, WORDS("-m FOLDER"), "generate", "-p", "Once");
     MISUSED(1, WORDS("--model is ''", "empty"), "generate", "-m", "", "-p", "Once");
     MISUSED(1, WORDS("argument"), GENERATE, "-n");
-    MISUSED(1, WORDS("'word' belongs to no option", "quotes"), GENERATE, "word");
+    MISUSED(1, WORDS("unexpected argument 'word'", "quotes"), GENERATE, "word");
     MISUSED(1, WORDS("-o"), "logits", "-m", TALES, "-p", "Once");
     MISUSED(1, WORDS("unrecognized option", "--json"), "logits", "-m", TALES, "-p", "Once", "-o", "x",
             "--json");

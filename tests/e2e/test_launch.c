@@ -145,8 +145,8 @@ Test(launch, what_cannot_be_launched)
     REFUSED(1, 2, WORDS("no subcommand 'genrate'"), "launch", DEMO, "--", "genrate");
     REFUSED(1, 2, WORDS("no subcommand 'launch'"), "launch", DEMO, "--", "launch", DEMO);
     REFUSED(2, 2, WORDS("without mpirun"), "launch", DEMO, "--", "generate");
-    MISUSED(1, WORDS("Name a YAML file"), "launch");
-    MISUSED(1, WORDS("Name a subcommand"), "launch", DEMO);
+    MISUSED(1, WORDS("name a YAML file"), "launch");
+    MISUSED(1, WORDS("no subcommand"), "launch", DEMO);
     MISUSED(1, WORDS("--chekc"), "launch", "--chekc", DEMO);
     write_config("cluster:\n  lancher: srun\n");
     REFUSED(1, 2, WORDS(file, ":2:3: ", "did you mean cluster.launcher?"), "launch", file, "--dry-run", "--",
@@ -257,8 +257,7 @@ Test(launch, mistakes_in_a_file_end_all_ranks_with_one_message)
         unlink(file);
         REFUSED(n_ranks, 2, WORDS(file, "No such file"), "generate", "-c", file, "-p", "x");
         write_config("cache: {policy: off}\n");
-        REFUSED(n_ranks, 2, WORDS("which model?", "model.path", "-m FOLDER"), "generate", "-c", file, "-p",
-                "x");
+        REFUSED(n_ranks, 2, WORDS("no model", "model.path", "-m FOLDER"), "generate", "-c", file, "-p", "x");
         REFUSED(n_ranks, 2, WORDS("--dummy-seed"), "generate", "-c", file, "-m", TALES, "-p", "x",
                 "--dummy-seed", "3");
         unlink(file);

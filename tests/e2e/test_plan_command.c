@@ -108,7 +108,7 @@ Test(plan_command, what_fits_nowhere_is_refused_with_the_numbers)
 
 Test(plan_command, what_makes_no_sense_is_a_usage_error)
 {
-    expect_refusal("-m " SHAPES "gpt2-124m --ranks 13", 2, "the model has 12 heads");
+    expect_refusal("-m " SHAPES "gpt2-124m --ranks 13", 2, "a model with 12 heads");
     expect_refusal("-m " SHAPES "gpt2-124m --ranks 0", 2, "not a number of ranks");
     expect_refusal("-m " SHAPES "gpt2-124m --ranks 1,,2", 2, "not a number of ranks");
     expect_refusal("-m " SHAPES "gpt2-124m --ranks 2,", 2, "not a number of ranks");

@@ -226,9 +226,9 @@ Test(config, truth_values_in_odd_places)
 Test(config, the_same_twice)
 {
     static const refusal rows[] = {
-        {"cache:\n  policy: off\n  policy: paged\n", "3:3", "\"policy\" is here a second time", "line 2"},
-        {"model: {}\ncache: {}\n'model': {}\n", "3:1", "\"model\" is here a second time", "line 1"},
-        {"cluster: {hosts: [{name: a}, {name: b}, {name: a}]}", "1:41", "\"a\"", "second time"},
+        {"cache:\n  policy: off\n  policy: paged\n", "3:3", "duplicate key \"policy\"", "line 2"},
+        {"model: {}\ncache: {}\n'model': {}\n", "3:1", "duplicate key \"model\"", "line 1"},
+        {"cluster: {hosts: [{name: a}, {name: b}, {name: a}]}", "1:41", "\"a\"", "duplicate"},
         {"--- {model: {}}\n--- {model: {}}\n", "2:1", "second document", ""},
     };
     refuse_all(rows, sizeof rows / sizeof *rows);
@@ -285,8 +285,8 @@ Test(config, text_that_is_no_yaml)
         {"model: {path: x", "2:1", "not YAML", ""},
         {"model:\n\tpath: x", "2:1", "not YAML", ""},
         {"model: \"x", "1:10", "not YAML", ""},
-        {"? [a]\n: 1\n", "1:3", "a key has to be a word", ""},
-        {"{a: 1}: 1\n", "1:1", "a key has to be a word", ""},
+        {"? [a]\n: 1\n", "1:3", "a key must be a word", ""},
+        {"{a: 1}: 1\n", "1:1", "a key must be a word", ""},
     };
     refuse_all(rows, sizeof rows / sizeof *rows);
 }

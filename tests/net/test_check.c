@@ -33,7 +33,7 @@ Test(check, a_host_that_does_not_answer_is_given_up)
           WORDS("\nnode0                no\n", "node0: no answer in 10 s", "end without a question?",
                 "no ranks were started"));
     where.before = "sed -i s/node2/node9/ config.yaml";
-    finds(where, 2, WORDS("node9: cannot be looked at (exit status 255): agent: there is no host node9"));
+    finds(where, 2, WORDS("node9: the check failed there (exit status 255): agent: there is no host node9"));
 }
 
 Test(check, another_program_and_other_model_files_are_named)
@@ -64,7 +64,7 @@ Test(check, too_few_cores_and_too_little_memory_are_named)
     where.other = "parallelism: {threads: 1000}\ncache: {memory: 2000T}\nlimits: {max_seqs: 60000}\n";
     where.before = "sed -i s/oversubscribe:.*/oversubscribe:\\ false/ config.yaml";
     finds(where, 4,
-          WORDS("node1: 2 ranks of 1000 threads want 2000 cores", "node2: each of 2 ranks can have",
+          WORDS("node1: 2 ranks of 1000 threads want 2000 cores", "node2: each of 2 ranks has",
                 " TiB; use more hosts, or lower limits"));
 }
 
@@ -73,7 +73,7 @@ Test(check, GPUs_that_are_not_there_are_missed)
     hosts where = two;
     where.other = "device: {kind: cuda}\n";
     if (!system("nvidia-smi >/dev/null 2>&1")) cr_skip_test("there are GPUs");
-    finds(where, 2, WORDS("node2: nvidia-smi is not there or lists no GPU", "device.kind: cpu"));
+    finds(where, 2, WORDS("node2: nvidia-smi is missing or lists no GPU", "device.kind: cpu"));
 }
 
 /* A driver's tool that says what the real one says: GPUs by name, total and free MiB. */
@@ -92,7 +92,7 @@ Test(check, too_few_GPUs_and_too_little_memory_of_theirs_are_named)
                 "node2: 2 ranks, and 1 GPUs"));
     where.slots = 1;
     where.before = GPUS("NVIDIA H200, 143771, 5");
-    finds(where, 4, WORDS("node2: each of 1 ranks can have 5.0 MiB and needs up to"));
+    finds(where, 4, WORDS("node2: each of 1 ranks has 5.0 MiB of memory and needs up to"));
 }
 
 /* Each host has a loopback interface, and no two have one in common. */
