@@ -436,7 +436,7 @@ static void make_plan(findings *f)
     hw_status st =
         f->model ? hw_model_open(&m, f->model, &err) : hw_fail(&err, HW_ERR_INVALID, "no model is named");
     if (!st) o.dtype = hw_weights_dtype(&m, NULL, o.dtype);
-    if (!st && o.kv_dtype == HW_DTYPE_NONE) o.kv_dtype = o.dtype;
+    hw_options_settle_types(&o);
     if (!st) st = hw_options_settle(&o, &m, &err);
     if (!st) st = hw_cpu_device_create(&device, 1, NULL, &err);
     if (!st) st = hw_plan_create(&f->plan, &m, &o, device, ranks_of(f->c), limits, &err);

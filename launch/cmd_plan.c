@@ -124,7 +124,7 @@ static hw_status make_device(hw_device **out, const hw_engine_options *o, hw_err
     hw_error unused; /* the run says why it does not take a GPU */
     hw_status st = hw_comm_create_alone(&alone, err);
     if (st) return st;
-    st = hw_device_choose(out, alone, o->device, count_threads(o), o->dtype, &unused, err);
+    st = hw_device_choose(out, alone, o->device, count_threads(o), hw_options_act_dtype(o), &unused, err);
     hw_comm_destroy(alone);
     return st;
 }
@@ -175,9 +175,10 @@ static hw_status run(const settings *a, const hw_config *config, hw_device **dev
     hw_status st = open_model(a, &m, &o.dtype, err);
     if (!st) st = hw_options_settle(&o, &m, err);
     if (!st) st = parse_ranks(a->ranks, &m, counts, &n, err);
+    hw_options_settle_types(&o);
     if (!st) st = make_device(device, &o, err);
+    if (!st) st = hw_options_settle_device_types(&o, *device, err);
     if (st) return st;
-    if (o.kv_dtype == HW_DTYPE_NONE) o.kv_dtype = o.dtype;
     for (int i = 0; i < n && !st; i++) {
         hw_plan_limits limits = given;
         limits.n_sharing = count_sharing(a->engine.comm, config, counts[i]);

@@ -108,7 +108,7 @@ static void write_head(hw_study *s)
                   "Made by `%s` (headway %s). %s, %s parameters, weights %s as %s over all ranks; %d layers, "
                   "width %d, %d query heads, %d KV heads of %d; ",
                   s->command, HW_VERSION, i->architecture, hw_format_count(params, (double)i->n_params),
-                  hw_format_bytes(weights, (double)s->on_off.on.weight_bytes), hw_dtype_name(i->dtype),
+                  hw_format_bytes(weights, (double)s->on_off.on.weight_bytes), hw_dtype_name(i->weight_dtype),
                   i->n_layers, i->dim, i->n_heads, i->n_kv_heads, i->head_dim);
     hw_study_text(s, "%d rank%s (%s), each on %s.\n\n", i->n_ranks, i->n_ranks > 1 ? "s" : "", i->comm,
                   s->device);

@@ -54,9 +54,10 @@ static hw_status print_head(const hw_plan_report *r, hw_error *err)
         "%s, %s parameters as %s: %d layers, width %d, %d heads, %d KV heads of %d, MLP %d, vocabulary %d\n"
         "KV cache: %d sequence%s of %d tokens as %s, %llu B per token (%s in all)\n"
         "Device: %s\n",
-        m->architecture, hw_format_count(text[0], (double)hw_model_n_params(m)), hw_dtype_name(o->dtype),
-        m->n_layers, m->dim, m->n_heads, m->n_kv_heads, m->head_dim, m->ffn_dim, m->vocab_size, o->max_seqs,
-        o->max_seqs > 1 ? "s" : "", o->max_seq_len, hw_dtype_name(o->kv_dtype), (unsigned long long)token,
+        m->architecture, hw_format_count(text[0], (double)hw_model_n_params(m)),
+        hw_dtype_name(o->weight_dtype), m->n_layers, m->dim, m->n_heads, m->n_kv_heads, m->head_dim,
+        m->ffn_dim, m->vocab_size, o->max_seqs, o->max_seqs > 1 ? "s" : "", o->max_seq_len,
+        hw_dtype_name(o->kv_dtype), (unsigned long long)token,
         hw_format_memory(text[1], (double)token * o->max_seqs * o->max_seq_len),
         hw_device_description(r->device));
     return st;
@@ -251,10 +252,10 @@ json_t *hw_plan_json(const hw_plan_report *r)
     for (int i = 0; i < r->n; i++) json_array_append_new(plans, plan_json(r, &r->plans[i]));
     return json_pack("{s:s, s:s, s:I, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:f, s:o}", "device",
                      hw_device_description(r->device), "architecture", m->architecture, "parameters",
-                     (json_int_t)hw_model_n_params(m), "dtype", hw_dtype_name(o->dtype), "kv_dtype",
+                     (json_int_t)hw_model_n_params(m), "dtype", hw_dtype_name(o->weight_dtype), "kv_dtype",
                      hw_dtype_name(o->kv_dtype), "max_seqs", o->max_seqs, "max_model_len", o->max_seq_len,
                      "block_tokens", o->block_tokens, "memory_bytes", (json_int_t)r->limits.memory,
-                     "layer_bytes", (json_int_t)hw_plan_layer_bytes(m, hw_format_plain(o->dtype)),
+                     "layer_bytes", (json_int_t)hw_plan_layer_bytes(m, hw_format_plain(o->weight_dtype)),
                      "bandwidth_bytes_per_second", r->limits.bandwidth, "latency_seconds", r->limits.latency,
                      "plans", plans);
 }

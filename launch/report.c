@@ -7,7 +7,7 @@
 
 uint64_t hw_predicted_payload(const hw_engine_info *info, hw_site site)
 {
-    uint64_t row = (uint64_t)info->dim * hw_dtype_size(info->act_dtype);
+    uint64_t row = (uint64_t)info->dim * hw_dtype_size(info->comm_dtype);
     if (info->n_ranks == 1) return 0;
     switch (site) {
     case HW_SITE_EMBED: return row;

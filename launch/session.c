@@ -299,7 +299,7 @@ hw_status hw_session_open_engine(hw_session *s, const hw_engine_settings *e, hw_
     fprintf(
         stderr,
         "%s, %s parameters as %s; %d rank%s (%s), %s; per rank: weights %s, KV cache %s (%s, %d positions)\n",
-        i.architecture, hw_format_count(params, (double)i.n_params), hw_dtype_name(i.dtype), i.n_ranks,
+        i.architecture, hw_format_count(params, (double)i.n_params), hw_dtype_name(i.weight_dtype), i.n_ranks,
         i.n_ranks > 1 ? "s" : "", i.comm, i.device, hw_format_bytes(weights, (double)i.weight_bytes),
         hw_format_bytes(kv, (double)i.kv_bytes), hw_kv_policy_name(i.kv_policy), i.max_seq_len);
     return HW_OK;

@@ -91,8 +91,13 @@ static const hw_setting engine_rows[] = {
     {"model.dummy_seed", "dummy-seed", 0, "N", HW_SEED(0), "0", HW_SAME, OPT(dummy_seed),
      "Which random weights"},
     {"model.dtype", "dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME, OPT(dtype),
-     "Keep weights as float32, float16, bfloat16 or auto: as stored. A GPU computes in the same type, a CPU "
-     "in float32"},
+     "Type of weights and cache, and on a GPU of activations: float32, float16, bfloat16; auto: as weights "
+     "are stored. A CPU computes in float32"},
+    {"model.weight_dtype", "weight-dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME, OPT(weight_dtype),
+     "Type that weights are kept in; auto: as --dtype"},
+    {"model.activation_dtype", "activation-dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME,
+     OPT(act_dtype),
+     "Type of activations; auto: on a GPU as --dtype, on a CPU float32. No other is supported there so far"},
     {"model.matmul", "matmul", 0, "HOW", HW_CHOICE(products), "auto", HW_SAME, OPT(matmul),
      "Products with bfloat16 weights: float32; bf16x3, inputs as three bfloat16 terms, as accurate and much "
      "faster on matrix units; bf16, inputs rounded to bfloat16; auto: bf16x3 where rank 0 has AMX, else "
@@ -109,7 +114,7 @@ static const hw_setting engine_rows[] = {
     {"cache.memory", "kv-cache-memory", 0, "BYTES", HW_BYTES, "auto", HW_SAME, OPT(kv_bytes),
      "Size of each rank's cache: bytes, also as 512M or 2G; auto: what the longest sequences need"},
     {"cache.dtype", "kv-cache-dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME, OPT(kv_dtype),
-     "Type of cached keys and values: float32, float16, bfloat16; auto: as the weights"},
+     "Type of cached keys and values: float32, float16, bfloat16; auto: as --dtype"},
     {"cache.block_tokens", "block-size", 0, "N", HW_WHOLE("tokens", 1, 1024), "16", HW_SAME,
      OPT(block_tokens), "Tokens of a cache block, paged and growing"},
     {"cache.prefix_sharing", "no-prefix-sharing", 0, NULL, HW_FLAG, "true", HW_SAME, OPT(prefix_sharing),
@@ -134,6 +139,8 @@ static const hw_setting engine_rows[] = {
     {"collectives.backend", "comm", 0, "C", HW_WORD(backends), "auto", HW_SAME, AT(comm),
      "Collectives: self (one rank), shm (memory shared by the ranks of a host), mpi, or nccl: by NCCL "
      "between GPUs, which auto takes where it can"},
+    {"collectives.dtype", "comm-dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME, OPT(comm_dtype),
+     "Type of activations while ranks add them; auto: as they are computed. No other is supported so far"},
 
     {"device.kind", "device", 0, "D", HW_WORD(devices), "auto", HW_SAME, OPT(device),
      "cpu, cuda, or reference: plain loops to compare with; auto: cuda where every rank has a GPU of its "

@@ -99,7 +99,7 @@ hw_traffic hw_traffic_of(const hw_traffic_run *t, int rank, hw_site site, hw_pha
 uint64_t hw_traffic_rows(const hw_traffic_run *t, hw_phase phase)
 {
     return hw_traffic_of(t, 0, HW_SITE_EMBED, phase).payload_bytes /
-           ((uint64_t)t->info.dim * hw_dtype_size(t->info.act_dtype));
+           ((uint64_t)t->info.dim * hw_dtype_size(t->info.comm_dtype));
 }
 
 /* ---- against theory */
@@ -136,7 +136,7 @@ hw_status hw_traffic_check(hw_engine *e, const hw_generate_result *r, const hw_s
         .cache_off = info.kv_policy == HW_KV_OFF};
     hw_step_traffic plan = {0};
     hw_status st = HW_OK;
-    hw_plan_generation_traffic(&plan, hw_engine_model(e), hw_engine_shard(e), info.act_dtype, shape,
+    hw_plan_generation_traffic(&plan, hw_engine_model(e), hw_engine_shard(e), info.comm_dtype, shape,
                                sampling);
     for (int site = 0; site <= HW_SITE_SAMPLE && !st; site++)
         for (int phase = 0; phase < HW_N_PHASES && !st; phase++)

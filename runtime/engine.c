@@ -91,8 +91,8 @@ static void free_buffers(hw_engine *e)
 static hw_status make_device(hw_engine *e, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
-    hw_status st =
-        hw_device_choose(&e->device, e->comm, o->device, e->threads.n, o->dtype, &e->gpu_note, err);
+    hw_status st = hw_device_choose(&e->device, e->comm, o->device, e->threads.n, hw_options_act_dtype(o),
+                                    &e->gpu_note, err);
     if (!st && e->threads.n_cpus && !strcmp(e->device->k->name, "cpu"))
         hw_cpu_device_pin(e->device, e->threads.cpus, e->threads.n_cpus);
     return st ? st : hw_device_attach(e->device, e->comm, err);
@@ -134,7 +134,7 @@ static hw_status read_config(hw_engine *e, hw_checkpoint **c, const char *folder
     if (!st) st = hw_shard_create(&e->shard, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
     e->shard.n_sharing = hw_comm_n_sharing(e->comm);
     if ((st = open_checkpoint(e, c, folder, st, err))) return st;
-    if (e->options.kv_dtype == HW_DTYPE_NONE) e->options.kv_dtype = e->options.dtype;
+    hw_options_settle_types(&e->options);
     return HW_OK;
 }
 
@@ -174,7 +174,7 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
     const hw_load_options load = {.comm = e->scattered ? e->comm : NULL,
-                                  .format = hw_format_plain(o->dtype),
+                                  .format = hw_format_plain(o->weight_dtype),
                                   .dummy = o->dummy,
                                   .dummy_seed = o->dummy_seed,
                                   .progress = show_progress,
@@ -227,16 +227,18 @@ static hw_status prepare_layers(hw_engine *e, hw_error *err)
     return st ? st : make_rope(e, err);
 }
 
-/* Collective: one arithmetic on all ranks. Left to the devices, hosts with and without matrix units would choose
+/* Collective: one arithmetic on all ranks, in types that their devices have. Left to the devices, hosts with and without matrix units would choose
  * differently; each can do what the other does, so rank 0 chooses for all. A choice that depends on the other ranks would
  * be faster on some of them, but then the same rank 0 would give other bits alone than with them. */
-static hw_status settle_matmul(hw_engine *e, hw_error *err)
+static hw_status settle_arithmetic(hw_engine *e, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
     int32_t matmul = (int32_t)(e->options.matmul ? e->options.matmul : e->device->matmul);
     hw_status st = hw_comm_broadcast(e->comm, tag, &matmul, sizeof matmul, 0, err);
-    if (!st) st = hw_comm_agree(e->comm, hw_device_choose_matmul(e->device, (hw_matmul)matmul, err), err);
-    return st;
+    if (st) return st;
+    st = hw_device_choose_matmul(e->device, (hw_matmul)matmul, err);
+    if (!st) st = hw_options_settle_device_types(&e->options, e->device, err);
+    return hw_comm_agree(e->comm, st, err);
 }
 
 /* Collective: keys go the same way on all ranks. */
@@ -255,7 +257,7 @@ static hw_status create(hw_engine *e, const char *folder, hw_error *err)
     hw_status st = hw_threads_settle(&e->threads, e->comm, e->options.n_threads, e->options.pin, err);
     if (!st) st = hw_comm_agree(e->comm, read_config(e, &c, folder, err), err);
     if (!st) st = make_device(e, err);
-    if (!st) st = settle_matmul(e, err);
+    if (!st) st = settle_arithmetic(e, err);
     if (!st) st = settle_feeds(e, err);
     if (!st) st = settle_capacity(e, prepare_layers(e, err), err);
     if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
@@ -340,8 +342,9 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .max_batch_rows = e->options.max_batch_rows,
                             .max_logit_rows = e->options.max_logit_rows,
                             .kv_policy = e->options.kv_policy,
-                            .dtype = e->options.dtype,
-                            .act_dtype = e->device->act,
+                            .weight_dtype = e->options.weight_dtype,
+                            .act_dtype = e->options.act_dtype,
+                            .comm_dtype = e->options.comm_dtype,
                             .kv_dtype = e->options.kv_dtype,
                             .matmul = e->device->matmul,
                             .n_params = hw_model_n_params(m),

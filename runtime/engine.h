@@ -66,9 +66,12 @@ typedef struct hw_engine_options {
     bool graphs;        /* decode steps as graphs, on devices that have them */
     int n_threads;      /* of each rank on the CPU; 0: its share of the host's cores (runtime/threads.h) */
     bool pin;           /* keep them on these cores; the thread that creates the engine is one of them */
-    hw_dtype dtype;     /* of weights, and on devices in plug-ins of activations; HW_DTYPE_NONE: as stored */
-    hw_matmul matmul;   /* by bfloat16 weights; HW_MATMUL_AUTO: what rank 0's device does best, on all */
-    hw_dtype kv_dtype;  /* of the cache; HW_DTYPE_NONE: as the weights */
+    hw_dtype dtype; /* what the next four follow where they are NONE. NONE itself: as weights are stored */
+    hw_dtype weight_dtype; /* of matrices on the device */
+    hw_dtype act_dtype;    /* of activations. NONE: float32 on the host, dtype on devices in plug-ins */
+    hw_dtype kv_dtype;     /* of the cache */
+    hw_dtype comm_dtype; /* of activations while ranks add them. NONE: act_dtype, and no other is supported */
+    hw_matmul matmul;    /* by bfloat16 weights; HW_MATMUL_AUTO: what rank 0's device does best, on all */
     hw_kv_policy kv_policy;
     int block_tokens;    /* positions per cache block, 1 to 1024; contiguous takes max_seq_len instead */
     uint64_t kv_bytes;   /* of each rank's cache; 0: what max_seqs full sequences need, or memory has left */
@@ -115,9 +118,8 @@ typedef struct hw_engine_info {
     int n_local_heads, n_local_kv_heads;
     int max_seq_len, block_tokens, n_kv_blocks, max_batch_rows, max_logit_rows;
     hw_kv_policy kv_policy;
-    hw_dtype dtype, kv_dtype;
-    hw_dtype act_dtype; /* of activations, and of what crosses between ranks */
-    hw_matmul matmul;   /* AUTO on a device with an arithmetic of its own */
+    hw_dtype weight_dtype, act_dtype, kv_dtype, comm_dtype; /* as settled */
+    hw_matmul matmul; /* AUTO on a device with an arithmetic of its own */
     uint64_t n_params;
     uint64_t weight_bytes, kv_bytes, buffer_bytes; /* of this rank */
     uint64_t step_weight_bytes; /* what a decode step reads of them: matrices, but not tables for one row */

@@ -133,7 +133,7 @@ hw_status hw_plan_create(hw_plan *out, const hw_model *m, const hw_engine_option
     plan.replicated_kv_heads -= m->n_kv_heads;
     plan.imbalance = (double)plan.most.weights * n_ranks / all_weights;
     plan.fits = plan.most.total != UINT64_MAX && plan.most.total <= limits.memory;
-    plan.layer_bytes = hw_plan_layer_bytes(m, hw_format_plain(o->dtype));
+    plan.layer_bytes = hw_plan_layer_bytes(m, hw_format_plain(o->weight_dtype));
     plan.break_even_bytes =
         n_ranks > 1 ? 2 * limits.latency * limits.bandwidth / (1 - 1.0 / n_ranks) : INFINITY;
     plan.can_pay = (double)plan.layer_bytes > plan.break_even_bytes;

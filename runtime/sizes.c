@@ -39,6 +39,43 @@ hw_status hw_options_settle(hw_engine_options *o, const hw_model *m, hw_error *e
     return HW_OK;
 }
 
+void hw_options_settle_types(hw_engine_options *o)
+{
+    if (o->weight_dtype == HW_DTYPE_NONE) o->weight_dtype = o->dtype;
+    if (o->kv_dtype == HW_DTYPE_NONE) o->kv_dtype = o->dtype;
+}
+
+hw_dtype hw_options_act_dtype(const hw_engine_options *o)
+{
+    return o->act_dtype != HW_DTYPE_NONE ? o->act_dtype : o->dtype;
+}
+
+/* An empty matrix shows whether the device would take a full one. */
+static hw_status check_weights(const hw_engine_options *o, hw_device *d, hw_error *err)
+{
+    const hw_weight_dims none = {.format = hw_format_plain(o->weight_dtype)};
+    hw_weight *w = NULL;
+    const hw_status st = d->k->weight_create(d, &w, &none, err);
+    d->k->weight_destroy(d, w);
+    return st;
+}
+
+hw_status hw_options_settle_device_types(hw_engine_options *o, hw_device *d, hw_error *err)
+{
+    if (o->act_dtype != HW_DTYPE_NONE && o->act_dtype != d->act)
+        return hw_fail(err, HW_ERR_UNSUPPORTED,
+                       "activations in %s were asked for, but device \"%s\" computes in %s; leave "
+                       "--activation-dtype out, or choose another --device",
+                       hw_dtype_name(o->act_dtype), d->k->name, hw_dtype_name(d->act));
+    if (o->comm_dtype != HW_DTYPE_NONE && o->comm_dtype != d->act)
+        return hw_fail(err, HW_ERR_UNSUPPORTED,
+                       "messages in %s were asked for, but ranks add activations in the type that they are "
+                       "computed in, %s; leave --comm-dtype out",
+                       hw_dtype_name(o->comm_dtype), hw_dtype_name(d->act));
+    o->act_dtype = o->comm_dtype = d->act;
+    return check_weights(o, d, err);
+}
+
 hw_kv_shape hw_options_kv_shape(const hw_engine_options *o)
 {
     return hw_kv_shape_of(o->kv_policy, o->block_tokens, o->max_seq_len, o->max_seqs);
@@ -100,7 +137,7 @@ hw_rank_memory hw_rank_memory_of(const hw_engine_options *o, const hw_model *m, 
                                  const hw_device *d)
 {
     size_t sizes[HW_N_BUFFERS];
-    hw_rank_memory r = {.weights = hw_weights_estimate(m, shard, hw_format_plain(o->dtype)),
+    hw_rank_memory r = {.weights = hw_weights_estimate(m, shard, hw_format_plain(o->weight_dtype)),
                         .kv = hw_kv_bytes(hw_options_kv_dims(o, m, shard)),
                         .buffers = hw_buffer_sizes(sizes, o, m, shard, d),
                         .reserve = d->host_memory ? 0 : HW_DEVICE_RESERVE_BYTES};

@@ -12,7 +12,17 @@
  * option. */
 hw_status hw_options_settle(hw_engine_options *o, const hw_model *m, hw_error *err);
 
-/* Everything below wants settled options whose dtype and kv_dtype are known. */
+/* Gives weights and cache the type of `dtype`, which is known by now, where they have none of their own. */
+void hw_options_settle_types(hw_engine_options *o);
+
+/* The type of activations that a device is made for: what was asked for, or what `dtype` implies. */
+hw_dtype hw_options_act_dtype(const hw_engine_options *o);
+
+/* The types of activations and messages become those of the device. Errors: HW_ERR_UNSUPPORTED when others were asked for, or
+ * weights of a type that the device does not keep. */
+hw_status hw_options_settle_device_types(hw_engine_options *o, hw_device *d, hw_error *err);
+
+/* Everything below wants settled options whose types are known. */
 
 hw_kv_shape hw_options_kv_shape(const hw_engine_options *o);
 

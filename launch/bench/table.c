@@ -149,8 +149,9 @@ static void print_head(FILE *f, const hw_bench *b)
     const hw_processor *h = &b->host;
     char params[16], weights[16], memory[16], cache[16];
     fprintf(f, "%s, %s parameters as %s, KV cache %s (%s), weights %s per rank\n", i.architecture,
-            hw_format_count(params, (double)i.n_params), hw_dtype_name(i.dtype), hw_dtype_name(i.kv_dtype),
-            hw_kv_policy_name(i.kv_policy), hw_format_bytes(weights, (double)i.weight_bytes));
+            hw_format_count(params, (double)i.n_params), hw_dtype_name(i.weight_dtype),
+            hw_dtype_name(i.kv_dtype), hw_kv_policy_name(i.kv_policy),
+            hw_format_bytes(weights, (double)i.weight_bytes));
     fprintf(f, "%d rank%s x %d thread%s, %s; collectives %s; steps of at most %d rows\n", i.n_ranks,
             i.n_ranks > 1 ? "s" : "", i.n_threads, i.n_threads > 1 ? "s" : "", i.device, i.comm,
             i.max_batch_rows);
@@ -274,7 +275,7 @@ static void csv_settings(hw_table *t, const hw_bench *b)
     hw_table_text(t, "%s", b->settings->model.folder);
     hw_table_text(t, "%s", i.architecture);
     hw_table_count(t, i.n_params);
-    hw_table_text(t, "%s", hw_dtype_name(i.dtype));
+    hw_table_text(t, "%s", hw_dtype_name(i.weight_dtype));
     hw_table_text(t, "%s", hw_dtype_name(i.kv_dtype));
     hw_table_count(t, (uint64_t)i.n_ranks);
     hw_table_count(t, (uint64_t)i.n_threads);

@@ -101,9 +101,9 @@ static hw_status run(hw_study *s, void **data, hw_error *err)
     if (!st) st = hw_devices_tell(&paths, on, s->engine.matmul, false, s->verbose, err);
     if (!st) {
         hw_engine_info info = hw_engine_info_get(on);
-        s->dtype = info.dtype;
+        s->dtype = info.weight_dtype;
         snprintf(s->device, sizeof s->device, "%s", info.device);
-        st = hw_machine_measure(&s->machine, s->comm, hw_engine_device(on), info.dtype,
+        st = hw_machine_measure(&s->machine, s->comm, hw_engine_device(on), info.weight_dtype,
                                 info.step_weight_bytes, err);
     }
     if (!st) st = repeat(s, on, off, &all, err);

@@ -121,9 +121,9 @@ static hw_status plan(const hw_study *s, const ranks *r, int n_ranks, planned *o
         if (st) return st;
         if (strcmp(hw_comm_backend(s->comm), "mpi")) shard.n_sharing = n_ranks;
         hw_step_traffic decode = {.sample_is_bound = false}, prefill = {.sample_is_bound = false};
-        hw_plan_step_traffic(&decode, m, &shard, r->one.info.act_dtype,
+        hw_plan_step_traffic(&decode, m, &shard, r->one.info.comm_dtype,
                              (hw_step_rows){.decode_rows = 1, .n_sampled = 1}, NULL);
-        hw_plan_step_traffic(&prefill, m, &shard, r->one.info.act_dtype,
+        hw_plan_step_traffic(&prefill, m, &shard, r->one.info.comm_dtype,
                              (hw_step_rows){.prefill_rows = r->n_prompt, .n_sampled = 1}, NULL);
         hw_traffic d = {.calls = 0}, p = {.calls = 0};
         for (int site = 0; site <= HW_SITE_SAMPLE; site++) {

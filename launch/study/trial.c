@@ -83,7 +83,7 @@ static hw_status compare_with_plan(const run *r, hw_trial_step *step)
     hw_step_traffic planned = {.sample_is_bound = false};
     uint64_t bytes = 0;
     /* Phases are summed up, so it does not matter which rows are of which. */
-    hw_plan_step_traffic(&planned, hw_engine_model(r->e), &r->shard, r->t->info.act_dtype,
+    hw_plan_step_traffic(&planned, hw_engine_model(r->e), &r->shard, r->t->info.comm_dtype,
                          (hw_step_rows){.prefill_rows = step->rows, .n_sampled = step->n_sampled}, NULL);
     for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
         uint64_t of_site = hw_step_traffic_site(&planned, (hw_site)site).payload_bytes;

@@ -126,7 +126,7 @@ static void compare_memory(const char *folder, const char *name, const hw_engine
     hw_error err;
     char where[4200];
     must(hw_options_settle(&o, m, &err), &err);
-    o.dtype = info.dtype;
+    o.weight_dtype = info.weight_dtype;
     o.kv_dtype = info.kv_dtype;
     must(hw_cpu_device_create(&d, o.n_threads, NULL, &err), &err);
     must(hw_plan_create(&plan, m, &o, d, info.n_ranks, limits, &err), &err);

@@ -69,6 +69,9 @@ Test(bad_input, values_outside_their_range)
         {"--max-model-len", "-1"},
         {"--max-num-batched-tokens", "0"},
         {"--dtype", "int4"},
+        {"--weight-dtype", "int4"},
+        {"--activation-dtype", "float8"},
+        {"--comm-dtype", "float64"},
         {"--kv-cache-dtype", "e4"},
         {"--matmul", "bf16x2"},
         {"--kv-cache", "ring"},
@@ -89,6 +92,16 @@ Test(bad_input, values_outside_their_range)
     }
     MISUSED(1, WORDS("--stop is ''", "empty"), GENERATE, "--stop", "");
     MISUSED(1, WORDS("--ranks", "'0'"), "inspect", "-m", TALES, "--ranks", "0");
+}
+
+Test(bad_input, types_that_a_device_does_not_compute_in)
+{
+    REFUSED(1, 2, WORDS("--activation-dtype", "bfloat16", "\"cpu\"", "float32"), GENERATE, "--device", "cpu",
+            "--activation-dtype", "bfloat16");
+    REFUSED(2, 2, WORDS("--comm-dtype", "float16", "float32"), GENERATE, "--device", "cpu", "--comm-dtype",
+            "float16");
+    REFUSED(1, 2, WORDS("--activation-dtype", "float16", "float32"), "plan", "-m", TALES, "--device", "cpu",
+            "--activation-dtype", "float16");
 }
 
 Test(bad_input, options_that_contradict)

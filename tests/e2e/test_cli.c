@@ -225,6 +225,24 @@ Test(cli, json_report_says_what_ran_and_every_rank_reads_its_part)
     json_decref(golden);
 }
 
+/* --dtype is what the others follow, and each of them can be set apart. The demo model is stored in bfloat16. */
+Test(cli, types_of_weights_and_cache_follow_dtype_and_can_be_set_apart)
+{
+    char *halves =
+        OUTPUT(1, "perplexity", "-m", TALES, "-p", "Once upon a time", "--dtype", "bfloat16", "--json");
+    char *apart = OUTPUT(1, "perplexity", "-m", TALES, "-p", "Once upon a time", "--dtype", "float32",
+                         "--weight-dtype", "bfloat16", "--kv-cache-dtype", "bfloat16", "--activation-dtype",
+                         "float32", "--comm-dtype", "float32", "--json");
+    char *floats =
+        OUTPUT(1, "perplexity", "-m", TALES, "-p", "Once upon a time", "--dtype", "float32", "--json");
+    char *cache = OUTPUT(1, "perplexity", "-m", TALES, "-p", "Once upon a time", "--weight-dtype", "float32",
+                         "--kv-cache-dtype", "float32", "--json");
+    cr_expect_str_eq(apart, halves);
+    cr_expect_str_eq(cache, floats);
+    cr_expect_str_neq(floats, halves);
+    free(halves), free(apart), free(floats), free(cache);
+}
+
 /* Embedding and head are two tensors here: a dummy model that ties them repeats its last token. */
 Test(cli, dummy_weights_do_not_depend_on_the_number_of_ranks)
 {
