@@ -85,6 +85,12 @@ typedef struct hw_attn {
     float softcap; /* score = softcap * tanh(score / softcap) (Gemma 2); 0: not */
 } hw_attn;
 
+/* The first position that a row at `position` sees. */
+static inline HW_EVERYWHERE int hw_attn_first(int window, int position)
+{
+    return window && window <= position ? position + 1 - window : 0;
+}
+
 /* The fields of hw_attn that a device's attention knows. All devices know the scale. */
 typedef struct hw_attn_abilities {
     bool window, n_sinks, softcap;

@@ -141,7 +141,6 @@ static hw_step begin(hw_engine *e, const hw_batch *b, hw_error *err)
     hw_step s = {
         .e = e, .b = b, .d = e->device, .k = e->device->k, .m = &e->model, .buf = &e->buffers, .err = err};
     s.rows = rows_of(&s);
-    hw_step_count_keys(&s);
     return s;
 }
 

@@ -3,15 +3,22 @@
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
 
-/* A row at position p meets p + 1 keys; a sequence's rows end at its last position. */
-void hw_step_count_keys(hw_step *s)
+/* What attention meets: rows times the keys that each sees; keys that the rows of a sequence see, each once. */
+typedef struct seen {
+    uint64_t n_pairs, n_keys;
+} seen;
+
+/* Rows of a sequence stand in the order of their positions. */
+static seen count_seen(const hw_batch *b, const hw_attn *attn)
 {
-    const hw_batch *b = s->b;
-    for (int r = 0; r < b->n_rows; r++) {
-        uint64_t n = (uint64_t)b->positions[r] + 1;
-        s->n_pairs += n;
-        if (r + 1 == b->n_rows || b->seqs[r + 1] != b->seqs[r]) s->n_keys += n;
+    seen n = {0};
+    for (int r = 0, first = 0; r < b->n_rows; r++) {
+        const int position = b->positions[r], first_of_row = hw_attn_first(attn->window, position);
+        n.n_pairs += (uint64_t)(position + 1 - first_of_row);
+        if (r == 0 || b->seqs[r] != b->seqs[r - 1]) first = first_of_row;
+        if (r + 1 == b->n_rows || b->seqs[r + 1] != b->seqs[r]) n.n_keys += (uint64_t)(position + 1 - first);
     }
+    return n;
 }
 
 /* Every op begins with it. What a device with a stream of its own has been given, is waited for later. */
@@ -72,11 +79,12 @@ hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_lay
 hw_status hw_op_attention(hw_step *s, const hw_attn *attn, hw_kv_layer kv)
 {
     const hw_heads h = s->e->shard.heads;
+    const seen n = count_seen(s->b, attn);
     const uint64_t q = (uint64_t)h.n_heads * (uint64_t)h.head_dim,
                    kv_width = (uint64_t)h.n_kv_heads * (uint64_t)h.head_dim;
     /* Scores read q and K, values read V and write the result. */
-    const hw_work half = {.flops = 2 * s->n_pairs * q,
-                          .kv_bytes = s->n_keys * kv_width * hw_dtype_size(kv.dtype),
+    const hw_work half = {.flops = 2 * n.n_pairs * q,
+                          .kv_bytes = n.n_keys * kv_width * hw_dtype_size(kv.dtype),
                           .activation_bytes = act_bytes(s, (uint64_t)s->rows.n_rows * q)};
     count(s, HW_WORK_SCORES, half);
     count(s, HW_WORK_VALUES, half);

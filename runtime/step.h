@@ -14,16 +14,11 @@ typedef struct hw_step {
     const hw_model *m;
     hw_buffers *buf;
     hw_rows rows;
-    uint64_t n_pairs,
-        n_keys;     /* of attention: rows times the keys each meets; keys of all sequences, each once */
-    uint64_t since; /* hw_clock_ticks at the beginning of the op that runs */
+    uint64_t since;         /* hw_clock_ticks at the beginning of the op that runs */
     uint64_t pending_flops; /* of ops since the last wait for the device */
     bool only_counts;       /* a launch of a graph has run the ops already: they count what they did */
     hw_error *err;
 } hw_step;
-
-/* Fills in n_pairs and n_keys. */
-void hw_step_count_keys(hw_step *s);
 
 /* Before waiting for the device: the watch is told how much there is to wait for. */
 void hw_step_expect(hw_step *s);

@@ -2,7 +2,8 @@
  * are Local.
  *
  *   flops   2 for each multiply-add of matrix products, scores (q k^T) and values (weights times V); nothing
- *           else is counted. Attention counts causal pairs: a row at position p meets p + 1 keys.
+ *           else is counted. Attention counts causal pairs: a row at position p meets p + 1 keys, or the last of them
+ *           where it has a window.
  *   bytes   what an op has to read and write, each byte once per call of the op: a matrix is read once for
  *           all rows of a step, the keys and values of a sequence once for all its rows; nothing is kept from
  *           one call to the next. The least that memory would have to move if caches kept nothing between

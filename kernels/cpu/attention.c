@@ -24,7 +24,7 @@ typedef struct attention_job {
     /* [n_rows, n_heads, SPAN_BLOCKS, partial_floats]: m, l, 14 unused, a. NULL when not split. */
     float *partial;
     size_t partial_floats;
-    int first_block; /* of the span */
+    int span; /* its first block */
 } attention_job;
 
 /* Rows [row, end) of one sequence and query heads [first_head, end_head) of one KV head. */
@@ -47,11 +47,16 @@ static size_t head_index(const attention_job *job, size_t row, int head)
 
 static float *partial_of(const attention_job *job, size_t row, int head, int block)
 {
-    size_t slot = head_index(job, row, head) * SPAN_BLOCKS + (size_t)(block - job->first_block);
+    size_t slot = head_index(job, row, head) * SPAN_BLOCKS + (size_t)(block - job->span);
     return job->partial + slot * job->partial_floats;
 }
 
-static int blocks_of_row(const attention_job *job, size_t row)
+/* Blocks of keys that a row sees something of: [first_block, end_block). */
+static int first_block(const attention_job *job, size_t row)
+{
+    return hw_attn_first(job->attn->window, job->rows->positions[row]) / HW_ATTN_BLOCK;
+}
+static int end_block(const attention_job *job, size_t row)
 {
     return job->rows->positions[row] / HW_ATTN_BLOCK + 1;
 }
@@ -62,6 +67,15 @@ static int last_position(const attention_job *job, const item *it)
     for (size_t r = it->row; r < it->end; r++)
         if (job->rows->positions[r] > last) last = job->rows->positions[r];
     return last;
+}
+
+/* The first block that any of these rows sees. */
+static int first_block_of_rows(const attention_job *job, size_t row, size_t end)
+{
+    int first = INT_MAX;
+    for (size_t r = row; r < end; r++)
+        if (first_block(job, r) < first) first = first_block(job, r);
+    return first;
 }
 
 /* Where the keys and values of a block lie, up to position `last`. A cache block is looked up once. */
@@ -89,12 +103,16 @@ static void gather_queries(hw_attn_block *b, const attention_job *job, const ite
 {
     b->n_queries = 0;
     for (size_t row = it->row; row < it->end; row++) {
-        int n_keys = job->rows->positions[row] + 1 - block * HW_ATTN_BLOCK;
-        if (n_keys <= 0) continue;
+        const int position = job->rows->positions[row], start = block * HW_ATTN_BLOCK,
+                  left = position + 1 - start;
+        const int hidden = hw_attn_first(job->attn->window, position) - start;
+        if (left <= 0 || hidden >= HW_ATTN_BLOCK) continue;
         for (int head = it->first_head; head < it->end_head; head++)
             b->query[b->n_queries++] =
                 (hw_attn_query){.q = query_of(job, row, head),
-                                .n_keys = n_keys < HW_ATTN_BLOCK ? n_keys : HW_ATTN_BLOCK,
+                                .first_key = hidden > 0 ? hidden : 0,
+                                .end_key = left < HW_ATTN_BLOCK ? left : HW_ATTN_BLOCK,
+                                .merge = !job->partial && block > first_block(job, row),
                                 .at = head_index(job, row, head)};
     }
 }
@@ -103,7 +121,7 @@ static void gather_queries(hw_attn_block *b, const attention_job *job, const ite
 static void aim(hw_attn_block *b, const attention_job *job, int block)
 {
     float M[HW_ATTN_QUERIES], L[HW_ATTN_QUERIES];
-    b->merge = block && !job->partial;
+    bool merge = false;
     for (int i = 0; i < b->n_queries; i++) {
         hw_attn_query *q = &b->query[i];
         const float *state = job->state + 2 * q->at;
@@ -113,13 +131,15 @@ static void aim(hw_attn_block *b, const attention_job *job, int block)
             part[0] = b->m[i], part[1] = b->l[i];
             q->to = part + HW_LANES;
         }
-        M[i] = b->merge ? state[0] : b->m[i], L[i] = b->merge ? state[1] : b->l[i];
+        M[i] = q->merge ? state[0] : -INFINITY, L[i] = q->merge ? state[1] : 0;
+        merge |= q->merge;
     }
     if (job->partial) return;
-    if (b->merge) hw_attn_merge_scales(M, L, b->m, b->l, b->keep, b->add, b->n_queries);
+    if (merge) hw_attn_merge_scales(M, L, b->m, b->l, b->keep, b->add, b->n_queries);
     for (int i = 0; i < b->n_queries; i++) {
-        float *state = job->state + 2 * b->query[i].at;
-        state[0] = M[i], state[1] = L[i];
+        const hw_attn_query *q = &b->query[i];
+        float *state = job->state + 2 * q->at;
+        state[0] = q->merge ? M[i] : b->m[i], state[1] = q->merge ? L[i] : b->l[i];
     }
 }
 
@@ -146,7 +166,8 @@ static void attend_block(hw_attn_block *b, const attention_job *job, const item 
 static void attend(hw_attn_block *b, const attention_job *job, const item *it, int begin, int end)
 {
     hw_attn_rows rows[2]; /* of this block and the next */
-    int last = last_position(job, it);
+    int last = last_position(job, it), first = first_block_of_rows(job, it->row, it->end);
+    if (begin < first) begin = first;
     if (end > last / HW_ATTN_BLOCK + 1) end = last / HW_ATTN_BLOCK + 1;
     if (begin < end) locate(&rows[begin % 2], job, it, begin, last);
     for (int block = begin; block < end; block++) {
@@ -221,7 +242,7 @@ static void attend_span_items(void *arg, size_t begin, size_t end)
     start(&b, job);
     for (size_t i = begin; i < end; i++) {
         size_t row = i / SPAN_BLOCKS / n_kv;
-        int block = job->first_block + (int)(i % SPAN_BLOCKS);
+        int block = job->span + (int)(i % SPAN_BLOCKS);
         attend_rows(&b, job, row, row + 1, (int)(i / SPAN_BLOCKS % n_kv), block, block + 1);
     }
 }
@@ -230,18 +251,19 @@ static void attend_span_items(void *arg, size_t begin, size_t end)
 static void merge_span(const attention_job *job, size_t row, int head)
 {
     size_t at = head_index(job, row, head);
-    int dim = job->heads.head_dim, end = blocks_of_row(job, row);
+    int dim = job->heads.head_dim, first = first_block(job, row), end = end_block(job, row);
+    int begin = first > job->span ? first : job->span;
     float *a = job->out + at * (size_t)dim, *state = job->state + 2 * at;
-    if (end > job->first_block + SPAN_BLOCKS) end = job->first_block + SPAN_BLOCKS;
-    for (int block = job->first_block; block < end; block++) {
+    if (end > job->span + SPAN_BLOCKS) end = job->span + SPAN_BLOCKS;
+    for (int block = begin; block < end; block++) {
         const float *part = partial_of(job, row, head, block);
         float keep[HW_LANES], add[HW_LANES];
-        if (block) hw_attn_merge_scales(state, state + 1, part, part + 1, keep, add, 1);
+        if (block > first) hw_attn_merge_scales(state, state + 1, part, part + 1, keep, add, 1);
         else state[0] = part[0], state[1] = part[1];
         for (int i = 0; i < dim; i += HW_LANES) {
             int n = dim - i < HW_LANES ? dim - i : HW_LANES;
             v16 value = v16_load_n(part + HW_LANES + i, n);
-            if (block) value = hw_attn_merge(v16_load_n(a + i, n), keep[0], value, add[0]);
+            if (block > first) value = hw_attn_merge(v16_load_n(a + i, n), keep[0], value, add[0]);
             v16_store_n(a + i, value, n);
         }
     }
@@ -305,7 +327,7 @@ hw_status HW_CPU_FN(attention)(hw_device *d, void *out, const void *qkv, hw_head
         return HW_OK;
     }
     job.partial = job.state + (n_rows * n_heads * 2 + HW_LANES - 1) / HW_LANES * HW_LANES;
-    for (; job.first_block < n_blocks; job.first_block += SPAN_BLOCKS) {
+    for (job.span = first_block_of_rows(&job, 0, n_rows); job.span < n_blocks; job.span += SPAN_BLOCKS) {
         hw_pool_for(hw_cpu_pool(d), n_rows * n_kv * SPAN_BLOCKS, 1, attend_span_items, &job);
         hw_pool_for(hw_cpu_pool(d), n_rows * n_heads, 4, merge_span_items, &job);
     }

@@ -20,10 +20,11 @@ enum {
 
 /* A query that has at least one key in this block. */
 typedef struct hw_attn_query {
-    const float *q; /* [head_dim] */
-    float *to;      /* [head_dim]: where its value goes */
-    size_t at;      /* whose it is: the caller's */
-    int n_keys;     /* 1 .. HW_ATTN_BLOCK: the keys that it sees */
+    const float *q;         /* [head_dim] */
+    float *to;              /* [head_dim]: where its value goes */
+    size_t at;              /* whose it is: the caller's */
+    int first_key, end_key; /* the keys of the block that it sees: at least one */
+    bool merge;             /* to = to * keep + value * add; otherwise the value is stored as it is */
 } hw_attn_query;
 
 /* Where the keys and values of a block lie: [head_dim] each, of the cache's type. */
@@ -40,7 +41,6 @@ typedef struct hw_attn_block {
     int n_queries;
     hw_attn_query query[HW_ATTN_QUERIES];
     float m[HW_ATTN_QUERIES], l[HW_ATTN_QUERIES]; /* maximum, and sum of exp(score - m) */
-    bool merge; /* to = to * keep + value * add; otherwise the value is stored as it is */
     float keep[HW_ATTN_QUERIES], add[HW_ATTN_QUERIES];
     _Alignas(64) float p[HW_ATTN_QUERIES][HW_ATTN_BLOCK]; /* scores, then exp(score - m) */
     _Alignas(64) float slab[HW_ATTN_SLAB * HW_ATTN_BLOCK];
@@ -152,6 +152,15 @@ HW_INLINE void hw_attn_score_tile(hw_attn_block *b, int query, int first, int n,
     }
 }
 
+/* Lanes of the scores [HW_ATTN_LANES] before key `n` become what keys that are not seen count as. */
+HW_INLINE void hw_attn_hide_first(v16 *scores, int n)
+{
+    _Alignas(64) float lanes[HW_ATTN_BLOCK];
+    for (int c = 0; c < HW_ATTN_LANES; c++) v16_store(lanes + c * HW_LANES, scores[c]);
+    for (int k = 0; k < n; k++) lanes[k] = -INFINITY;
+    for (int c = 0; c < HW_ATTN_LANES; c++) scores[c] = v16_load(lanes + c * HW_LANES);
+}
+
 /* From lane HW_LANES - n on: n zeros, then what keys that are not seen count as. */
 static const float hw_attn_unseen[2 * HW_LANES] = {[HW_LANES... 2 * HW_LANES - 1] = -INFINITY};
 
@@ -162,11 +171,12 @@ static void hw_attn_softmax(hw_attn_block *b, int query)
     float *p = b->p[query];
     v16 e[HW_ATTN_LANES];
     for (int c = 0; c < HW_ATTN_LANES; c++) e[c] = v16_mul(v16_set1(b->scale), v16_load(p + c * HW_LANES));
-    const int n_keys = b->query[query].n_keys;
-    for (int c = 0; c < HW_ATTN_LANES && n_keys < HW_ATTN_BLOCK; c++) {
-        const int left = n_keys - c * HW_LANES, n = left < 0 ? 0 : left < HW_LANES ? left : HW_LANES;
+    const int end = b->query[query].end_key;
+    for (int c = 0; c < HW_ATTN_LANES && end < HW_ATTN_BLOCK; c++) {
+        const int left = end - c * HW_LANES, n = left < 0 ? 0 : left < HW_LANES ? left : HW_LANES;
         e[c] = v16_add(v16_keep_n(e[c], n), v16_load(hw_attn_unseen + HW_LANES - n));
     }
+    if (b->query[query].first_key) hw_attn_hide_first(e, b->query[query].first_key);
     v16 max = e[0], sum = v16_zero();
     for (int c = 1; c < HW_ATTN_LANES; c++) max = v16_max(max, e[c]);
     b->m[query] = v16_max_lane(max);
@@ -199,20 +209,34 @@ static void hw_attn_merge_scales(float *M, float *L, const float *m, const float
     }
 }
 
+/* The values of keys [begin, end) by one query's weights. */
+HW_INLINE void hw_attn_add_values(v16 *sum, const float *p, const float *slab, int begin, int end)
+{
+    for (int j = begin; j < end; j++)
+        for (int c = 0; c < HW_ATTN_TILE_LANES; c++)
+            sum[c] = v16_fma(v16_set1(p[j]), v16_load(slab + j * HW_ATTN_SLAB + c * HW_LANES), sum[c]);
+}
+
 /* Elements [first, first + n) of the values of `n_q` queries, and straight into their place. `n_q` is a
- * constant at each call. Keys that all of them see are weighed together, the few more that some see one query
- * at a time: what a query does not see may be anything, and 0 times anything is not always 0. */
+ * constant at each call. Keys that all of them see are weighed together, the few before and behind that some see one
+ * query at a time: what a query does not see may be anything, and 0 times anything is not always 0. */
 HW_INLINE void hw_attn_value_tile(hw_attn_block *b, int query, int first, int n, int n_q)
 {
     const hw_attn_query *q = &b->query[query];
-    int together = q[0].n_keys;
-    for (int r = 1; r < n_q; r++) together = q[r].n_keys < together ? q[r].n_keys : together;
+    int begin = q[0].first_key, end = q[0].end_key; /* what all of them see, unless begin >= end */
+    for (int r = 1; r < n_q; r++) {
+        begin = q[r].first_key > begin ? q[r].first_key : begin;
+        end = q[r].end_key < end ? q[r].end_key : end;
+    }
     for (int at = 0; at < n; at += HW_ATTN_TILE_LANES * HW_LANES) {
         const float *slab = b->slab + at;
         v16 sum[HW_ATTN_TILE][HW_ATTN_TILE_LANES];
         for (int r = 0; r < n_q; r++)
             for (int c = 0; c < HW_ATTN_TILE_LANES; c++) sum[r][c] = v16_zero();
-        for (int j = 0; j < together; j++) {
+        for (int r = 0; r < n_q; r++)
+            hw_attn_add_values(sum[r], b->p[query + r], slab, q[r].first_key,
+                               begin < q[r].end_key ? begin : q[r].end_key);
+        for (int j = begin; j < end; j++) {
             v16 value[HW_ATTN_TILE_LANES];
             for (int c = 0; c < HW_ATTN_TILE_LANES; c++)
                 value[c] = v16_load(slab + j * HW_ATTN_SLAB + c * HW_LANES);
@@ -222,15 +246,12 @@ HW_INLINE void hw_attn_value_tile(hw_attn_block *b, int query, int first, int n,
             }
         }
         for (int r = 0; r < n_q; r++) {
-            for (int j = together; j < q[r].n_keys; j++)
-                for (int c = 0; c < HW_ATTN_TILE_LANES; c++)
-                    sum[r][c] = v16_fma(v16_set1(b->p[query + r][j]),
-                                        v16_load(slab + j * HW_ATTN_SLAB + c * HW_LANES), sum[r][c]);
+            hw_attn_add_values(sum[r], b->p[query + r], slab, begin > end ? begin : end, q[r].end_key);
             for (int c = 0; c < HW_ATTN_TILE_LANES && at + c * HW_LANES < n; c++) {
                 int i = at + c * HW_LANES, lanes = n - i < HW_LANES ? n - i : HW_LANES;
                 float *to = q[r].to + first + i;
                 v16 a = sum[r][c];
-                if (b->merge)
+                if (q[r].merge)
                     a = hw_attn_merge(v16_load_n(to, lanes), b->keep[query + r], a, b->add[query + r]);
                 v16_store_n(to, a, lanes);
             }

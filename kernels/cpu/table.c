@@ -18,6 +18,7 @@ const hw_kernels HW_CPU_FN(table) = {
     .rope_append = HW_CPU_FN(rope_append),
     .attention = HW_CPU_FN(attention),
     .attention_scratch = HW_CPU_FN(attention_scratch),
+    .attends = {.window = true},
     .activate = HW_CPU_FN(activate),
     .add_bias_residual = HW_CPU_FN(add_bias_residual),
     .penalize = hw_cpu_penalize,

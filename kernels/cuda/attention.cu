@@ -190,8 +190,9 @@ __device__ void take_chunk(const work &w, const cache_view<T> &cache, int n_head
     for (int i = (int)threadIdx.x; i < n_heads * cache.heads.head_dim; i += BLOCK) w.chunk[i] = 0;
     for (int h = (int)threadIdx.x; h < n_heads; h += BLOCK) w.chunk_state[h] = {-INFINITY, 0};
     __syncthreads();
-    for (int key = first; key < end; key += HW_ATTN_BLOCK) {
-        const int n_keys = end - key < HW_ATTN_BLOCK ? end - key : HW_ATTN_BLOCK;
+    for (int key = first, next; key < end; key = next) {
+        next = (key / HW_ATTN_BLOCK + 1) * HW_ATTN_BLOCK;
+        const int n_keys = (next < end ? next : end) - key;
         weigh(w, cache, n_heads, key, n_keys);
         add_values(w, cache, n_heads, key, n_keys);
     }
@@ -210,21 +211,21 @@ __device__ void add_chunk_to_total(const work &w, int n_heads, int dim)
 /* Grid: row, group of heads, chunk (one that stands for all when not split).
  *   out [n_rows, n_heads, dim], or when split partial [n_rows, n_heads, n_chunks, dim + 2]: values, maximum, sum */
 template <typename A, typename T>
-__global__ void attend(A *out, float *partial, const A *qkv, hw_heads heads, float scale, hw_rows rows,
-                       const T *data, int block_tokens, int heads_per_block, int groups_per_kv_head,
-                       int tile_keys)
+__global__ void attend(A *out, float *partial, const A *qkv, hw_heads heads, float scale, int window,
+                       hw_rows rows, const T *data, int block_tokens, int heads_per_block,
+                       int groups_per_kv_head, int tile_keys)
 {
     HW_DYNAMIC_SHARED(memory);
     hw_begin();
     const int row = (int)blockIdx.x, dim = heads.head_dim, kv_head = (int)blockIdx.y / groups_per_kv_head;
-    const int n_keys = rows.positions[row] + 1;
+    const int n_keys = rows.positions[row] + 1, first_key = hw_attn_first(window, n_keys - 1);
     int head, end_head;
     hw_heads_of_kv(heads, kv_head, &head, &end_head);
     head += (int)blockIdx.y % groups_per_kv_head * heads_per_block;
     const int n_heads = end_head - head < heads_per_block ? end_head - head : heads_per_block;
-    const int first_chunk = (int)blockIdx.z,
+    const int first_chunk = partial ? (int)blockIdx.z : first_key / CHUNK,
               end_chunk = partial ? first_chunk + 1 : (n_keys + CHUNK - 1) / CHUNK;
-    if (n_heads <= 0 || first_chunk * CHUNK >= n_keys) return;
+    if (n_heads <= 0 || first_chunk * CHUNK >= n_keys || first_chunk < first_key / CHUNK) return;
 
     const work w = lay_out<T>(memory, heads_per_block, dim, tile_keys);
     const cache_view<T> cache = {
@@ -243,7 +244,7 @@ __global__ void attend(A *out, float *partial, const A *qkv, hw_heads heads, flo
     __syncthreads();
     for (int chunk = first_chunk; chunk < end_chunk; chunk++) {
         const int end = (chunk + 1) * CHUNK < n_keys ? (chunk + 1) * CHUNK : n_keys;
-        take_chunk(w, cache, n_heads, chunk * CHUNK, end);
+        take_chunk(w, cache, n_heads, chunk * CHUNK > first_key ? chunk * CHUNK : first_key, end);
         if (!partial) add_chunk_to_total(w, n_heads, dim);
     }
 
@@ -261,16 +262,18 @@ __global__ void attend(A *out, float *partial, const A *qkv, hw_heads heads, flo
 
 /* Grid: row, head. Every thread merges the states for itself, and the values that it owns. */
 template <typename A>
-__global__ void merge_chunks(A *out, const float *partial, const int32_t *positions, int dim, int n_chunks)
+__global__ void merge_chunks(A *out, const float *partial, const int32_t *positions, int window, int dim,
+                             int n_chunks)
 {
     hw_begin();
     const size_t row_head = (size_t)blockIdx.x * gridDim.y + blockIdx.y, stride = (size_t)(dim + 2);
     const float *from = partial + row_head * (size_t)n_chunks * stride;
-    const int used = positions[blockIdx.x] / CHUNK + 1;
+    const int position = positions[blockIdx.x], first = hw_attn_first(window, position) / CHUNK,
+              used = position / CHUNK + 1;
     for (int e = (int)threadIdx.x; e < dim; e += BLOCK) {
         state total = {-INFINITY, 0};
         float value = 0, before, now;
-        for (int c = 0; c < used; c++) {
+        for (int c = first; c < used; c++) {
             const float *chunk = from + (size_t)c * stride;
             merge(&total, {chunk[dim], chunk[dim + 1]}, &before, &now);
             value = value * before + chunk[e] * now;
@@ -324,12 +327,12 @@ hw_status hw_cuda_attention(hw_device *d, void *out, const void *qkv, hw_heads h
             const int tile_keys = tile_keys_for<T>(per_block, dim);
             return hw_cuda_launch(c, "attention", attend<A, T>, grid, BLOCK,
                                   shared_bytes<T>(per_block, dim, tile_keys), (A *)out, partial,
-                                  (const A *)qkv, heads, attn->scale, *rows, (const T *)kv.data,
+                                  (const A *)qkv, heads, attn->scale, attn->window, *rows, (const T *)kv.data,
                                   kv.block_tokens, per_block, groups, tile_keys);
         });
         if (st || !split) return st;
         return hw_cuda_launch(c, "attention, merging chunks", merge_chunks<A>,
                               dim3((unsigned)rows->n_rows, (unsigned)heads.n_heads), BLOCK, 0, (A *)out,
-                              partial, rows->positions, dim, n_chunks);
+                              partial, rows->positions, attn->window, dim, n_chunks);
     });
 }

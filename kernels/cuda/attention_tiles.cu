@@ -11,6 +11,7 @@
  * With few rows, a row's keys are also split over blocks, in chunks whose size follows from the row's
  * position alone; the block that is done last merges them in ascending order. */
 #include <algorithm>
+#include <climits>
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/mma.h"
@@ -38,6 +39,8 @@ template <typename T> struct job {
     hw_heads heads;
     hw_rows rows;
     float scale;                   /* of scores, to base 2 */
+    int window;                    /* of hw_attn */
+    unsigned n_seen;               /* the keys that a row sees, at most */
     int block_tokens, block_shift; /* log2 of block_tokens, or -1 */
     int heads_per_tile, head_groups, tokens_per_tile;
 };
@@ -88,6 +91,7 @@ template <typename T, int D, int KEY_WARPS> struct attend {
     float o[D_TILES][4];
     float max[2], sum[2]; /* of rows g and g + 8; sums of this lane's columns */
     int limit[2];         /* the last key that the row sees; -1: none */
+    int first_seen;       /* the first key that one of the rows sees */
 
     __device__ attend(const job<T> &j_, tile w_, unsigned char *memory, int row_warp_, int key_warp_)
         : j(j_), w(w_), keys(reinterpret_cast<T *>(memory)), values(keys + KEYS * PITCH),
@@ -173,7 +177,8 @@ template <typename T, int D, int KEY_WARPS> struct attend {
             for (int n = 0; n < KEY_TILES; n++)
 #pragma unroll
                 for (int i = 2 * h; i < 2 * h + 2; i++) {
-                    s[n][i] = column + 8 * n + i % 2 <= limit[h] ? s[n][i] * j.scale : -INFINITY;
+                    const int ago = limit[h] - (column + 8 * n + i % 2); /* below 0: later */
+                    s[n][i] = static_cast<unsigned>(ago) < j.n_seen ? s[n][i] * j.scale : -INFINITY;
                     most = fmaxf(most, s[n][i]);
                 }
             most = fmaxf(most, __shfl_xor_sync(HW_ALL_LANES, most, 1));
@@ -232,11 +237,16 @@ template <typename T, int D, int KEY_WARPS> struct attend {
         __syncthreads();
     }
 
-    /* Rows of the step from..end - 1 have one sequence. Rows of others see nothing of it. */
+    /* Rows of the step from..end - 1 have one sequence. Rows of others see nothing of it. What comes back is where the
+     * keys that they see end. */
     __device__ int limit_rows(int from, int end)
     {
-        int most = -1;
-        for (int r = from; r < end; r++) most = j.rows.positions[r] > most ? j.rows.positions[r] : most;
+        int most = -1, least = INT_MAX;
+        for (int r = from; r < end; r++) {
+            most = j.rows.positions[r] > most ? j.rows.positions[r] : most;
+            least = j.rows.positions[r] < least ? j.rows.positions[r] : least;
+        }
+        first_seen = hw_attn_first(j.window, least);
         for (int h = 0; h < 2; h++) {
             const int r = w.first_row + row_of(h) / w.n_heads;
             limit[h] = r >= from && r < end ? j.rows.positions[r] : -1;
@@ -330,7 +340,8 @@ template <typename T, int D> __global__ void __launch_bounds__(BLOCK, D <= 64 ? 
     const int end = w.first_row + w.n_tokens;
     for (int first = w.first_row, next; first < end; first = next) {
         for (next = first + 1; next < end && j.rows.seqs[next] == j.rows.seqs[first];) next++;
-        a.walk(0, a.limit_rows(first, next));
+        const int end_seen = a.limit_rows(first, next);
+        a.walk(a.first_seen, end_seen);
     }
     a.finish_sums();
     a.write_rows();
@@ -344,10 +355,12 @@ template <typename T, int D> __global__ void __launch_bounds__(BLOCK) attend_row
     const tile w = find_tile(j);
     if (w.n_heads <= 0) return;
     attend<T, D, WARPS> a(j, w, memory, 0, (int)threadIdx.x / HW_WARP);
-    const int dim = j.heads.head_dim, n_keys = a.limit_rows(w.first_row, w.first_row + 1);
+    const int dim = j.heads.head_dim, end_seen = a.limit_rows(w.first_row, w.first_row + 1),
+              n_keys = end_seen - a.first_seen;
     const int chunk = j.partial ? chunk_of(n_keys) : n_keys, n_chunks = (n_keys + chunk - 1) / chunk;
-    const int begin = (int)blockIdx.z * chunk, end = begin + chunk < n_keys ? begin + chunk : n_keys;
-    if (begin >= n_keys) return;
+    const int begin = a.first_seen + (int)blockIdx.z * chunk,
+              end = begin + chunk < end_seen ? begin + chunk : end_seen;
+    if (begin >= end_seen) return;
     for (int h = 0; h < 2; h++) a.limit[h] = a.limit[h] < end ? a.limit[h] : end - 1;
     a.begin();
     a.walk(begin, end);
@@ -400,7 +413,7 @@ template <typename T, int D> hw_status launch(hw_cuda_device *c, job<T> j, void 
     const hw_rows *rows = &j.rows;
     const bool many = rows->n_rows >= 16 && rows->n_rows >= 4 * rows->n_seqs;
     const int tile_rows = many ? WARPS * TILE_ROWS : TILE_ROWS,
-              n_chunks = most_chunks(rows->max_position + 1);
+              n_chunks = most_chunks(rows->max_position + 1 - hw_attn_first(j.window, rows->max_position));
     j.heads_per_tile = std::min(j.heads.n_rep, tile_rows);
     j.head_groups = (j.heads.n_rep + j.heads_per_tile - 1) / j.heads_per_tile;
     j.tokens_per_tile = many ? tile_rows / j.heads_per_tile : 1;
@@ -422,6 +435,8 @@ hw_status run(hw_cuda_device *c, void *out, const void *qkv, hw_heads heads, con
     job<T> j = {};
     j.out = (T *)out, j.qkv = (const T *)qkv, j.cache = (const T *)kv.data, j.heads = heads, j.rows = *rows;
     j.scale = attn->scale * 1.4426950408889634f; /* 1 / ln 2 */
+    j.window = attn->window;
+    j.n_seen = attn->window ? (unsigned)attn->window : (unsigned)INT_MAX + 1;
     j.block_tokens = kv.block_tokens, j.block_shift = log2_of(kv.block_tokens);
     return heads.head_dim <= 64 ? launch<T, 64>(c, j, scratch) : launch<T, 128>(c, j, scratch);
 }

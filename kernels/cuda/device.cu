@@ -46,6 +46,7 @@ hw_kernels make_table()
     t.rope_append = hw_cuda_rope_append;
     t.attention = hw_cuda_attention;
     t.attention_scratch = hw_cuda_attention_scratch;
+    t.attends.window = true;
     t.activate = hw_cuda_activate;
     t.add_bias_residual = hw_cuda_add_bias_residual;
     t.penalize = hw_cuda_penalize;

@@ -62,11 +62,12 @@ static double score(const float *q, const hw_attn *attn, hw_heads heads, hw_kv_l
 static void attend(float *out, const float *q, const hw_attn *attn, hw_heads heads, hw_kv_layer kv,
                    const int32_t *table, int last_pos, int g)
 {
+    const int first_pos = hw_attn_first(attn->window, last_pos);
     double max = -INFINITY, sum = 0;
-    for (int p = 0; p <= last_pos; p++) max = fmax(max, score(q, attn, heads, kv, table, p, g));
+    for (int p = first_pos; p <= last_pos; p++) max = fmax(max, score(q, attn, heads, kv, table, p, g));
     for (int i = 0; i < heads.head_dim; i++) out[i] = 0;
-    for (int p = 0; p <= last_pos; p++) sum += exp(score(q, attn, heads, kv, table, p, g) - max);
-    for (int p = 0; p <= last_pos; p++) {
+    for (int p = first_pos; p <= last_pos; p++) sum += exp(score(q, attn, heads, kv, table, p, g) - max);
+    for (int p = first_pos; p <= last_pos; p++) {
         double weight = exp(score(q, attn, heads, kv, table, p, g) - max) / sum;
         size_t at = hw_kv_index(heads, kv.block_tokens, table, p, 1, g);
         for (int i = 0; i < heads.head_dim; i++)

@@ -20,6 +20,7 @@ static const hw_kernels table = {
     .rope_append = hw_ref_rope_append,
     .attention = hw_ref_attention,
     .attention_scratch = hw_ref_attention_scratch,
+    .attends = {.window = true},
     .activate = hw_ref_activate,
     .add_bias_residual = hw_ref_add_bias_residual,
     .penalize = hw_ref_penalize,

@@ -9,12 +9,19 @@ enum { ROWS = HW_SUBJECT_ROWS, MOST_WIDTH = 1024, BLOCK_TOKENS = 16, MOST_POSITI
 
 /* The rows: one that decodes after a long sequence, one that is the first of a block of keys, and a chunk of a prompt
  * that reaches over one. */
-enum { LONG = 700, N_SEQS = 3, MAX_BLOCKS = LONG / BLOCK_TOKENS + 1, N_BLOCKS = N_SEQS * MAX_BLOCKS };
+enum {
+    LONG = 700,
+    N_SEQS = 3,
+    WINDOW = 75,
+    MAX_BLOCKS = LONG / BLOCK_TOKENS + 1,
+    N_BLOCKS = N_SEQS * MAX_BLOCKS
+};
 
 typedef struct scene {
     hw_heads heads;
     int half;
-    float scale;
+    float angle_scale;
+    hw_attn attn;
     hw_dtype type;                      /* of the cache */
     int32_t *positions, *seqs, *tables; /* [ROWS] [ROWS] [N_SEQS, MAX_BLOCKS] */
     size_t width, n_cache;              /* numbers of a row of qkv, of the cache */
@@ -35,7 +42,7 @@ static scene make_scene(hw_selftest *t, hw_dtype type)
 {
     scene s = {.heads = choose_heads(&t->shapes), .half = t->shapes.rotary_half, .type = type};
     const size_t dim = (size_t)s.heads.head_dim;
-    s.scale = t->shapes.attn_scale;
+    s.attn.scale = t->shapes.attn_scale;
     s.width = (size_t)(s.heads.n_heads + 2 * s.heads.n_kv_heads) * dim;
     s.n_cache = (size_t)N_BLOCKS * 2 * (size_t)s.heads.n_kv_heads * BLOCK_TOKENS * dim;
     s.positions = hw_selftest_take(t, ROWS * sizeof *s.positions);
@@ -70,7 +77,7 @@ static hw_rows rows_of(const hw_bound *b, int first_array, int n)
 static hw_status rope_angles(const hw_bound *b, int n)
 {
     const scene *s = scene_of(b);
-    return b->d->k->rope_angles(b->d, b->at[0], b->at[1], n, b->at[2], s->half, s->scale);
+    return b->d->k->rope_angles(b->d, b->at[0], b->at[1], n, b->at[2], s->half, s->angle_scale);
 }
 
 static float *inverse_frequencies(hw_selftest *t, int half)
@@ -84,7 +91,7 @@ static float *inverse_frequencies(hw_selftest *t, int half)
 static void check_angles(hw_selftest *t)
 {
     scene own = {.half = t->shapes.rotary_half ? t->shapes.rotary_half : t->shapes.head_dim / 2,
-                 .scale = 1.25f};
+                 .angle_scale = 1.25f};
     const size_t row = 2 * (size_t)own.half;
     int32_t *positions = hw_selftest_take(t, ROWS * sizeof *positions);
     const float *inv_freq = inverse_frequencies(t, own.half);
@@ -166,8 +173,7 @@ static hw_status attention(const hw_bound *b, int n)
     const scene *s = scene_of(b);
     const hw_rows rows = rows_of(b, 2, n);
     const hw_kv_layer kv = {.data = b->at[5], .dtype = s->type, .block_tokens = BLOCK_TOKENS};
-    const hw_attn attn = {.scale = s->scale};
-    return b->d->k->attention(b->d, b->at[0], b->at[1], s->heads, &attn, &rows, kv, b->scratch);
+    return b->d->k->attention(b->d, b->at[0], b->at[1], s->heads, &s->attn, &rows, kv, b->scratch);
 }
 
 static size_t attention_scratch(const hw_device *d, const hw_subject *s)
@@ -180,16 +186,17 @@ static size_t attention_scratch(const hw_device *d, const hw_subject *s)
 static double n_pairs(const scene *s)
 {
     double n = 0;
-    for (int r = 0; r < ROWS; r++) n += s->positions[r] + 1;
+    for (int r = 0; r < ROWS; r++) n += s->positions[r] + 1 - hw_attn_first(s->attn.window, s->positions[r]);
     return n;
 }
 
 /* Scores are sums of head_dim products, each below 4 in size before the scale makes a third or less of them: off by
  * less than 1e-4, and so is a weight, relative to itself, and with it a mean of values below 2. In 16 bits weights are
  * rounded, too. The cache holds the same numbers on all devices. */
-static void check_attention(hw_selftest *t, hw_dtype type)
+static void check_attention(hw_selftest *t, hw_dtype type, int window)
 {
     scene own = make_scene(t, type);
+    own.attn.window = window;
     const size_t row = (size_t)own.heads.n_heads * (size_t)own.heads.head_dim;
     const float *qkv = hw_selftest_numbers(t, t->act, ROWS * own.width, 2);
     float *cache = hw_selftest_numbers(t, type, own.n_cache, 2);
@@ -217,7 +224,7 @@ static void check_attention(hw_selftest *t, hw_dtype type)
         .n_arrays = 6,
         .scratch = attention_scratch,
         .own = &own,
-        .timed = true,
+        .timed = !window,
         .flop_row = 4 * (double)row * pairs / ROWS};
     hw_selftest_check(t, &s);
 }
@@ -240,7 +247,8 @@ void hw_selftest_attention(hw_selftest *t)
         char variant[48];
         snprintf(variant, sizeof variant, "%s cache", hw_dtype_name(types[i]));
         hw_selftest_begin(t, "attention", variant);
-        check_attention(t, types[i]);
+        check_attention(t, types[i], 0);
+        if (t->paths[0].device->k->attends.window) check_attention(t, types[i], WINDOW);
         hw_selftest_end(t);
     }
 }

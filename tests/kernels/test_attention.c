@@ -6,36 +6,44 @@ typedef struct scene {
     hw_dtype dtype;
     int block_tokens, half;
     int n_seqs, lengths[3]; /* tokens per sequence */
+    int window;
 } scene;
 
 /* MHA, GQA, MQA; a rank that begins inside a group and spans three unevenly; odd head sizes; blocks that are smaller and larger than
  * HW_ATTN_BLOCK and do not divide it. Some are longer than 300 tokens, one is longer than a span of 32 blocks of 64. */
 static const scene scenes[] = {
-    {{4, 4, 0, 0, 1, 16}, HW_F32, 16, 8, 2, {5, 130}},
-    {{8, 2, 0, 0, 4, 32}, HW_BF16, 1, 16, 1, {321}},
-    {{7, 1, 0, 0, 7, 24}, HW_F16, 128, 6, 1, {310}},
+    {{4, 4, 0, 0, 1, 16}, HW_F32, 16, 8, 2, {5, 130}, 0},
+    {{8, 2, 0, 0, 4, 32}, HW_BF16, 1, 16, 1, {321}, 0},
+    {{7, 1, 0, 0, 7, 24}, HW_F16, 128, 6, 1, {310}, 0},
     {{5, 3, 3, 0, 4, 20},
      HW_F32,
      5,
      10,
      3,
-     {1, 64, 65}}, /* heads 3 .. 7 of groups of 4: 1 of group 0, 4 of group 1 */
+     {1, 64, 65},
+     0}, /* heads 3 .. 7 of groups of 4: 1 of group 0, 4 of group 1 */
     {{3, 2, 10, 2, 4, 33},
      HW_BF16,
      5,
      0,
      1,
-     {70}}, /* heads 10, 11 of group 2 and 12 of group 3; no rotation */
-    {{2, 1, 4, 1, 4, 64}, HW_F16, 16, 32, 2, {300, 1}},
-    {{3, 1, 0, 0, 3, 100}, HW_BF16, 48, 50, 2, {90, 7}}, /* a head longer than what is widened at once */
-    {{100, 1, 0, 0, 100, 16}, HW_F32, 16, 8, 1, {67}},   /* more heads than go over a block together */
-    {{2, 1, 0, 0, 2, 16}, HW_F32, 16, 8, 1, {2200}},
+     {70},
+     0}, /* heads 10, 11 of group 2 and 12 of group 3; no rotation */
+    {{2, 1, 4, 1, 4, 64}, HW_F16, 16, 32, 2, {300, 1}, 0},
+    {{3, 1, 0, 0, 3, 100}, HW_BF16, 48, 50, 2, {90, 7}, 0}, /* a head longer than what is widened at once */
+    {{100, 1, 0, 0, 100, 16}, HW_F32, 16, 8, 1, {67}, 0},   /* more heads than go over a block together */
+    {{2, 1, 0, 0, 2, 16}, HW_F32, 16, 8, 1, {2200}, 0},
+    {{4, 2, 0, 0, 2, 24}, HW_F32, 16, 12, 2, {330, 40}, 100}, /* windows: of more than a block, */
+    {{5, 3, 3, 0, 4, 20}, HW_BF16, 5, 10, 2, {200, 64}, 64},  /* of one, */
+    {{7, 1, 0, 0, 7, 16}, HW_F16, 16, 0, 2, {150, 7}, 5},     /* smaller ones, */
+    {{2, 1, 0, 0, 2, 16}, HW_F32, 16, 8, 1, {2230}, 2100},    /* and one that outlasts a span */
     {{8, 1, 0, 0, 8, 128},
      HW_F32,
      16,
      64,
      1,
-     {70}}, /* more than a GPU's shared memory holds of one block of keys */
+     {70},
+     0}, /* more than a GPU's shared memory holds of one block of keys */
 };
 enum { N_SCENES = sizeof scenes / sizeof *scenes };
 
@@ -97,7 +105,8 @@ static void play(hw_device *d, stage *g, int first, int n, float *out)
     cr_assert_eq(d->k->alloc(d, &scratch, bytes, NULL), HW_OK);
     d->k->rope_angles(d, angles, rows.positions, n, g->inv_freq, s->half, 1.25f);
     d->k->rope_append(d, qkv, s->half ? angles : NULL, s->half, s->heads, &rows, kv);
-    d->k->attention(d, out, qkv, s->heads, &(hw_attn){.scale = 0.3f}, &rows, kv, scratch);
+    d->k->attention(d, out, qkv, s->heads, &(hw_attn){.scale = 0.3f, .window = s->window}, &rows, kv,
+                    scratch);
     d->k->free(d, scratch);
     free(angles);
 }
@@ -179,7 +188,7 @@ Test(attention, does_not_depend_on_the_block_size)
     hw_device *d = open_device();
     float *want = NULL;
     for (int i = 0; i < 4; i++) {
-        scene s = {{4, 2, 0, 0, 2, 24}, HW_BF16, sizes[i], 12, 2, {305, 40}};
+        scene s = {{4, 2, 0, 0, 2, 24}, HW_BF16, sizes[i], 12, 2, {305, 40}, 0};
         stage g = set_stage(&s);
         float *got = malloc(out_floats(&g) * 4);
         play(d, &g, 0, g.n_tokens, got);
@@ -211,6 +220,32 @@ Test(attention, weighs_by_softmax)
         d->k->attention(d, out, qkv, heads, &(hw_attn){.scale = 1.0f}, &rows, kv, scratch);
         const float want[4] = {8, -4, 5, 2};
         assert_close(out[0], want, 4, 2e-6f, hw_device_description(d));
+    }
+    close_devices(&all);
+    hw_device_destroy(reference);
+}
+
+/* By hand: a row that sees nothing but itself has its own value, and one that sees two of three keys with scores 0, 0
+ * and ln 3 weighs the last two by 1/4 and 3/4. */
+Test(attention, of_a_window_leaves_out_what_lies_before_it)
+{
+    hw_device *reference = open_reference();
+    devices all = open_devices();
+    for (int i = -1; i < all.n; i++) {
+        hw_device *d = i < 0 ? reference : all.at[i];
+        const float ln3 = 1.0986123f;
+        float qkv[3][6] = {{1, 1, 0, 0, 9, 9}, {1, 1, 0, 0, 8, -4}, {1, 0, ln3, 7, 4, 4}}, out[3][2],
+              cache[2 * 4 * 2], scratch[64];
+        const int32_t positions[3] = {0, 1, 2}, seqs[3] = {0, 0, 0}, table[1] = {0};
+        hw_heads heads = {1, 1, 0, 0, 1, 2};
+        hw_rows rows = {3, 1, positions, seqs, table, 1, 2};
+        hw_kv_layer kv = {cache, HW_F32, 4};
+        cr_assert_leq(d->k->attention_scratch(d, heads, 3, 3), sizeof scratch);
+        d->k->rope_append(d, qkv, NULL, 0, heads, &rows, kv);
+        d->k->attention(d, out, qkv, heads, &(hw_attn){.scale = 1, .window = 1}, &rows, kv, scratch);
+        assert_close(out[0], (const float[]){9, 9, 8, -4, 4, 4}, 6, 2e-6f, hw_device_description(d));
+        d->k->attention(d, out, qkv, heads, &(hw_attn){.scale = 1, .window = 2}, &rows, kv, scratch);
+        assert_close(out[2], (const float[]){5, 2}, 2, 2e-6f, hw_device_description(d));
     }
     close_devices(&all);
     hw_device_destroy(reference);

@@ -9,21 +9,26 @@ typedef struct scene {
     int block_tokens, n_seqs, lengths[MOST_SEQS];
     bool prompt; /* all rows of all sequences at once; else the last row of each */
     int shift;   /* how much larger the host thinks that positions may be */
+    int window;
 } scene;
 
 static const scene scenes[] = {
-    {{4, 4, 0, 0, 1, 16}, 16, 2, {5, 130}, true, 0},
-    {{8, 2, 0, 0, 4, 64}, 16, 1, {90}, true, 0},
-    {{7, 1, 0, 0, 7, 24}, 128, 1, {150}, true, 100},
-    {{5, 3, 3, 0, 4, 40}, 5, 3, {1, 64, 65}, true, 0}, /* heads 3 .. 7 of groups of 4 */
-    {{3, 2, 10, 2, 4, 33}, 5, 1, {70}, true, 0},       /* odd heads */
-    {{2, 1, 4, 1, 4, 128}, 16, 2, {80, 3}, true, 0},
-    {{8, 2, 0, 0, 4, 128}, 16, 3, {63, 64, 129}, false, 0},
-    {{20, 1, 0, 0, 20, 8}, 7, 2, {70, 300}, false, 0}, /* more heads than rows of a tile */
-    {{5, 3, 3, 0, 4, 80}, 16, 1, {700}, false, 3000},
-    {{2, 1, 0, 0, 2, 8}, 64, 1, {8500}, false, 0}, /* more chunks than there may be: they are larger */
-    {{4, 2, 0, 0, 2, 12}, 16, 2, {1, 400}, false, 50},
-    {{2, 2, 0, 0, 1, 136}, 16, 1, {40}, false, 0}, /* a head longer than tensor cores take */
+    {{4, 4, 0, 0, 1, 16}, 16, 2, {5, 130}, true, 0, 0},
+    {{8, 2, 0, 0, 4, 64}, 16, 1, {90}, true, 0, 0},
+    {{7, 1, 0, 0, 7, 24}, 128, 1, {150}, true, 100, 0},
+    {{5, 3, 3, 0, 4, 40}, 5, 3, {1, 64, 65}, true, 0, 0}, /* heads 3 .. 7 of groups of 4 */
+    {{3, 2, 10, 2, 4, 33}, 5, 1, {70}, true, 0, 0},       /* odd heads */
+    {{2, 1, 4, 1, 4, 128}, 16, 2, {80, 3}, true, 0, 0},
+    {{8, 2, 0, 0, 4, 128}, 16, 3, {63, 64, 129}, false, 0, 0},
+    {{20, 1, 0, 0, 20, 8}, 7, 2, {70, 300}, false, 0, 0}, /* more heads than rows of a tile */
+    {{5, 3, 3, 0, 4, 80}, 16, 1, {700}, false, 3000, 0},
+    {{2, 1, 0, 0, 2, 8}, 64, 1, {8500}, false, 0, 0}, /* more chunks than there may be: they are larger */
+    {{4, 2, 0, 0, 2, 12}, 16, 2, {1, 400}, false, 50, 0},
+    {{2, 2, 0, 0, 1, 136}, 16, 1, {40}, false, 0, 0}, /* a head longer than tensor cores take */
+    {{8, 2, 0, 0, 4, 64}, 16, 2, {200, 33}, true, 0, 37},
+    {{5, 3, 3, 0, 4, 24}, 5, 2, {150, 70}, true, 0, 1},
+    {{4, 2, 0, 0, 2, 128}, 16, 2, {700, 300}, false, 500, 299}, /* more than a chunk, from amid a block */
+    {{2, 1, 0, 0, 2, 136}, 16, 1, {600}, false, 0, 64},
 };
 enum { N_SCENES = sizeof scenes / sizeof *scenes };
 
@@ -97,7 +102,8 @@ static void attend(double *out, double *largest, const stage *g, int t, int head
     const size_t dim = (size_t)h.head_dim;
     const size_t kv_head = (size_t)((h.first_head + head) / h.n_rep - h.first_kv_head);
     const float *q = g->qkv + (size_t)t * g->width + (size_t)head * dim;
-    const int first = t - g->positions[t];
+    const int window = g->s->window, all = t - g->positions[t];
+    const int first = window && t - window + 1 > all ? t - window + 1 : all;
     double max = -INFINITY, sum = 0, *p = doubles((size_t)(t - first + 1));
     for (int k = first; k <= t; k++) {
         const float *key = g->qkv + (size_t)k * g->width + ((size_t)h.n_heads + kv_head) * dim;
@@ -163,7 +169,8 @@ static void play(hw_device *d, const scene *s, hw_dtype kv_type)
     cr_assert_eq(d->k->alloc(d, &scratch, n_scratch, NULL), HW_OK);
     for (int again = s->prompt; again < 2;
          again++) /* what a kernel leaves behind does not disturb the next */
-        cr_assert_eq(d->k->attention(d, out, qkv, s->heads, &(hw_attn){.scale = 0.3f}, &rows, g.kv, scratch),
+        cr_assert_eq(d->k->attention(d, out, qkv, s->heads, &(hw_attn){.scale = 0.3f, .window = s->window},
+                                     &rows, g.kv, scratch),
                      HW_OK);
     float *got = back(d, d->act, out, (size_t)n * row);
     compare(&g, chosen, n, got, d->act);
