@@ -302,6 +302,11 @@ typedef struct hw_kernels {
     hw_status (*rope_angles)(hw_device *d, float *out, const int32_t *positions, int n, const float *inv_freq,
                              int half, float scale);
 
+    /* RMSNorm of every head of q and of k, in place, over its head_dim numbers: q by q_w, k by k_w; n rows.
+     *   qkv as for rope_append   q_w, k_w [head_dim] float32 D */
+    hw_status (*qk_norm)(hw_device *d, void *qkv, hw_heads heads, const float *q_w, const float *k_w, int n,
+                         float eps);
+
     /* Rotates q and k in place (pairs (j, j + half) of each head's first 2 * half elements, as Hugging
      * Face stores them), then writes k and v of every row to the cache, rounded to the cache's type.
      * angles NULL (half 0): no rotation.

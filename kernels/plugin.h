@@ -46,7 +46,7 @@ void *hw_device_symbol(const hw_device *d, const char *name);
 
 /* Grows with every change of kernels.h that a plug-in could notice; the size of the op table catches what
  * this misses. */
-enum { HW_PLUGIN_VERSION = 9 };
+enum { HW_PLUGIN_VERSION = 10 };
 
 typedef struct hw_plugin_request {
     uint64_t version, table_bytes;

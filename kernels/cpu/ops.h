@@ -10,6 +10,8 @@ hw_status HW_CPU_FN(matmul)(hw_device *d, void *out, const void *x, const hw_wei
                             int n);
 hw_status HW_CPU_FN(rmsnorm)(hw_device *d, void *out, const void *x, const float *w, int n, int dim,
                              float eps);
+hw_status HW_CPU_FN(qk_norm)(hw_device *d, void *qkv, hw_heads heads, const float *q_w, const float *k_w,
+                             int n, float eps);
 hw_status HW_CPU_FN(layernorm)(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
                                int dim, float eps);
 hw_status HW_CPU_FN(activate)(hw_device *d, void *out, const void *x, int n_rows, int n, hw_activation act,

@@ -14,6 +14,7 @@ const hw_kernels HW_CPU_FN(table) = {
     .rmsnorm = HW_CPU_FN(rmsnorm),
     .layernorm = HW_CPU_FN(layernorm),
     .matmul = HW_CPU_FN(matmul),
+    .qk_norm = HW_CPU_FN(qk_norm),
     .rope_angles = hw_cpu_rope_angles,
     .rope_append = HW_CPU_FN(rope_append),
     .attention = HW_CPU_FN(attention),

@@ -159,6 +159,8 @@ hw_status hw_cuda_activate_biased(hw_cuda_device *c, void *out, const void *x, c
 hw_status hw_cuda_add_bias_residual(hw_device *d, void *x, const void *y, const float *bias, int n, int dim);
 hw_status hw_cuda_norm(hw_device *d, void *out, const void *x, hw_norm norm, int n, int dim);
 hw_status hw_cuda_rmsnorm(hw_device *d, void *out, const void *x, const float *w, int n, int dim, float eps);
+hw_status hw_cuda_qk_norm(hw_device *d, void *qkv, hw_heads heads, const float *q_w, const float *k_w, int n,
+                          float eps);
 hw_status hw_cuda_layernorm(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
                             int dim, float eps);
 hw_status hw_cuda_matmul(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias,

@@ -39,6 +39,7 @@ hw_kernels make_table()
     t.gather = hw_cuda_gather;
     t.select_rows = hw_cuda_select_rows;
     t.rmsnorm = hw_cuda_rmsnorm;
+    t.qk_norm = hw_cuda_qk_norm;
     t.layernorm = hw_cuda_layernorm;
     t.matmul = hw_cuda_matmul;
     t.logits = hw_cuda_logits;

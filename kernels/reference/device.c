@@ -16,6 +16,7 @@ static const hw_kernels table = {
     .rmsnorm = hw_ref_rmsnorm,
     .layernorm = hw_ref_layernorm,
     .matmul = hw_ref_matmul,
+    .qk_norm = hw_ref_qk_norm,
     .rope_angles = hw_ref_rope_angles,
     .rope_append = hw_ref_rope_append,
     .attention = hw_ref_attention,

@@ -26,6 +26,8 @@ hw_status hw_ref_matmul(hw_device *d, void *out, const void *x, const hw_weight 
 
 hw_status hw_ref_select_rows(hw_device *d, void *out, const void *x, const int32_t *rows, int n, int dim);
 hw_status hw_ref_rmsnorm(hw_device *d, void *out, const void *x, const float *w, int n, int dim, float eps);
+hw_status hw_ref_qk_norm(hw_device *d, void *qkv, hw_heads heads, const float *q_w, const float *k_w, int n,
+                         float eps);
 hw_status hw_ref_layernorm(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
                            int dim, float eps);
 hw_status hw_ref_activate(hw_device *d, void *out, const void *x, int n_rows, int n, hw_activation act,

@@ -26,6 +26,18 @@ hw_status hw_ref_rmsnorm(hw_device *d, void *out, const void *x, const float *w,
     return HW_OK;
 }
 
+hw_status hw_ref_qk_norm(hw_device *d, void *qkv, hw_heads heads, const float *q_w, const float *k_w, int n,
+                         float eps)
+{
+    const size_t dim = (size_t)heads.head_dim, n_q = (size_t)heads.n_heads, n_kv = (size_t)heads.n_kv_heads;
+    for (int r = 0; r < n; r++) {
+        float *q = (float *)qkv + (size_t)r * (n_q + 2 * n_kv) * dim, *k = q + n_q * dim;
+        hw_ref_rmsnorm(d, q, q, q_w, heads.n_heads, heads.head_dim, eps);
+        hw_ref_rmsnorm(d, k, k, k_w, heads.n_kv_heads, heads.head_dim, eps);
+    }
+    return HW_OK;
+}
+
 hw_status hw_ref_layernorm(hw_device *d, void *out, const void *x, const float *w, const float *b, int n,
                            int dim, float eps)
 {

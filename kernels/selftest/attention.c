@@ -111,6 +111,42 @@ static void check_angles(hw_selftest *t)
     if (row) hw_selftest_check(t, &s);
 }
 
+/* ---- qk_norm: qkv, q_w, k_w */
+
+static hw_status qk_norm(const hw_bound *b, int n)
+{
+    const scene *s = scene_of(b);
+    return b->d->k->qk_norm(b->d, b->at[0], s->heads, b->at[1], b->at[2], n, 1e-6f);
+}
+
+/* As of rmsnorm (rows.c): results are below 12 in size. */
+static void check_qk_norm(hw_selftest *t)
+{
+    const scene own = {.heads = choose_heads(&t->shapes)};
+    const size_t dim = (size_t)own.heads.head_dim,
+                 width = (size_t)(own.heads.n_heads + 2 * own.heads.n_kv_heads) * dim;
+    const float *qkv = hw_selftest_numbers(t, t->act, ROWS * width, 3),
+                *q_w = hw_selftest_numbers(t, HW_F32, dim, 1), *k_w = hw_selftest_numbers(t, HW_F32, dim, 1);
+    char shape[32];
+    snprintf(shape, sizeof shape, "%d/%d heads of %d", own.heads.n_heads, own.heads.n_kv_heads,
+             own.heads.head_dim);
+    const hw_subject s = {.run = qk_norm,
+                          .shape = shape,
+                          .most_rows = ROWS,
+                          .arrays = {{.kind = HW_ARRAY_ACTIVE,
+                                      .start = qkv,
+                                      .n = ROWS * width,
+                                      .out = true,
+                                      .row = width,
+                                      .slack = t->act != HW_F32 ? 2e-5 : 5e-6},
+                                     {.kind = HW_ARRAY_FLOATS, .start = q_w, .n = dim},
+                                     {.kind = HW_ARRAY_FLOATS, .start = k_w, .n = dim}},
+                          .n_arrays = 3,
+                          .own = &own,
+                          .timed = true};
+    hw_selftest_check(t, &s);
+}
+
 /* ---- rope_append: qkv, angles, positions, seqs, tables, cache */
 
 static hw_status rope_append(const hw_bound *b, int n)
@@ -234,6 +270,9 @@ void hw_selftest_attention(hw_selftest *t)
     static const hw_dtype types[] = {HW_F32, HW_F16, HW_BF16};
     hw_selftest_begin(t, "rope_angles", "");
     check_angles(t);
+    hw_selftest_end(t);
+    hw_selftest_begin(t, "qk_norm", "");
+    check_qk_norm(t);
     hw_selftest_end(t);
     for (int i = 0; i < 3; i++) {
         char variant[48];

@@ -100,7 +100,7 @@ Test(selftest, fails_and_names_the_op_that_is_wrong)
     hw_run_result r = run_broken("matmul", "--seed=3");
     cr_expect_eq(r.exit_code, 1, "exit code %d\n%s", r.exit_code, r.err);
     cr_expect(
-        strstr(r.err, "headway: selftest: 1 of 26 checks are wrong, first matmul, float16 on reference") ==
+        strstr(r.err, "headway: selftest: 1 of 27 checks are wrong, first matmul, float16 on reference") ==
             r.err,
         "%s", r.err);
     cr_expect(strstr(r.err, "64 rows: [0, 0] is ") &&

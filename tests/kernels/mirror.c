@@ -193,6 +193,15 @@ static hw_kv_layer carry_cache(trip *t, const hw_rows *rows, hw_heads heads, hw_
     return there_kv;
 }
 
+static hw_status qk_norm(hw_device *d, void *qkv, hw_heads heads, const float *q_w, const float *k_w, int n,
+                         float eps)
+{
+    trip t = begin(d);
+    void *x = both(&t, qkv, (size_t)n * width(heads) * sizeof(float));
+    const float *q = floats(&t, q_w, (size_t)heads.head_dim), *k = floats(&t, k_w, (size_t)heads.head_dim);
+    return RUN(t, qk_norm, x, heads, q, k, n, eps);
+}
+
 static hw_status rope_append(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
                              const hw_rows *rows, hw_kv_layer kv)
 {
@@ -294,6 +303,7 @@ hw_status hw_mirror_device_create(hw_device **out, hw_device *inner, hw_error *e
                       .layernorm = layernorm,
                       .matmul = matmul,
                       .rope_angles = rope_angles,
+                      .qk_norm = qk_norm,
                       .rope_append = rope_append,
                       .attention = attention,
                       .attention_scratch = attention_scratch,

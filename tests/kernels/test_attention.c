@@ -251,6 +251,25 @@ Test(attention, of_a_window_leaves_out_what_lies_before_it)
     hw_device_destroy(reference);
 }
 
+/* By hand: the mean squares of (3, 4), (1, 7) and (6, 8) are 12.5, 25 and 50; values stay. */
+Test(qk_norm, scales_each_head_of_q_and_k_by_its_own)
+{
+    hw_device *reference = open_reference();
+    devices all = open_devices();
+    const hw_heads heads = {2, 1, 0, 0, 2, 2};
+    const float q_w[2] = {1, 2}, k_w[2] = {3, 1};
+    for (int i = -1; i < all.n; i++) {
+        hw_device *d = i < 0 ? reference : all.at[i];
+        float qkv[2][8] = {{3, 4, 1, 7, 6, 8, 5, 9}, {4, 3, 7, 1, 8, 6, 9, 5}};
+        cr_assert_eq(d->k->qk_norm(d, qkv, heads, q_w, k_w, 2, 0), HW_OK);
+        const float want[2][8] = {{0.848528f, 2.262742f, 0.2f, 2.8f, 2.545584f, 1.131371f, 5, 9},
+                                  {1.131371f, 1.697056f, 1.4f, 0.4f, 3.394113f, 0.848528f, 9, 5}};
+        assert_close(qkv[0], want[0], 16, 1e-6f, hw_device_description(d)); /* `want` has six decimals */
+    }
+    close_devices(&all);
+    hw_device_destroy(reference);
+}
+
 /* By hand: position 1 and frequency pi / 2 turn (x, y) into (-y, x). */
 Test(rope, turns_pairs)
 {
