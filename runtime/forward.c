@@ -70,41 +70,47 @@ static hw_status embed(hw_step *s)
     return HW_OK;
 }
 
-/* How a block ends: x += all_reduce(W in) + bias.   in [n_rows, n_in]: split */
+/* How a block ends: x += all_reduce(W in) + bias, or, with a norm after the block, x += norm(all_reduce(W in)); there is
+ * no bias then.   in [n_rows, n_in]: split */
 static hw_status into_residual(hw_step *s, hw_work_site work, hw_site site, int layer, const void *in,
-                               hw_linear l)
+                               hw_linear l, hw_norm norm)
 {
-    void *y = s->buf->y;
-    if (hw_step_has_matmul_add(s)) return hw_op_matmul_add(s, work, in, l);
-    TRY(hw_op_matmul(s, work, y, in, l.w));   /* y: partial */
-    TRY(hw_op_all_reduce(s, site, layer, y)); /* y: replicated */
-    return hw_op_add(s, y, l.bias);
+    const hw_buffers *buf = s->buf;
+    if (!norm.w && hw_step_has_matmul_add(s)) return hw_op_matmul_add(s, work, in, l);
+    TRY(hw_op_matmul(s, work, buf->y, in, l.w));   /* y: partial */
+    TRY(hw_op_all_reduce(s, site, layer, buf->y)); /* y: replicated */
+    if (!norm.w) return hw_op_add(s, buf->y, l.bias);
+    TRY(hw_op_norm(s, buf->y, norm, s->rows.n_rows)); /* normed: replicated */
+    return hw_op_add(s, buf->normed, NULL);
 }
 
 static hw_status attention_block(hw_step *s, int layer)
 {
     const hw_layer *w = hw_weights_layer(s->e->weights, layer);
     const hw_kv_layer kv = hw_kv_cache_layer(s->e->kv, layer - s->e->shard.first_layer);
-    const hw_norm norm = hw_step_norm(s, w->attn_norm, w->attn_norm_bias);
+    const hw_norm norm = hw_step_norm(s, w->attn_norm, w->attn_norm_bias),
+                  post_norm = hw_step_norm(s, w->attn_post_norm, NULL);
     const hw_linear qkv = {w->wqkv, w->bqkv}, wo = {w->wo, w->bo};
     hw_buffers *buf = s->buf;
     int half = s->e->inv_freq ? s->m->rope.rotary_dim / 2 : 0;
 
     TRY(hw_op_norm_matmul(s, HW_WORK_QKV, buf->qkv, norm, qkv)); /* qkv: split by heads */
+    if (s->m->qk_norm) TRY(hw_op_qk_norm(s, w->q_norm, w->k_norm));
     TRY(hw_op_rope_append(s, half ? buf->angles : NULL, half, kv));
     TRY(hw_op_attention(s, hw_model_attn(s->m, layer), kv)); /* attn: split by heads */
-    return into_residual(s, HW_WORK_WO, HW_SITE_ATTN, layer, buf->attn, wo);
+    return into_residual(s, HW_WORK_WO, HW_SITE_ATTN, layer, buf->attn, wo, post_norm);
 }
 
 static hw_status mlp_block(hw_step *s, int layer)
 {
     const hw_layer *w = hw_weights_layer(s->e->weights, layer);
-    const hw_norm norm = hw_step_norm(s, w->mlp_norm, w->mlp_norm_bias);
+    const hw_norm norm = hw_step_norm(s, w->mlp_norm, w->mlp_norm_bias),
+                  post_norm = hw_step_norm(s, w->mlp_post_norm, NULL);
     const hw_linear up = {w->w_up, w->b_up}, down = {w->w_down, w->b_down};
 
     TRY(hw_op_norm_matmul_activate(s, norm, up,
                                    (int)hw_range_size(s->e->shard.ffn))); /* act: split by columns */
-    return into_residual(s, HW_WORK_MLP, HW_SITE_MLP, layer, s->buf->act, down);
+    return into_residual(s, HW_WORK_MLP, HW_SITE_MLP, layer, s->buf->act, down, post_norm);
 }
 
 /* Only rows that asked for logits go through the head; each rank computes its slice of the vocabulary. */

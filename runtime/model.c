@@ -44,6 +44,15 @@ static hw_status read_stored_dtype(hw_model *m, hw_json_at at)
     return HW_OK;
 }
 
+/* A bias in front of a norm would have to be added before it; the op that adds biases adds to the residual as well. */
+static hw_status check_norms(const hw_model *m, hw_json_at at)
+{
+    if (!m->post_norm || (!m->o_bias && !m->mlp_bias)) return HW_OK;
+    return hw_fail(at.err, at.failure,
+                   "%s: biases (\"%s\") in front of norms after a block are not supported", at.name,
+                   m->o_bias ? "attention_bias" : "mlp_bias");
+}
+
 static hw_status check_sizes(const hw_model *m, hw_json_at at)
 {
     if (m->n_heads % m->n_kv_heads)
@@ -71,7 +80,8 @@ hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *
         !json_is_null(json_object_get(config, "quantization_config")))
         return hw_fail(err, HW_ERR_MODEL,
                        "%s: \"quantization_config\": quantised checkpoints are not supported", name);
-    if ((st = read_stored_dtype(&m, at)) || (st = architecture->read(&m, at)) || (st = check_sizes(&m, at)))
+    if ((st = read_stored_dtype(&m, at)) || (st = architecture->read(&m, at)) || (st = check_sizes(&m, at)) ||
+        (st = check_norms(&m, at)))
         return st;
     *out = m;
     return HW_OK;

@@ -38,6 +38,9 @@ typedef struct hw_model {
     int n_layers, n_heads, n_kv_heads, head_dim;
     int dim, ffn_dim, vocab_size, max_seq_len;
     hw_norm_kind norm;
+    bool pre_norm,
+        post_norm; /* of what goes into attention and MLP; of what comes out, before the residual */
+    bool qk_norm;  /* of every head of q and of k, before the rotation; always RMSNorm */
     float norm_eps;
     hw_activation activation;
     bool gated_mlp;

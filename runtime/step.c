@@ -65,6 +65,17 @@ static void count_matmul(hw_step *s, hw_work_site site, hw_linear l, int n)
     count(s, site, work);
 }
 
+hw_status hw_op_qk_norm(hw_step *s, const float *q_w, const float *k_w)
+{
+    const hw_heads h = s->e->shard.heads;
+    const uint64_t d = (uint64_t)h.head_dim, n_heads = (uint64_t)h.n_heads + (uint64_t)h.n_kv_heads;
+    count(s, HW_WORK_QKV,
+          (hw_work){.weight_bytes = 2 * d * sizeof(float),
+                    .activation_bytes = act_bytes(s, 2 * (uint64_t)s->rows.n_rows * n_heads * d)});
+    return done(s, HW_WORK_QKV,
+                RUN(s, s->k->qk_norm(s->d, s->buf->qkv, h, q_w, k_w, s->rows.n_rows, s->m->norm_eps)));
+}
+
 hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_layer kv)
 {
     const hw_heads h = s->e->shard.heads;
@@ -162,6 +173,7 @@ hw_status hw_op_norm_matmul(hw_step *s, hw_work_site site, void *out, hw_norm no
 {
     const hw_buffers *buf = s->buf;
     const int n = s->rows.n_rows;
+    if (!norm.w) return matmul(s, site, out, buf->x, l, n);
     if (!s->k->fused) {
         hw_status st = hw_op_norm(s, buf->x, norm, n);
         return st ? st : matmul(s, site, out, buf->normed, l, n);
@@ -178,7 +190,7 @@ hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int 
     const hw_activation act = s->m->activation;
     const bool gated = s->m->gated_mlp;
     const int n = s->rows.n_rows;
-    if (!s->k->fused) {
+    if (!norm.w || !s->k->fused) {
         hw_status st = hw_op_norm_matmul(s, HW_WORK_MLP, buf->up, norm, l);
         count_activate(s, n, ffn);
         if (!st) st = RUN(s, s->k->activate(s->d, buf->act, buf->up, n, ffn, act, gated));

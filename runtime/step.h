@@ -29,16 +29,16 @@ typedef struct hw_linear {
     const float *bias; /* [n_out] D or NULL */
 } hw_linear;
 
-/* RMSNorm or LayerNorm, as the model has it.   w, bias [dim] D */
+/* RMSNorm or LayerNorm, as the model has it.   w, bias [dim] D; w NULL: there is none in this place */
 hw_norm hw_step_norm(const hw_step *s, const float *w, const float *bias);
 
 /* From x [n, dim] D to the buffer normed [n, dim]. */
 hw_status hw_op_norm(hw_step *s, const void *x, hw_norm norm, int n);
 
-/* norm, then the product with `l`; all rows.   out [n_rows, n_out] D, from the buffer x */
+/* The norm, if there is one, then the product with `l`; all rows.   out [n_rows, n_out] D, from the buffer x */
 hw_status hw_op_norm_matmul(hw_step *s, hw_work_site site, void *out, hw_norm norm, hw_linear l);
 
-/* norm, product, activation: the first half of an MLP, from the buffer x to the buffer act [n_rows, ffn]. */
+/* Norm, if there is one, product, activation: the first half of an MLP, from the buffer x to the buffer act [n_rows, ffn]. */
 hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int ffn);
 
 /* W in.   out [n_rows, n_out] D   in [n_rows, n_in] D */
@@ -54,6 +54,9 @@ hw_status hw_op_matmul_add(hw_step *s, hw_work_site site, const void *in, hw_lin
 
 /* From the buffer normed to the buffer logits. */
 hw_status hw_op_head(hw_step *s, const hw_weight *head, int n);
+
+/* On the buffer qkv.   q_w, k_w [head_dim] D */
+hw_status hw_op_qk_norm(hw_step *s, const float *q_w, const float *k_w);
 
 /* On the buffer qkv. */
 hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_layer kv);

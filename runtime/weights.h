@@ -13,6 +13,8 @@
  * NULL. params.def says which parameters go into which field. */
 typedef struct hw_layer {
     float *attn_norm, *attn_norm_bias, *mlp_norm, *mlp_norm_bias; /* [dim] replicated */
+    float *attn_post_norm, *mlp_post_norm;                        /* [dim] replicated: after the block */
+    float *q_norm, *k_norm;                                       /* [head_dim] replicated */
     hw_weight *wqkv; /* [(n_local_heads + 2 n_local_kv_heads) * head_dim, dim]: q, k, v, split by outputs */
     float *bqkv;
     hw_weight *wo;   /* [dim, n_local_heads * head_dim], split by inputs */

@@ -24,8 +24,8 @@ extern "C" {
 #endif
 
 typedef enum hw_work_site {
-    HW_WORK_EMBED,  /* rows of the embedding and position tables */
-    HW_WORK_QKV,    /* the product with wq, wk, wv; rotation; writing K and V to the cache */
+    HW_WORK_EMBED, /* rows of the embedding and position tables */
+    HW_WORK_QKV,   /* the product with wq, wk, wv; norms of q and k; rotation; writing K and V to the cache */
     HW_WORK_SCORES, /* q k^T: reads K */
     HW_WORK_VALUES, /* weights times V: reads V */
     HW_WORK_WO,

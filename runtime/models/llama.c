@@ -60,6 +60,7 @@ static hw_status read(hw_model *m, hw_json_at at)
         return hw_fail(at.err, at.failure, "%s: hidden_size %d is smaller than num_attention_heads %d",
                        at.name, m->dim, m->n_heads);
     m->norm = HW_NORM_RMS;
+    m->pre_norm = true;
     m->norm_eps = (float)eps;
     m->gated_mlp = true;
     m->qkv_bias = m->o_bias = attention_bias;
