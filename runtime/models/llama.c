@@ -3,7 +3,7 @@
  * configuration_llama.py. */
 #include <math.h>
 
-#include "runtime/models/read.h"
+#include "runtime/models/llama.h"
 
 static const hw_tensor_rule rules[] = {
     {"model.embed_tokens.weight", HW_ROLE_EMBED, false},
@@ -11,6 +11,8 @@ static const hw_tensor_rule rules[] = {
     {"model.layers.{layer}.self_attn.q_proj.weight", HW_ROLE_WQ, false},
     {"model.layers.{layer}.self_attn.k_proj.weight", HW_ROLE_WK, false},
     {"model.layers.{layer}.self_attn.v_proj.weight", HW_ROLE_WV, false},
+    {"model.layers.{layer}.self_attn.q_norm.weight", HW_ROLE_Q_NORM, false},
+    {"model.layers.{layer}.self_attn.k_norm.weight", HW_ROLE_K_NORM, false},
     {"model.layers.{layer}.self_attn.o_proj.weight", HW_ROLE_WO, false},
     {"model.layers.{layer}.self_attn.q_proj.bias", HW_ROLE_BQ, false},
     {"model.layers.{layer}.self_attn.k_proj.bias", HW_ROLE_BK, false},
@@ -30,10 +32,10 @@ static const hw_tensor_rule rules[] = {
 
 static const char *const ignored[] = {"model.layers.{layer}.self_attn.rotary_emb.inv_freq", NULL};
 
-static hw_status read(hw_model *m, hw_json_at at)
+hw_status hw_read_llama(hw_model *m, hw_json_at at, hw_llama_defaults missing)
 {
     hw_status st;
-    double eps = 1e-6;
+    double eps = missing.norm_eps;
     bool attention_bias = false;
     m->rules = rules;
     m->ignored = ignored;
@@ -44,9 +46,9 @@ static hw_status read(hw_model *m, hw_json_at at)
         (st = hw_read_size(at, "num_attention_heads", HW_MAX_WIDTH, &m->n_heads)) ||
         (st = hw_read_size(at, "vocab_size", HW_MAX_VOCAB, &m->vocab_size)))
         return st;
-    m->n_kv_heads = m->n_heads;
-    m->head_dim = m->dim / m->n_heads;
-    m->max_seq_len = 2048;
+    m->n_kv_heads = missing.n_kv_heads && missing.n_kv_heads < m->n_heads ? missing.n_kv_heads : m->n_heads;
+    m->head_dim = missing.head_dim ? missing.head_dim : m->dim / m->n_heads;
+    m->max_seq_len = missing.max_seq_len;
     if ((st = hw_json_size(at, "num_key_value_heads", 1, m->n_heads, &m->n_kv_heads)) ||
         (st = hw_json_size(at, "head_dim", 1, HW_MAX_WIDTH, &m->head_dim)) ||
         (st = hw_json_size(at, "max_position_embeddings", 1, HW_MAX_POSITIONS, &m->max_seq_len)) ||
@@ -66,6 +68,11 @@ static hw_status read(hw_model *m, hw_json_at at)
     m->qkv_bias = m->o_bias = attention_bias;
     m->attn[0].scale = (float)(1.0 / sqrt(m->head_dim));
     return hw_rope_from_config(&m->rope, at, m->head_dim, m->max_seq_len, 10000.0);
+}
+
+static hw_status read(hw_model *m, hw_json_at at)
+{
+    return hw_read_llama(m, at, (hw_llama_defaults){.max_seq_len = 2048, .norm_eps = 1e-6});
 }
 
 const hw_architecture hw_llama = {"llama", read};

@@ -27,6 +27,37 @@ hw_status hw_read_activation(hw_json_at at, const char *key, const char *fallbac
                    at.name, key, name);
 }
 
+hw_status hw_read_window(hw_json_at at, const char *key, int missing, int *out)
+{
+    *out = json_object_get(at.object, key) ? 0 : missing;
+    return hw_json_size(at, key, 1, HW_MAX_POSITIONS, out);
+}
+
+hw_status hw_read_layer_types(hw_model *m, hw_json_at at, int full, int sliding)
+{
+    const json_t *types = json_object_get(at.object, "layer_types");
+    if (!types || json_is_null(types)) return HW_OK;
+    if (json_array_size(types) != (size_t)m->n_layers)
+        return hw_fail(at.err, at.failure,
+                       "%s: \"layer_types\": wanted a list of %d names, one for each layer", at.name,
+                       m->n_layers);
+    for (int i = 0; i < m->n_layers; i++) {
+        const char *type = json_string_value(json_array_get(types, (size_t)i));
+        const bool slides = type && !strcmp(type, "sliding_attention");
+        if (!slides && (!type || strcmp(type, "full_attention")))
+            return hw_fail(at.err, at.failure,
+                           "%s: \"layer_types\": layer %d is \"%s\"; known are full_attention and "
+                           "sliding_attention",
+                           at.name, i, type ? type : "not a name");
+        if (slides && !m->attn[sliding].window)
+            return hw_fail(at.err, at.failure,
+                           "%s: \"layer_types\": layer %d is \"%s\", but no window is given or switched on",
+                           at.name, i, type);
+        m->attn_kind[i] = (uint8_t)(slides ? sliding : full);
+    }
+    return HW_OK;
+}
+
 hw_status hw_read_only_bool(hw_json_at at, const char *key, bool wanted)
 {
     bool found = wanted;

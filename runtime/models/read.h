@@ -19,6 +19,13 @@ static inline hw_status hw_read_size(hw_json_at at, const char *key, int max, in
  * name. */
 hw_status hw_read_activation(hw_json_at at, const char *key, const char *fallback, hw_activation *out);
 
+/* How many positions a row sees: 0, all, where it is null; `missing` where the key is not there. */
+hw_status hw_read_window(hw_json_at at, const char *key, int missing, int *out);
+
+/* "layer_types": which layers are of attention kind `full` and which of `sliding`, whose window has been read. Without the
+ * key they stay as they are. */
+hw_status hw_read_layer_types(hw_model *m, hw_json_at at, int full, int sliding);
+
 /* A key that must have this value or be absent: what it would change is not implemented. */
 hw_status hw_read_only_bool(hw_json_at at, const char *key, bool wanted);
 

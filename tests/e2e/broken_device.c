@@ -1,5 +1,5 @@
 /* A plug-in whose device is the plain loops with one op that is broken: what `headway selftest` has to find. HW_BROKEN_OP says
- * which: "matmul" has one wrong bit, "rope_angles" ends the process as an instruction that is not there does; without it
+ * which: "matmul" has one wrong bit, "rope_angles" ends the process as an instruction that is not there does; "window" is none that its attention knows; without it
  * all ops are right. */
 #include <math.h>
 #include <signal.h>
@@ -40,6 +40,7 @@ hw_status hw_plugin_create(hw_device **out, const hw_plugin_request *request, hw
     table = *(*out)->k;
     if (broken && !strcmp(broken, "matmul")) table.matmul = broken_matmul;
     if (broken && !strcmp(broken, "rope_angles")) table.rope_angles = broken_angles;
+    if (broken && !strcmp(broken, "window")) table.attends.window = false;
     (*out)->k = &table;
     return HW_OK;
 }

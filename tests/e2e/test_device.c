@@ -10,6 +10,18 @@
 
 #define GENERATE "generate", "-m", TALES, "-p", "Once", "-n", "3"
 
+/* A model that asks for more than a device's attention can is refused before its weights are read. */
+Test(device, refuses_a_window_that_its_attention_does_not_know)
+{
+    setenv("HW_BROKEN_OP", "window", 1);
+    hw_run_result r = RUN(1, NULL, "bench", "-m", VECTORS "/qwen3-window", "-p", "16", "-n", "4", "--dtype",
+                          "float32", "--device", HW_BROKEN_PLUGIN);
+    cr_expect_eq(r.exit_code, 2, "exit code %d", r.exit_code);
+    cr_expect(strstr(r.err, "layer 1: device reference: attention with window 24 is not supported"), "%s",
+              r.err);
+    hw_run_free(&r);
+}
+
 #ifdef HW_SIMT_PLUGIN
 enum { TIMEOUT_S = 600 };
 
@@ -25,6 +37,8 @@ static void match_transformers(int n_ranks, const char *dtype)
                                 VECTORS "/llama-gqa-uneven",
 #ifndef HW_SANITIZE
                                 VECTORS "/gpt2-odd",
+                                VECTORS "/qwen3-window",
+                                VECTORS "/exaone4",
 #endif
                                 NULL};
     hw_run_result r =

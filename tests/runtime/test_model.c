@@ -56,6 +56,44 @@ Test(model, gpt2_keys_that_are_missing_have_the_defaults_of_transformers)
     cr_expect_eq(m.attn[0].scale, 1);
 }
 
+#define RELATIVE(type)                                                                                       \
+    "{\"model_type\": \"" type                                                                               \
+    "\", \"num_hidden_layers\": 3, \"hidden_size\": 48, \"intermediate_size\": 100,"                         \
+    " \"num_attention_heads\": 6, \"vocab_size\": 77, \"num_key_value_heads\": 2"
+
+/* configuration_mistral.py: a missing window is one of 4096, and null is none. */
+Test(model, of_mistral_has_a_window_in_every_layer)
+{
+    hw_model m = read_good(RELATIVE("mistral") "}");
+    cr_expect(m.pre_norm && !m.post_norm && !m.qk_norm && m.head_dim == 8 && m.max_seq_len == 131072);
+    for (int i = 0; i < 3; i++) cr_expect_eq(hw_model_attn(&m, i)->window, 4096);
+    m = read_good(RELATIVE("mistral") ", \"sliding_window\": null}");
+    cr_expect_eq(hw_model_attn(&m, 0)->window, 0);
+}
+
+/* configuration_qwen3.py: windows are off until they are switched on, and then in the last layers. */
+Test(model, of_qwen3_has_windows_in_the_layers_that_config_says)
+{
+    hw_model m = read_good(RELATIVE("qwen3") ", \"sliding_window\": 24, \"max_window_layers\": 1}");
+    cr_expect(m.pre_norm && m.qk_norm && m.head_dim == 128 && m.n_kv_heads == 2 && m.max_seq_len == 32768);
+    for (int i = 0; i < 3; i++) cr_expect_eq(hw_model_attn(&m, i)->window, 0);
+    m = read_good(RELATIVE("qwen3") ", \"sliding_window\": 24, \"max_window_layers\": 1,"
+                                    " \"use_sliding_window\": true}");
+    for (int i = 0; i < 3; i++) {
+        cr_expect_eq(hw_model_attn(&m, i)->window, i < 1 ? 0 : 24);
+        cr_expect_float_eq(hw_model_attn(&m, i)->scale, 1 / sqrtf(128), 1e-7f); /* one rounding */
+    }
+    m = read_good(RELATIVE("qwen3") ", \"sliding_window\": 24, \"use_sliding_window\": true, \"layer_types\":"
+                                    " [\"sliding_attention\", \"full_attention\", \"sliding_attention\"]}");
+    for (int i = 0; i < 3; i++) cr_expect_eq(hw_model_attn(&m, i)->window, i == 1 ? 0 : 24);
+}
+
+Test(model, of_exaone4_has_norms_after_its_blocks)
+{
+    hw_model m = read_good(RELATIVE("exaone4") ", \"sliding_window\": null}");
+    cr_expect(!m.pre_norm && m.post_norm && m.qk_norm && m.norm == HW_NORM_RMS && m.norm_eps == 1e-5f);
+}
+
 Test(model, both_spellings_of_rope_and_of_the_type_mean_the_same)
 {
     hw_model old = read_good(LLAMA ", \"torch_dtype\": \"bfloat16\", \"rope_theta\": 500000.0,"
@@ -96,6 +134,14 @@ Test(model, what_is_not_understood_is_refused_by_name)
         {LLAMA ", \"rms_norm_eps\": \"small\"}", "\"rms_norm_eps\""},
         {LLAMA ", \"tie_word_embeddings\": 1}", "\"tie_word_embeddings\""},
         {LLAMA ", \"max_position_embeddings\": -1}", "\"max_position_embeddings\""},
+        {RELATIVE("mistral") ", \"sliding_window\": 0}", "\"sliding_window\""},
+        {RELATIVE("qwen3") ", \"layer_types\": [\"full_attention\"]}", "a list of 3"},
+        {RELATIVE(
+             "qwen3") ", \"layer_types\": [\"full_attention\", \"linear_attention\", \"full_attention\"]}",
+         "\"linear_attention\""},
+        {RELATIVE("qwen3") ", \"layer_types\": [\"full_attention\", \"sliding_attention\", 3]}", "no window"},
+        {RELATIVE("exaone4") "}", "\"sliding_window\""},
+        {RELATIVE("exaone4") ", \"sliding_window\": null, \"attention_bias\": true}", "\"attention_bias\""},
         {GPT2 ", \"scale_attn_by_inverse_layer_idx\": true}", "\"scale_attn_by_inverse_layer_idx\""},
         {GPT2 ", \"add_cross_attention\": true}", "\"add_cross_attention\""},
         {"{\"model_type\": \"gpt2\", \"n_layer\": 1, \"n_embd\": 50, \"n_head\": 6, \"vocab_size\": 7}",

@@ -22,7 +22,7 @@ class Case:
 
 
 def llama(name, old=False, **kw):
-    """A Llama case; keywords that are not fields of Case are keys of config.json."""
+    """A Llama case, or one of a relative; keywords that are not fields of Case are keys of config.json."""
     fields = {f.name for f in dataclasses.fields(Case)}
     case = {k: v for k, v in kw.items() if k in fields}
     config = {
@@ -41,6 +41,23 @@ def llama(name, old=False, **kw):
         config["dtype"] = stored
         config.setdefault("rope_parameters", {"rope_theta": 10000.0, "rope_type": "default"})
     return Case(name=name, config=config, **case)
+
+
+def mistral(name, **kw):
+    """A Mistral case: Llama's keys, and a window."""
+    return llama(name, model_type="mistral", architectures=["MistralForCausalLM"], **kw)
+
+
+def qwen3(name, **kw):
+    """A Qwen3 case: Llama's keys, heads of a size of their own, and windows in the later layers where they are switched on."""
+    keys = {"head_dim": 16, "use_sliding_window": False, "sliding_window": None, "max_window_layers": 2, **kw}
+    return llama(name, model_type="qwen3", architectures=["Qwen3ForCausalLM"], **keys)
+
+
+def exaone4(name, **kw):
+    """An EXAONE 4.0 case without windows, as the small model has none."""
+    return llama(name, model_type="exaone4", architectures=["Exaone4ForCausalLM"], sliding_window=None,
+                 sliding_window_pattern=None, layer_types=["full_attention"] * 2, **kw)
 
 
 def gpt2(name, **kw):
@@ -96,4 +113,13 @@ CASES = [
     gpt2("gpt2-untied", tie_word_embeddings=False, n_embd=48, n_inner=150),
     gpt2("gpt2-gelu", n_embd=48, activation_function="gelu", unlike={"activation_function": "gelu_new"}),
     gpt2("gpt2-relu", activation_function="relu", n_inner=100, unlike={"activation_function": "gelu_new"}),
+    mistral("mistral", sliding_window=4096, vocab_size=270),
+    mistral("mistral-window", sliding_window=24, n_prompt=70, max_position_embeddings=256, tie_word_embeddings=False,
+            unlike={"sliding_window": None}),
+    mistral("mistral-window-long", sliding_window=70, n_prompt=150, max_position_embeddings=256, num_key_value_heads=2,
+            vocab_size=259, unlike={"sliding_window": None}),
+    qwen3("qwen3", vocab_size=290, rms_norm_eps=1e-6),
+    qwen3("qwen3-window", hidden_size=48, use_sliding_window=True, sliding_window=24, max_window_layers=1, n_prompt=70,
+          num_hidden_layers=3, max_position_embeddings=256, unlike={"layer_types": ["full_attention"] * 3}),
+    exaone4("exaone4", num_attention_heads=12, hidden_size=96, intermediate_size=140, vocab_size=330),
 ]
