@@ -15,7 +15,7 @@ static hw_status print(void *rank, const char *text, size_t n, hw_error *err)
 
 int main(int argc, char **argv)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_comm *comm = NULL;
     hw_tokenizer *tokenizer = NULL;
     hw_engine *engine = NULL;

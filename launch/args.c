@@ -83,7 +83,7 @@ static void take(const hw_options *o, int group, const hw_setting *s, char *arg,
     void *values = o->groups[group].values;
     const char *word = s->argument ? arg : strcmp(s->fallback, "true") ? "true" : "false";
     char name[64];
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     if (s->type == HW_SETTING_FOLDER)
         for (size_t n = strlen(arg); n > 1 && arg[n - 1] == '/';) arg[--n] = '\0';
     snprintf(name, sizeof name, "--%s", s->flag);

@@ -429,7 +429,7 @@ static hw_status look_at_pairs(findings *f, const hw_cluster_check *check, hw_er
 static void make_plan(findings *f)
 {
     hw_model m;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_device *device = NULL;
     hw_engine_options o = *f->options;
     hw_plan_limits limits = {.memory = UINT64_MAX, .bandwidth = 1, .latency = 1, .n_sharing = 1};

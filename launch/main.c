@@ -1,16 +1,17 @@
 /* The program `headway`: finds the subcommand, runs it, says what went wrong. */
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "launch/commands.h"
 #include "launch/nearest.h"
 #include "launch/version.h"
 #include "parallel/comm.h"
+#include "runtime/base/host.h"
 
 static const struct {
     const char *name;
@@ -80,19 +81,27 @@ static void check_output(int status, void *unused)
     _exit(1);
 }
 
-/* Ranks that fail together hold the same message, and one of them prints it. That one has the exit code as well: mpirun kills all ranks
- * once one has failed, and would now and then kill the one that is about to speak. A failure that the others need not have heard of is
- * any rank's to report, after a moment in which the one that speaks can, if it has heard. */
-static int exit_code(hw_status st, int prints)
+/* Whether it is for this rank to say what went wrong. An error that has a rank is that rank's, whoever else has heard of it. One that
+ * has none is a mistake that all ranks have found alike, and rank 0's; but a device or a library may have failed on this rank alone. */
+static bool is_mine(hw_status st, const hw_error *err, int rank)
 {
-    const struct timespec moment = {.tv_nsec = 300000000};
-    if (!prints && st >= HW_ERR_DEVICE) nanosleep(&moment, NULL);
-    return prints || st >= HW_ERR_DEVICE ? hw_exit_code(st) : 0;
+    if (err->rank >= 0) return err->rank == rank;
+    return rank == 0 || st >= HW_ERR_DEVICE;
+}
+
+/* The rank that prints has the exit code, and the others have none: mpirun kills all ranks once one has failed, and would now and then
+ * kill the one that is about to print. So no rank waits for another, which may not be there any more. */
+static int tell(hw_status st, hw_error *err, int rank)
+{
+    if (!st || !is_mine(st, err, rank)) return 0;
+    if (err->rank < 0 && rank) hw_rank_context(err, st, rank);
+    fprintf(stderr, "headway: %s\n", err->message);
+    return hw_exit_code(st);
 }
 
 int main(int argc, char **argv)
 {
-    const int prints = hw_comm_launched_rank() == 0;
+    const int rank = hw_comm_launched_rank(), prints = rank == 0;
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of the write */
     on_exit(check_output, NULL);
     if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))) {
@@ -105,12 +114,9 @@ int main(int argc, char **argv)
     }
     for (int i = 0; argc > 1 && i < N_COMMANDS; i++) {
         if (strcmp(argv[1], commands[i].name)) continue;
-        hw_error err = {{0}};
-        hw_status st = commands[i].run(argc - 1, argv + 1, &err);
-        if (st && prints) fprintf(stderr, "headway: %s\n", err.message);
-        /* mpirun ends all others with the first that fails; the one that speaks comes first. */
-        if (!prints && exit_code(st, prints)) usleep(500000);
-        return exit_code(st, prints);
+        hw_error err = {.rank = -1};
+        const hw_status st = commands[i].run(argc - 1, argv + 1, &err);
+        return tell(st, &err, rank);
     }
     if (!prints) return 0;
     if (argc > 1) {

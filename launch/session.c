@@ -373,11 +373,10 @@ void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err)
 {
     if (st != HW_ERR_DEVICE && st != HW_ERR_RANK && st != HW_ERR_NO_MEMORY) return;
     if (hw_comm_n_ranks(s->comm) == 1) return;
-    const bool says_rank = !strncmp(err->message, "rank ", 5); /* what comes from a device does */
-    char host[HOST_NAME_MAX + 1];
-    hw_host_name(host, sizeof host);
-    if (says_rank) fprintf(stderr, "headway: %s\n", err->message);
-    else fprintf(stderr, "headway: rank %d on %s: %s\n", s->rank, host, err->message);
+    if (err->rank >= 0 && err->rank != s->rank) return; /* that rank's, who ends the job */
+    hw_error mine = *err;
+    if (mine.rank < 0) hw_rank_context(&mine, st, s->rank);
+    fprintf(stderr, "headway: %s\n", mine.message);
     hw_watch_leave(s->watch, hw_exit_code(st));
     hw_comm_abort(s->comm, hw_exit_code(st));
 }

@@ -75,8 +75,9 @@ hw_generate_options hw_session_generate_options(const hw_session *s, const hw_re
 hw_status hw_session_sampling(const hw_session *s, const hw_request_settings *r, hw_sampling *out,
                               hw_error *err);
 
-/* Ends the job when an error came up that the other ranks cannot know of (a device, MPI or memory failing in
- * the middle of a step); they would wait for ever. Returns when all ranks know. */
+/* Ends the job when an error of this rank came up that the other ranks cannot know of (a device, MPI or memory
+ * failing in the middle of a step); they would wait for ever. Returns when it is another kind of error, or
+ * another rank's. */
 void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err);
 
 #endif

@@ -82,7 +82,7 @@ static int claimant(uint64_t worst, int n_ranks) { return n_ranks - 1 - (int)(ui
 /* The part of hw_comm_agree of a rank that has failed to make a communicator: the others have one and wait. */
 static hw_status agree_without(const hw_comm_ops *ops, void *state, hw_ranks ranks, hw_error *err)
 {
-    hw_error said = {""}, lost;
+    hw_error said, lost;
     uint64_t worst = claim(HW_ERR_NO_MEMORY, ranks.rank, ranks.n_ranks);
     hw_status st = hw_fail(&said, HW_ERR_NO_MEMORY, "no memory for a communicator");
     hw_rank_context(&said, st, ranks.rank);
@@ -90,7 +90,8 @@ static hw_status agree_without(const hw_comm_ops *ops, void *state, hw_ranks ran
         ops->broadcast(state, NULL, &said, sizeof said, claimant(worst, ranks.n_ranks), &lost);
         st = (hw_status)(worst >> 32);
     }
-    return hw_fail(err, st, "%s", said.message);
+    if (err) *err = said;
+    return st;
 }
 
 hw_status hw_comm_wrap(hw_comm **out, const hw_comm_ops *ops, void *state, hw_ranks ranks, hw_error *err)
@@ -314,8 +315,7 @@ hw_status hw_comm_share(hw_comm *c, hw_tag tag, char **bytes, size_t *n_bytes, h
     if (st) return st;
     *n_bytes = (size_t)n;
     if (c->rank && !(*bytes = calloc((size_t)n + 1, 1)))
-        st =
-            hw_fail(err, HW_ERR_NO_MEMORY, "rank %d: no memory for %zu bytes from rank 0", c->rank, *n_bytes);
+        st = hw_fail(err, HW_ERR_NO_MEMORY, "no memory for %zu bytes from rank 0", *n_bytes);
     st = hw_comm_agree(c, st, err);
     if (!st) st = hw_comm_broadcast(c, tag, *bytes, *n_bytes, 0, err);
     if (!st || !c->rank) return st;
@@ -396,11 +396,12 @@ hw_status hw_comm_device_wait(hw_comm *c, void *until, hw_error *err)
     return c->group ? hw_comm_group_wait(c->group, until, err) : HW_OK;
 }
 
-/* Says whose error it is. Rank 0's may be everybody's. */
+/* Says whose error it is. Rank 0's may be everybody's, so its message goes without. */
 static void name_rank(const hw_comm *c, hw_status st, hw_error *said)
 {
-    if (c->rank == 0 || !strncmp(said->message, "rank ", 5)) return;
-    hw_rank_context(said, st, c->rank);
+    if (said->rank >= 0) return;
+    if (c->rank) hw_rank_context(said, st, c->rank);
+    else said->rank = 0;
 }
 
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err)
@@ -413,9 +414,9 @@ hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err)
     hw_status agreed = (hw_status)(worst >> 32);
     if (agreed == HW_OK) return HW_OK;
     const int who = claimant(worst, c->n_ranks);
-    hw_error said = {{0}};
-    if (who == c->rank && err) {
-        said = *err;
+    hw_error said = {.rank = -1};
+    if (who == c->rank) {
+        if (err) said = *err;
         name_rank(c, mine, &said);
     }
     st = hw_comm_broadcast(c, tag, &said, sizeof said, who, err);

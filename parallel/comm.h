@@ -98,9 +98,9 @@ hw_status hw_comm_send(hw_comm *c, hw_tag tag, const void *buffer, size_t n_byte
 hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity, size_t *n_bytes, int from,
                           hw_error *err);
 
-/* Collective. Gives every rank the worst status of all, and the message of the lowest rank that has it, with
- * that rank and its host in front unless it is rank 0 or names a rank itself. Call it where a rank can fail
- * alone (files, memory), before the others wait for it. */
+/* Collective. Gives every rank the worst status of all, and the error of the lowest rank that has it. Its `rank`
+ * is that rank, unless it had one before; then, and for rank 0's, the message stays as it is, else rank and host
+ * are put in front. Call it where a rank can fail alone (files, memory), before the others wait for it. */
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err);
 
 /* ---- on the memory of a device. What is sent is the library's business: the meter's `sent` is then an

@@ -87,7 +87,10 @@ static hw_status compare_devices(hw_comm_group *g, const hw_comm_attachment *a, 
     if (!all && !mine) mine = hw_fail(err, HW_ERR_NO_MEMORY, "collectives: no memory for %d ranks", n_ranks);
     hw_status st = hw_comm_agree(g->comm, mine, err);
     if (!st) st = hw_comm_all_gather(g->comm, tag, &me, sizeof me, all, err);
-    if (!st && !g->ops->may_share(g->state)) st = refuse_sharing(all, n_ranks, err);
+    if (!st && !g->ops->may_share(g->state)) {
+        st = refuse_sharing(all, n_ranks, err);
+        if (st) st = hw_comm_agree(g->comm, st, err); /* all find the same; now it is the first one's */
+    }
     free(all);
     return st;
 }
@@ -112,7 +115,7 @@ static hw_status join(hw_comm_group *g, const hw_comm_attachment *a, hw_error *e
 hw_status hw_comm_group_create(hw_comm_group **out, hw_comm *c, const hw_comm_attachment *a, bool required,
                                hw_error *err)
 {
-    hw_error why = {{0}};
+    hw_error why = {.rank = -1};
     *out = NULL;
     hw_comm_group *g = calloc(1, sizeof *g);
     hw_status st = g ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "collectives: no memory");
@@ -179,9 +182,10 @@ hw_status hw_comm_group_wait(hw_comm_group *g, void *until, hw_error *err)
     if (!st) return HW_OK;
     name_collective(what, sizeof what, g, number);
     hw_host_name(host, sizeof host);
-    return hw_fail(
-        err, st,
-        "rank %d on %s waited for the others in %s (%s) for up to %g s: %s; a rank has died, is stuck "
-        "or went another way",
-        hw_comm_rank(g->comm), host, what, g->ops->name, g->deadline_s, why);
+    hw_fail(err, st,
+            "rank %d on %s waited for the others in %s (%s) for up to %g s: %s; a rank has died, is stuck "
+            "or went another way",
+            hw_comm_rank(g->comm), host, what, g->ops->name, g->deadline_s, why);
+    if (err) err->rank = hw_comm_rank(g->comm);
+    return st;
 }

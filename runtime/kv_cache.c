@@ -52,7 +52,7 @@ static hw_status make_lists(hw_kv_cache *kv, hw_error *err)
 
 static hw_status make_data(hw_kv_cache *kv, hw_error *err)
 {
-    hw_error of_device = {"more bytes than can be counted"};
+    hw_error of_device = {.message = "more bytes than can be counted", .rank = -1};
     size_t n_bytes = hw_kv_bytes(kv->dims);
     hw_status st = n_bytes == SIZE_MAX ? HW_ERR_NO_MEMORY
                                        : kv->device->k->alloc(kv->device, &kv->data, n_bytes, &of_device);

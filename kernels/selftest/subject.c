@@ -113,7 +113,7 @@ static hw_status run(const hw_bound *b, int n)
 /* An op that fails says why in `synchronize`, on devices that work behind; elsewhere its status has a name. */
 static hw_status wait(hw_bound *b, hw_status st, hw_error *err)
 {
-    hw_error told = {""};
+    hw_error told = {.rank = -1};
     const hw_status waited = b->d->k->synchronize(b->d, &told);
     if (waited) return hw_fail(err, waited, "%s", told.message);
     return st ? hw_fail(err, st, "the op returned status %d", (int)st) : HW_OK;
@@ -201,7 +201,7 @@ static void measure(hw_selftest *t, hw_selftest_line *line, hw_bound *b)
     const hw_subject *s = b->s;
     const hw_selftest_limits *limits = &t->limits[line->path];
     double one = 0, many = 0;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     if (s->time_one ? s->time_one(&one, s, b->d, &err) : hw_bound_time(&one, b, 1, &err)) {
         say_failed(line, s, 1, &err);
         return;
@@ -241,7 +241,7 @@ static void check_path(hw_selftest *t, hw_selftest_line *line, const hw_subject 
     if (s->most_rows > line->most_rows) line->most_rows = s->most_rows;
     add_shape(line, s->shape);
     for (int i = -1; i < N_ROW_COUNTS; i++) {
-        hw_error err = {""};
+        hw_error err = {.rank = -1};
         const int n = i < 0 ? s->most_rows : row_counts[i];
         if (i >= 0 && n >= s->most_rows) continue;
         if (hw_bound_run(&b, n, &err)) {

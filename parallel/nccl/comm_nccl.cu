@@ -91,6 +91,7 @@ hw_status join(void *state, const hw_comm_member *m, hw_error *err)
         settle(g, g->library.ncclCommInitRankConfig(&g->comm, m->n_ranks, id, m->rank, &config),
                "making the communicator", err);
     if (st) break_up(g);
+    if (st && err) err->rank = m->rank;
     return hw_context(err, st, "rank %d of %d", m->rank, m->n_ranks);
 }
 

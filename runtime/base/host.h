@@ -18,11 +18,13 @@ static inline void hw_host_name(char *name, size_t size)
     name[size - 1] = '\0';
 }
 
-/* Local. Says in front of an error whose it is: "rank 1 on HOST: ...". Returns `st`. */
+/* Local. Says whose an error is, and in front of its message, "rank 1 on HOST: ...". Does nothing when `st` is
+ * HW_OK. Returns `st`. */
 static inline hw_status hw_rank_context(hw_error *err, hw_status st, int rank)
 {
     char host[HOST_NAME_MAX + 1];
     hw_host_name(host, sizeof host);
+    if (st && err) err->rank = rank;
     return hw_context(err, st, "rank %d on %s", rank, host);
 }
 

@@ -35,6 +35,7 @@ hw_status hw_fail_va(hw_error *err, hw_status status, const char *format, va_lis
     if (!err) return status;
     vsnprintf(err->message, sizeof err->message, format, args);
     make_printable(err->message);
+    err->rank = -1;
     return status;
 }
 

@@ -29,13 +29,16 @@ typedef enum hw_status {
 
 enum { HW_ERROR_CAPACITY = 1024 };
 
-/* Plain: the caller owns it, usually on its stack, and reads the message when a call has failed. */
+/* Plain: the caller owns it, usually on its stack, and reads it when a call has failed. A call that fails
+ * without a word leaves it as it was: begin with {.rank = -1} where that can be. */
 typedef struct hw_error {
     char message[HW_ERROR_CAPACITY]; /* UTF-8, no newline at the end; "" when nothing was said */
+    int rank; /* of the job, whose error it is; -1: not known, or the same on all. What the message says of a
+                 rank is for people, and decides nothing */
 } hw_error;
 
-/* Local. Writes the message and returns `status`, so that it can stand in a return statement. `err` may be
- * NULL. Control characters and broken UTF-8 in the formatted text (they can come from a hostile file) are
+/* Local. Writes the message, of no rank, and returns `status`, so that it can stand in a return statement.
+ * `err` may be NULL. Control characters and broken UTF-8 in the formatted text (they can come from a hostile file) are
  * shown as '?'. */
 hw_status hw_fail(hw_error *err, hw_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
@@ -43,7 +46,7 @@ hw_status hw_fail_va(hw_error *err, hw_status status, const char *format, va_lis
     __attribute__((format(printf, 3, 0), cold));
 
 /* Local. Puts "context: " in front of a message that was already written. A context that is too long is cut
- * rather than the message. Does nothing when `status` is HW_OK. Returns `status`. */
+ * rather than the message. The rank stays. Does nothing when `status` is HW_OK. Returns `status`. */
 hw_status hw_context(hw_error *err, hw_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 

@@ -3,6 +3,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "runtime/base/host.h"
+
 /* A format that the compiler does not check, for texts that are data. */
 static const char *said(hw_error *err, const char *text)
 {
@@ -70,7 +72,7 @@ Test(status, context_goes_in_front)
 
 Test(status, context_of_a_success_says_nothing)
 {
-    hw_error err = {"untouched"};
+    hw_error err = {.message = "untouched", .rank = -1};
     cr_assert_eq(hw_context(&err, HW_OK, "layer"), HW_OK);
     cr_assert_str_eq(err.message, "untouched");
 }
@@ -97,6 +99,22 @@ Test(status, a_long_message_behind_a_long_context_is_cut_at_its_end)
     hw_context(&err, HW_ERR_MODEL, "%s", text);
     cr_assert_eq(strlen(err.message), HW_ERROR_CAPACITY - 1u);
     cr_assert_not_null(strstr(err.message, "pp: mm"));
+}
+
+Test(status, the_rank_of_an_error_outlives_its_context)
+{
+    hw_error err = {.rank = 5};
+    hw_fail(&err, HW_ERR_DEVICE, "rank 3: no such file");
+    cr_expect_eq(err.rank, -1, "a text is not asked");
+    cr_expect_eq(hw_rank_context(&err, HW_OK, 2), HW_OK);
+    cr_expect_eq(err.rank, -1);
+    cr_expect_eq(hw_rank_context(&err, HW_ERR_DEVICE, 2), HW_ERR_DEVICE);
+    hw_context(&err, HW_ERR_DEVICE, "loading");
+    cr_expect_eq(err.rank, 2);
+    cr_expect(!strncmp(err.message, "loading: rank 2 on ", 19) &&
+                  strstr(err.message, ": rank 3: no such file"),
+              "%s", err.message);
+    cr_expect_eq(hw_rank_context(NULL, HW_ERR_DEVICE, 2), HW_ERR_DEVICE);
 }
 
 Test(status, exit_codes_are_those_of_the_manual)

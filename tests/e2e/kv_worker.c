@@ -48,7 +48,7 @@ static hw_kv_request request_of(uint64_t available)
 static void check_capacity(void)
 {
     const int last = n_ranks - 1;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     int n = 0;
     hw_kv_request r = request_of(rank == last ? 20 * 1536 - 1 : 1 << 30);
     must(hw_kv_capacity(&n, comm, HW_OK, &r, &err), &err);

@@ -50,7 +50,7 @@ static void walk(const json_t *v, hw_error *err)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     json_t *v, *again;
     hw_status st = hw_json_parse(&v, (const char *)data, n_bytes, "a.json", HW_ERR_MODEL, &err);
     HW_FUZZ_CHECK((st == HW_OK) == (v != NULL));

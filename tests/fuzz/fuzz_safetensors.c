@@ -56,7 +56,7 @@ static void try_file(const uint8_t *data, size_t n_bytes)
 {
     static int fd = -1; /* one file in memory for all inputs; it lives as long as the process */
     char path[32];
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_safetensors *f;
     if (fd < 0) fd = memfd_create("fuzz", MFD_CLOEXEC);
     HW_FUZZ_CHECK(fd >= 0 && !ftruncate(fd, 0));
@@ -74,7 +74,7 @@ static void try_file(const uint8_t *data, size_t n_bytes)
 
 static void try_header(const uint8_t *data, size_t n_bytes)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_safetensors *f;
     if (n_bytes < 8) return;
     uint64_t file_bytes = first_number(data);

@@ -8,7 +8,7 @@
 
 static void check_stream(const hw_tokenizer *t, const hw_tokens *ids, bool skip)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_text_stream *s;
     char *text;
     size_t n, at = 0;
@@ -31,7 +31,7 @@ static void check_stream(const hw_tokenizer *t, const hw_tokens *ids, bool skip)
 /* Encoding adds to a list; a second run adds the same again. */
 static void use(const hw_tokenizer *t, const char *text, size_t n)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_tokens ids = {0};
     hw_status st = hw_tokenizer_encode(t, text, n, true, &ids, &err);
     HW_FUZZ_CHECK(st == HW_OK || st == HW_ERR_INVALID || st == HW_ERR_MODEL || st == HW_ERR_FAILED);
@@ -80,7 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         use(known(*data), text, n_text);
         return 0;
     }
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_tokenizer *t;
     hw_status st = hw_tokenizer_create(&t, (const char *)data, n_file, "tokenizer.json", &err);
     HW_FUZZ_CHECK((st == HW_OK) == (t != NULL));

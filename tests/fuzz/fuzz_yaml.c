@@ -42,7 +42,7 @@ static void compose(const hw_config *c)
     char *const args[] = {(char[]){"generate"}};
     const hw_here here = {"here", "/bin/headway", "/c.yaml", 4, false};
     hw_command_line line;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_status st = hw_cluster_command(&line, &c->cluster, &here, c->engine.options.n_threads, args, 1, &err);
     HW_FUZZ_CHECK(st == HW_OK || st == HW_ERR_INVALID);
     if (st) check_message(&err);
@@ -53,7 +53,7 @@ static void compose(const hw_config *c)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
     hw_config c = hw_config_defaults();
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_status st = hw_config_parse(&c, (const char *)data, n_bytes, "a.yaml", &err);
     HW_FUZZ_CHECK(st == HW_OK || st == HW_ERR_INVALID);
     if (st) {

@@ -47,7 +47,7 @@ static void *floats(trip *t, const void *host, size_t n) { return there(t, host,
 
 static hw_status end(trip *t, hw_status st)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     for (int i = 0; i < t->n && !st && !t->st; i++)
         if (t->copies[i].back)
             st = t->d->k->copy_out(t->d, t->copies[i].host, t->copies[i].device, t->copies[i].n_bytes);

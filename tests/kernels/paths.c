@@ -20,7 +20,7 @@ static presence taken(hw_status st, hw_device *d, const char *name, const hw_err
 static presence find_cpu(const char *name)
 {
     hw_device *d = NULL;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     const hw_status st = hw_cpu_device_create(&d, 1, name, &err);
     return taken(st, d, name, &err);
 }
@@ -39,7 +39,7 @@ static presence find_cuda(void)
 {
 #ifdef HW_TEST_PLUGIN
     hw_device *d = NULL;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     const hw_status st = hw_plugin_device_create(&d, HW_TEST_PLUGIN, (hw_device_place){0, 1}, HW_F32, &err);
     const presence found = taken(st, d, "cuda", &err);
     return found == REAL ? EMULATED : found;

@@ -34,7 +34,7 @@ typedef struct devices {
 static inline hw_device *open_device(void)
 {
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_status st = hw_plugin_device_create(&d, plugin_under_test(), (hw_device_place){0, 1}, HW_F32, &err);
     if (!st) st = hw_mirror_device_create(&d, d, &err);
     cr_assert_eq(st, HW_OK, "%s", err.message);
@@ -59,7 +59,7 @@ static inline devices open_devices(void)
     devices all = {.n = 0};
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++)
         for (int n_threads = i < 5 ? 1 : 3; n_threads <= 3; n_threads += 2) {
-            hw_error err = {""};
+            hw_error err = {.rank = -1};
             hw_status st = hw_cpu_device_create(&all.at[all.n], n_threads, isas[i], &err);
             if (st == HW_ERR_UNSUPPORTED) { /* not Criterion's warning, which would be a failure */
                 fprintf(stderr, "skipped %s: %s\n", isas[i], err.message);

@@ -11,7 +11,7 @@ static const hw_anchor_sizes sizes = {
 #ifdef HW_TEST_PLUGIN /* itself, not in the mirror */
 static devices open_all(void)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     devices all = {.n = 1};
     hw_status st =
         hw_plugin_device_create(&all.at[0], plugin_under_test(), (hw_device_place){0, 1}, HW_BF16, &err);
@@ -27,7 +27,7 @@ Test(anchors, every_device_measures_what_it_has)
     devices all = open_all();
     for (int i = 0; i < all.n; i++) {
         hw_anchors *a;
-        hw_error err = {""};
+        hw_error err = {.rank = -1};
         cr_assert_eq(hw_anchors_create(&a, all.at[i], &sizes, &err), HW_OK, "%s", err.message);
         cr_expect(hw_anchors_have(all.at[i], a, HW_ANCHOR_READ));
         for (int which = 0; which < HW_N_ANCHORS; which++) {
@@ -61,7 +61,7 @@ Test(anchors, the_reference_device_has_none)
 {
     hw_device *d = open_reference();
     hw_anchors *a;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_expect_eq(hw_anchors_create(&a, d, &sizes, &err), HW_ERR_UNSUPPORTED);
     cr_expect(strstr(err.message, "reference"), "%s", err.message);
     cr_expect_null(a);

@@ -24,7 +24,7 @@ Test(device, says_what_it_is)
 Test(device, takes_the_instruction_set_from_the_environment_unless_told)
 {
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     setenv("HW_CPU", "generic", 1);
     cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, &err), HW_OK);
     cr_assert_str_eq(hw_device_description(d), "cpu generic, 1 thread");
@@ -40,7 +40,7 @@ Test(device, takes_the_instruction_set_from_the_environment_unless_told)
 Test(device, multiplies_by_terms_where_there_are_matrix_units_and_as_told)
 {
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_cpu_device_create(&d, 1, "amx-emulated", NULL), HW_OK);
     cr_assert_eq(d->matmul, HW_MATMUL_BF16X3);
     cr_assert_eq(hw_device_choose_matmul(d, HW_MATMUL_AUTO, NULL), HW_OK);
@@ -60,7 +60,7 @@ Test(device, refuses_what_its_attention_cannot_do_by_field_and_name)
 {
     hw_device *d = open_reference();
     hw_kernels k = *d->k;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     k.attends = (hw_attn_abilities){.window = true};
     d->k = &k;
     cr_expect_eq(hw_device_check_attn(d, &(hw_attn){.scale = 0.5f, .window = 64}, &err), HW_OK);
@@ -79,7 +79,7 @@ Test(device, refuses_what_its_attention_cannot_do_by_field_and_name)
 Test(device, with_matrix_units_is_there_or_says_why_not)
 {
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_status st = hw_cpu_device_create(&d, 1, "amx", &err);
     if (st) cr_assert_eq(st, HW_ERR_UNSUPPORTED);
     if (st) cr_assert(strstr(err.message, "'amx'"), "%s", err.message);
@@ -90,7 +90,7 @@ Test(device, with_matrix_units_is_there_or_says_why_not)
 Test(device, refuses_impossible_numbers_of_threads)
 {
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_cpu_device_create(&d, -1, NULL, &err), HW_ERR_INVALID);
     cr_assert_eq(hw_cpu_device_create(&d, 1 << 20, NULL, &err), HW_ERR_INVALID);
     cr_assert(strstr(err.message, "1048576"), "%s", err.message);
@@ -133,7 +133,7 @@ Test(alloc, says_how_much_there_was_not)
     hw_device *d;
     cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, NULL), HW_OK);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        hw_error err = {""};
+        hw_error err = {.rank = -1};
         char number[32];
         void *p = &err;
         cr_assert_eq(d->k->alloc(d, &p, sizes[i], &err), HW_ERR_NO_MEMORY);

@@ -7,7 +7,7 @@ enum { N_ROWS = 5, N_VOCAB = 3001, FIRST = 500, VALID = 3400, WHOLE = 3501, N_SL
 static hw_device *open_plugin(void)
 {
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_status st = hw_plugin_device_create(&d, plugin_under_test(), (hw_device_place){0, 1}, HW_F32, &err);
     cr_assert_eq(st, HW_OK, "%s", err.message);
     cr_assert(d->k->device_loop);
@@ -17,7 +17,7 @@ static hw_device *open_plugin(void)
 static void *there(hw_device *d, const void *host, size_t n_bytes)
 {
     void *p;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(d->k->alloc(d, &p, n_bytes, &err), HW_OK, "%s", err.message);
     cr_assert_eq(d->k->copy_in(d, p, host, n_bytes), HW_OK);
     return p;
@@ -25,7 +25,7 @@ static void *there(hw_device *d, const void *host, size_t n_bytes)
 
 static void back(hw_device *d, void *host, const void *p, size_t n_bytes)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(d->k->copy_out(d, host, p, n_bytes), HW_OK);
     cr_assert_eq(d->k->synchronize(d, &err), HW_OK, "%s", err.message);
 }
@@ -40,7 +40,7 @@ typedef struct fed {
 static fed put(const uint64_t *keys, const hw_draw *draws, const int32_t *positions, const float *logits)
 {
     fed f = {.d = open_plugin()};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     const int32_t tokens[N_ROWS] = {-7, -7, -7, -7, -7};
     f.rows = (hw_fed_rows){.n_rows = N_ROWS,
                            .vocab_size = WHOLE,
@@ -128,7 +128,7 @@ Test(feed_keys, hands_tokens_on_and_keeps_keys_for_the_host)
     int32_t tokens[N_ROWS], next[N_ROWS];
     uint64_t left[N_ROWS];
     hw_mark *mark;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     float *logits = calloc((size_t)N_ROWS * N_VOCAB, sizeof *logits);
     fed f = put(keys, draws, positions, logits);
     cr_assert_eq(f.d->k->device_loop->feed_keys(f.d, &f.rows), HW_OK);
@@ -156,7 +156,7 @@ Test(mark, waits_for_what_is_before_it)
     const hw_draw draws[N_ROWS] = {{0, WHOLE, 0}, {0, WHOLE, 0}, {0, WHOLE, 0}, {0, WHOLE, 0}, {0, WHOLE, 0}};
     float *logits = noise_array((size_t)N_ROWS * N_VOCAB, 72);
     hw_mark *marks[2];
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     fed f = put(nothing, draws, positions, logits);
     for (int step = 0; step < 2; step++) {
         cr_assert_eq(f.d->k->device_loop->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);

@@ -66,7 +66,7 @@ static void put_in_pieces(hw_device *d, hw_weight *w, const matrix *m)
 static hw_weight *create(hw_device *d, const matrix *m)
 {
     hw_weight *w;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(d->k->weight_create(d, &w, &m->dims, &err), HW_OK, "%s", err.message);
     return w;
 }
@@ -283,7 +283,7 @@ Test(matmul, of_one_term_has_room_for_all_sums_that_wait)
         size_t n_rows, n_in, n_out, n_cuts;
     } cases[] = {{448, 3000, 2336, 8}, {896, 2400, 1168, 8}, {160, 2112, 6528, 1}};
     hw_device *d, *plain;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_cpu_device_create(&plain, 1, "generic", NULL), HW_OK);
     if (hw_cpu_device_create(&d, 1, "amx", &err)) {
         fprintf(stderr, "skipped: %s\n", err.message); /* emulated it takes too long */
@@ -496,7 +496,7 @@ Test(weight, refuses_what_does_not_fit)
 {
     devices all = open_devices();
     hw_device *d = all.at[0];
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_weight *w = (hw_weight *)&err;
     hw_weight_dims dims = {.n_out = 4, .n_in = 8, .format = hw_format_plain(HW_U64)};
     for (int c = 1; c <= HW_N_CUTS; c++) dims.cuts[c] = 8;

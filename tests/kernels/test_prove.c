@@ -38,7 +38,7 @@ static void set_fault(const char *path, const char *fault)
 static hw_device *open_path(const char *isa, int n_threads)
 {
     hw_device *d = NULL;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_cpu_device_create(&d, n_threads, isa, &err), HW_OK, "%s", err.message);
     return d;
 }
@@ -147,7 +147,7 @@ Test(prove, a_path_that_was_asked_for_and_fails_is_refused)
     list_paths(names);
     for (const struct fault *f = faults; f->name; f++) {
         hw_device *d;
-        hw_error err = {""};
+        hw_error err = {.rank = -1};
         set_fault(names[0], f->name);
         setenv("HW_CPU", names[0], 1);
         cr_assert_eq(hw_cpu_device_create(&d, 1, NULL, &err), HW_ERR_DEVICE);
@@ -164,7 +164,7 @@ Test(prove, without_a_path_that_passes_there_is_no_device)
     const char *names[8];
     char all[256] = "";
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     for (int i = 0, n = list_paths(names); i < n; i++)
         snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s:bits", i ? "," : "", names[i]);
     setenv("HW_TEST_FAULT", all, 1);
@@ -179,7 +179,7 @@ Test(prove, is_left_out_when_the_environment_says_so)
 {
     const char *names[8];
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     list_paths(names);
     set_fault(names[0], "bits");
     setenv("HW_PROVE", "off", 1);
@@ -230,7 +230,7 @@ Test(prove, matrix_units_that_the_kernel_refuses_are_passed_over_in_silence)
     const struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
     const hw_cpu_path *amx = __real_hw_cpu_paths();
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     const char *names[8];
     cr_assert_str_eq(amx->name, "amx");
     if (!amx->announced()) return;

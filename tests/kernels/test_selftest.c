@@ -35,7 +35,7 @@ static void expect_right(void *n_lines, const hw_selftest_line *line)
 static int check(const hw_selftest_path *paths, int n, const hw_selftest_shapes *shapes)
 {
     int n_lines = 0;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     const hw_selftest_options options = {.seed = fresh_seed(), .report = expect_right, .user = &n_lines};
     cr_assert_eq(hw_selftest_run(paths, n, shapes, &options, NULL, &err), HW_OK, "%s", err.message);
     return n_lines;
@@ -47,7 +47,7 @@ static void check_types(const hw_selftest_shapes *shapes)
     static const hw_dtype types[] = {HW_F32, HW_F16, HW_BF16};
     for (int i = 0; i < 3; i++) {
         hw_selftest_path path = {.name = hw_dtype_name(types[i])};
-        hw_error err = {""};
+        hw_error err = {.rank = -1};
         cr_assert_eq(hw_plugin_device_create(&path.device, plugin_under_test(), (hw_device_place){0, 1},
                                              types[i], &err),
                      HW_OK, "%s", err.message);
@@ -107,7 +107,7 @@ static wrong find(const hw_kernels *broken, bool alone)
     hw_device *whole = open_reference(), *d = open_reference();
     const hw_selftest_path paths[] = {{"whole", whole}, {"broken", d}};
     const hw_selftest_options options = {.report = collect, .user = &found};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     d->k = broken;
     cr_assert_eq(hw_selftest_run(paths + alone, 2 - alone, &tiny, &options, NULL, &err), HW_OK, "%s",
                  err.message);

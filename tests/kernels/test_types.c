@@ -17,7 +17,7 @@ static linear make_linear(hw_device *d, size_t n_out, size_t n_in, bool has_bias
     hw_weight_dims dims = {.n_out = n_out, .n_in = n_in, .format = hw_format_plain(d->act)};
     const hw_weight_piece piece = {
         .src = l.values, .dtype = HW_F32, .stride_out = n_in, .stride_in = 1, .n_out = n_out, .n_in = n_in};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     for (int c = 1; c <= HW_N_CUTS; c++) dims.cuts[c] = n_in;
     cr_assert_eq(d->k->weight_create(d, &l.w, &dims, &err), HW_OK, "%s", err.message);
     cr_assert_eq(d->k->weight_put(d, l.w, &piece, &err), HW_OK, "%s", err.message);

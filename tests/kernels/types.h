@@ -53,7 +53,7 @@ static inline float *numbers(hw_dtype type, size_t n, float scale)
 static inline hw_device *open_device(hw_dtype act)
 {
     hw_device *d;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_plugin_device_create(&d, plugin_under_test(), (hw_device_place){0, 1}, act, &err), HW_OK,
                  "%s", err.message);
     return d;
@@ -84,7 +84,7 @@ static inline int32_t *ids_there(hw_device *d, const int32_t *ids, int n)
 /* Frees p. */
 static inline float *back(hw_device *d, hw_dtype type, void *p, size_t n)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     char *host = malloc(n * hw_dtype_size(type) + 1);
     float *x = malloc((n + 1) * sizeof *x);
     cr_assert_eq(d->k->copy_out(d, host, p, n * hw_dtype_size(type)), HW_OK);

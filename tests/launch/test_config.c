@@ -15,7 +15,7 @@
 static hw_config parse(const char *text)
 {
     hw_config c = hw_config_defaults();
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_config_parse(&c, text, strlen(text), "a.yaml", &err), HW_OK, "%s\nin\n%s", err.message,
                  text);
     return c;
@@ -25,7 +25,7 @@ static hw_config parse(const char *text)
 static void refused_bytes(const char *text, size_t n, const char *place, const char *word, const char *other)
 {
     hw_config c = hw_config_defaults();
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     char start[64];
     snprintf(start, sizeof start, "a.yaml:%s: ", place);
     cr_expect_eq(hw_config_parse(&c, text, n, "a.yaml", &err), HW_ERR_INVALID, "taken:\n%s", text);

@@ -30,7 +30,7 @@ static hw_status read_object(hw_request_settings *r, json_t **document, const ch
 static hw_request_settings taken(json_t **document, const char *text)
 {
     hw_request_settings r = request();
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(read_object(&r, document, text, &err), HW_OK, "%s: %s", text, err.message);
     return r;
 }
@@ -106,7 +106,7 @@ Test(settings, mistakes_are_named_with_what_was_found_and_what_is_wanted)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         json_t *document;
         hw_request_settings r = request();
-        hw_error err = {""};
+        hw_error err = {.rank = -1};
         cr_expect_eq(read_object(&r, &document, rows[i].text, &err), HW_ERR_INVALID, "%s", rows[i].text);
         cr_expect_str_eq(err.message, rows[i].message);
         json_decref(document);

@@ -15,7 +15,7 @@ Test(visit, what_each_says_and_how_it_ends_is_its_own)
                     {.words = (char *const[]){"/nowhere/program", NULL}},
                     {.words = SH("cat")},
                     {.words = SH("head -c 3000000 /dev/zero | tr '\\0' x")}};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_visit_all(v, 6, PATIENCE_S, &err), HW_OK, "%s", err.message);
     static const int codes[] = {0, 3, 143, 127, 0, 0};
     for (int i = 0; i < 6; i++) {
@@ -34,7 +34,7 @@ Test(visit, silence_ends_one_and_not_the_others)
     hw_visit v[] = {{.words = SH("echo begun; sleep 1000")},
                     {.words = SH("trap '' TERM HUP INT; sleep 1000")},
                     {.words = SH("echo well")}};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_visit_all(v, 3, PATIENCE_S, &err), HW_OK, "%s", err.message);
     cr_expect(v[0].timed_out && v[1].timed_out && !v[2].timed_out);
     cr_expect_str_eq(v[0].out, "begun\n");
@@ -47,7 +47,7 @@ Test(visit, silence_ends_one_and_not_the_others)
 Test(visit, what_is_left_behind_is_not_waited_for)
 {
     hw_visit v = {.words = SH("setsid sleep 20 & echo done")};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_visit_all(&v, 1, 60, &err), HW_OK, "%s", err.message);
     cr_expect_eq(v.exit_code, 0);
     cr_expect_str_eq(v.out, "done\n");
@@ -59,7 +59,7 @@ Test(visit, more_than_are_run_at_once)
 {
     enum { N = 150 };
     static hw_visit v[N];
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     char *const *const words = SH("echo $PPID");
     for (int i = 0; i < N; i++) v[i].words = words;
     cr_assert_eq(hw_visit_all(v, N, PATIENCE_S, &err), HW_OK, "%s", err.message);

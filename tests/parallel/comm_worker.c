@@ -268,12 +268,14 @@ static void check_agree(void)
     char host[HOST_NAME_MAX + 1];
     hw_host_name(host, sizeof host);
     for (int failing = 0; failing <= n_ranks; failing++) {
-        hw_error err = {"nothing was said"};
+        hw_error err = {.message = "nothing was said", .rank = -1};
         hw_status mine = HW_OK;
         /* Ranks from `failing` on: the first of them mildly, the others alike and worse. */
         if (rank == failing) mine = hw_fail(&err, HW_ERR_INVALID, "mildly");
         if (rank > failing) mine = hw_fail(&err, HW_ERR_NO_MEMORY, "badly");
-        if (rank > failing && rank % 3 == 0) hw_context(&err, mine, "rank %d", rank);
+        /* Every third one says itself whose it is. What only looks like it decides nothing. */
+        if (rank > failing && rank % 3 == 0) err.rank = rank;
+        if (rank > failing && rank % 3 == 1) hw_context(&err, mine, "rank 77");
         hw_status st = hw_comm_agree(comm, mine, &err);
         char want[64 + HOST_NAME_MAX] = "nothing was said";
         hw_status want_st = HW_OK;
@@ -284,11 +286,13 @@ static void check_agree(void)
             else snprintf(want, sizeof want, "mildly");
         } else if (failing < n_ranks - 1) {
             want_st = HW_ERR_NO_MEMORY;
-            if (who % 3) snprintf(want, sizeof want, "rank %d on %s: badly", who, host);
-            else snprintf(want, sizeof want, "rank %d: badly", who);
+            const char *said = who % 3 == 1 ? "rank 77: badly" : "badly";
+            if (who % 3) snprintf(want, sizeof want, "rank %d on %s: %s", who, host, said);
+            else snprintf(want, sizeof want, "%s", said);
         }
         expect(st == want_st, "agree gives the worst status", (size_t)failing);
         expect(!strcmp(err.message, want), "agree gives its message", (size_t)failing);
+        expect(n_ranks == 1 || err.rank == (want_st ? who : -1), "and says whose it is", (size_t)failing);
     }
     expect(hw_comm_agree(comm, rank == 0 ? HW_ERR_RANK : HW_OK, NULL) == HW_ERR_RANK, "agree without words",
            0);

@@ -97,7 +97,7 @@ Test(comm, an_unknown_backend_is_refused_by_name)
 Test(comm, one_rank_keeps_its_numbers_and_counts_nothing)
 {
     hw_comm *c;
-    hw_error err = {"said before"};
+    hw_error err = {.message = "said before", .rank = -1};
     hw_tag tag = {.site = HW_SITE_ATTN, .decode_rows = 1};
     float x[3] = {1, 2, 3}, gathered[3] = {0};
     cr_assert_eq(hw_comm_create(&c, "self", &err), HW_OK);

@@ -20,7 +20,7 @@ static hw_device *device;
 
 static void read_back(void *to, const void *from, size_t n_bytes)
 {
-    hw_error err = {{0}};
+    hw_error err = {.rank = -1};
     must(device->k->copy_out(device, to, from, n_bytes), &err);
     must(hw_comm_device_wait(comm, NULL, &err), &err);
     must(device->k->synchronize(device, &err), &err);
@@ -41,7 +41,7 @@ static float any(int of_rank, size_t i) { return (float)(int64_t)bits_of(of_rank
 
 static bool same_on_all_ranks(const void *bytes, size_t n)
 {
-    hw_error err = {{0}};
+    hw_error err = {.rank = -1};
     uint64_t mark = 14695981039346656037u, all[MAX_RANKS];
     for (size_t i = 0; i < n; i++) mark = (mark ^ ((const unsigned char *)bytes)[i]) * 1099511628211u;
     must(hw_comm_all_gather(comm, (hw_tag){.site = HW_SITE_CONTROL}, &mark, sizeof mark, all, &err), &err);
@@ -54,7 +54,7 @@ static void check_sum(void *at, hw_dtype type, size_t n, bool exact)
 {
     static float numbers[MAX_COUNT], sums[MAX_COUNT];
     static char stored[MAX_COUNT * sizeof(float)];
-    hw_error err = {{0}};
+    hw_error err = {.rank = -1};
     const size_t n_bytes = n * hw_dtype_size(type);
     const hw_meter *m = hw_comm_meter(comm);
     const hw_tag tag = {.site = HW_SITE_MLP, .decode_rows = 1};
@@ -80,7 +80,7 @@ static void check_sum(void *at, hw_dtype type, size_t n, bool exact)
 static void check_max(void *at, size_t n)
 {
     static uint64_t keys[MAX_COUNT];
-    hw_error err = {{0}};
+    hw_error err = {.rank = -1};
     for (size_t i = 0; i < n; i++) keys[i] = bits_of(rank, i);
     must(device->k->copy_in(device, at, keys, n * sizeof *keys), &err);
     must(hw_comm_device_all_reduce(comm, (hw_tag){.site = HW_SITE_SAMPLE}, at, n, HW_U64, HW_MAX, &err),
@@ -96,7 +96,7 @@ static void check_max(void *at, size_t n)
 int main(int argc, char **argv)
 {
     static const hw_dtype types[] = {HW_F32, HW_F16, HW_BF16};
-    hw_error err = {{0}}, note;
+    hw_error err = {.rank = -1}, note;
     void *at = NULL;
     if (argc != 2) return 2;
     start("nccl");

@@ -43,7 +43,7 @@ static outcome generate(hw_engine *e, const hw_generate_options *o)
 {
     static const int32_t prompt[] = {7, 77, 177, 3, 9};
     hw_generate_result r;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     outcome out = {0};
     hw_meter_reset(hw_comm_meter(comm));
     out.status = hw_generate(e, tokenizer, prompt, 5, o, &r, &err);
@@ -69,7 +69,7 @@ static outcome generate(hw_engine *e, const hw_generate_options *o)
 static void run(outcome out[N_TEXTS], const char *model, const char *device, bool graphs)
 {
     hw_engine *e;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_engine_options eo = hw_engine_defaults();
     writer w = {.fails = rank == n_ranks - 1};
     char *word = NULL;
@@ -131,7 +131,7 @@ static void compare_text(const outcome *fed, const outcome *single, int text)
 static void expect_same_on_all_ranks(const outcome *o, int text)
 {
     static outcome all[MAX_RANKS];
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     outcome mine = *o;
     mine.status = HW_OK; /* a cancelled rank knows why */
     mine.used_bytes = mine.reserved_bytes = 0;
@@ -143,7 +143,7 @@ static void expect_same_on_all_ranks(const outcome *o, int text)
 int main(int argc, char **argv)
 {
     static outcome cpu[N_TEXTS], single[N_TEXTS], fed[N_TEXTS];
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     if (argc != 4) return 2;
     start("auto");
     must(hw_tokenizer_open(&tokenizer, argv[3], &err), &err);

@@ -261,7 +261,7 @@ static void run_nan(const char *folder, int token)
 {
     runs r = open_runs(folder, false, N_SETTINGS);
     for (int i = 0; i < N_SETTINGS; i++) {
-        hw_error err = {"nothing was said"};
+        hw_error err = {.message = "nothing was said", .rank = -1};
         hw_sampling set[N_SETTINGS];
         for (int j = 0; j < N_SETTINGS; j++) set[j] = settings[i].s;
         step(&r);
@@ -277,7 +277,7 @@ static void run_nan(const char *folder, int token)
 static void run_cancel(const char *folder)
 {
     runs r = open_runs(folder, false, N_SETTINGS);
-    hw_error err = {"nothing was said"};
+    hw_error err = {.message = "nothing was said", .rank = -1};
     step(&r);
     must(hw_engine_sample(r.engine, r.batch, r.sampling, 0, r.tokens, &err), &err);
     step(&r);

@@ -29,7 +29,7 @@ static hw_status open_and_cut(hw_checkpoint **c, const char *file, int percent, 
 
 int main(int argc, char **argv)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_comm *comm;
     hw_device *device;
     hw_model m;
@@ -47,7 +47,7 @@ int main(int argc, char **argv)
     hw_status st = hw_comm_agree(comm, rank ? HW_OK : open_and_cut(&c, argv[1], percent, &err), &err);
     if (!st) st = hw_comm_agree(comm, hw_weights_load(&w, device, &m, &shard, c, &options, &err), &err);
     uint64_t after = rank ? 0 : 4711;
-    hw_error other = {""};
+    hw_error other = {.rank = -1};
     const hw_status in_step =
         hw_comm_broadcast(comm, (hw_tag){.site = HW_SITE_CONTROL}, &after, sizeof after, 0, &other);
     int bad = in_step || after != 4711 || (percent == 100) != (st == HW_OK) || (st && st != HW_ERR_MODEL) ||

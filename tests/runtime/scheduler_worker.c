@@ -222,7 +222,7 @@ static void run_three(hw_engine *e, const job three[3], hw_status wanted_status,
     hw_generate_result wanted[3] = {{.n_prompt = 0}};
     hw_request *requests[3], *r;
     hw_scheduler *s;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     for (int i = 0; i < 3; i += 2) alone(e, &three[i], &wanted[i]);
     must(hw_scheduler_create(&s, e, &(hw_scheduler_options){NULL, false}, &err), &err);
     for (int i = 0; i < 3; i++)

@@ -44,7 +44,7 @@ static run start(bool fed, int n_seqs, hw_engine_options o)
 {
     static const int32_t prompt[] = {3, 1, 4, 1, 5, 9, 2};
     run r = {.n_seqs = n_seqs};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     must(hw_comm_create_alone(&r.comm, &err), &err);
     must(hw_engine_create(&r.e, r.comm, FOLDER, &o, &err), &err);
     must(hw_batch_create(&r.batch, r.e, &err), &err);
@@ -79,7 +79,7 @@ static hw_status single_step(run *r, hw_error *err)
 
 static void begin(run *r, int n_steps)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     must(hw_feed_begin(r->feed, r->seqs, r->tokens, settings, r->n_seqs, 0, n_steps, &err), &err);
 }
 
@@ -88,7 +88,7 @@ static hw_status fed_step(run *r, hw_error *err) { return hw_feed_next(r->feed, 
 static int finish(run *r)
 {
     int n_vain;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     must(hw_feed_end(r->feed, &n_vain, &err), &err);
     return n_vain;
 }
@@ -106,7 +106,7 @@ static void expect_same_tokens(const run *a, const run *b, int step)
 /* Sequences, cache and counts; and what is in the cache, as far as a further step of both can tell. */
 static void expect_same_state(run *a, run *b, int n_vain)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     const hw_kv_usage u = hw_engine_kv_usage(a->e), v = hw_engine_kv_usage(b->e);
     cr_expect_eq(u.used_bytes, v.used_bytes);
     cr_expect_eq(u.reserved_bytes, v.reserved_bytes);
@@ -137,7 +137,7 @@ static void expect_same_state(run *a, run *b, int n_vain)
  * of a step and none of a sampler. */
 static void compare(int n_seqs, int n)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run fed = start(true, n_seqs, options(true, n_seqs)),
         plain = start(false, n_seqs, options(false, n_seqs));
     cr_assert(hw_feed_possible(fed.e, settings, n_seqs));
@@ -168,7 +168,7 @@ Test(feed, holds_sequences_that_are_drawn_differently) { compare(MOST_SEQS, 9); 
  * where the last one ended. */
 Test(feed, leaves_no_trace_of_a_step_in_vain)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run fed = start(true, 2, options(true, 2)), plain = start(false, 2, options(false, 2));
     for (int n = 1; n <= 3; n++) {
         begin(&fed, MOST_STEPS);
@@ -203,7 +203,7 @@ Test(feed, goes_with_every_policy)
 {
     enum { N = 4 };
     static const hw_kv_policy policies[] = {HW_KV_CONTIGUOUS, HW_KV_GROWING};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run plain = start(false, 1, options(false, 1));
     int32_t want[N];
     for (int i = 0; i < N; i++) {
@@ -230,7 +230,7 @@ Test(feed, goes_with_every_policy)
 /* A prefix that the feed filled is found by the next sequence, with the tokens that were chosen. */
 Test(feed, makes_full_blocks_findable)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run fed = start(true, 2, options(true, 2));
     hw_sequence_destroy(fed.seqs[1]);
     fed.seqs[1] = NULL;
@@ -252,7 +252,7 @@ Test(feed, makes_full_blocks_findable)
 /* Four blocks of 4 tokens: no step more than without a feed, and no step less. */
 Test(feed, runs_until_the_cache_is_full)
 {
-    hw_error err = {""}, said = {""};
+    hw_error err = {.rank = -1}, said = {.rank = -1};
     hw_engine_options o = options(true, 1), single = options(false, 1);
     run probe = start(false, 1, single);
     o.kv_bytes = single.kv_bytes = 4 * 4 * hw_engine_kv_usage(probe.e).bytes_per_token;
@@ -276,7 +276,7 @@ Test(feed, runs_until_the_cache_is_full)
 
 Test(feed, ends_where_the_context_does)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_engine_options o = options(true, 1);
     o.max_seq_len = 10;
     run fed = start(true, 1, o);
@@ -294,7 +294,7 @@ Test(feed, ends_where_the_context_does)
 static void set_final_norm(run *r, float value)
 {
     const size_t dim = (size_t)r->e->model.dim;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     float *w = calloc(dim, sizeof *w);
     for (size_t i = 0; i < dim; i++) w[i] = value;
     cr_assert_eq(r->e->device->k->copy_in(r->e->device, (void *)(uintptr_t)r->e->weights->final_norm, w,
@@ -306,7 +306,7 @@ static void set_final_norm(run *r, float value)
 
 static void expect_refused_alike(float final_norm)
 {
-    hw_error err = {""}, want = {""};
+    hw_error err = {.rank = -1}, want = {.rank = -1};
     run fed = start(true, 2, options(true, 2)), plain = start(false, 2, options(false, 2));
     begin(&fed, MOST_STEPS);
     for (int i = 0; i < 3; i++) must(fed_step(&fed, &err), &err);
@@ -326,7 +326,7 @@ Test(feed, refuses_a_logit_that_is_infinite) { expect_refused_alike(3e38f); }
 
 Test(feed, is_cancelled_at_the_next_step_that_begins)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run fed = start(true, 2, options(true, 2));
     begin(&fed, MOST_STEPS);
     for (int i = 0; i < 4; i++) must(fed_step(&fed, &err), &err);
@@ -340,7 +340,7 @@ Test(feed, is_cancelled_at_the_next_step_that_begins)
 
 Test(feed, that_fails_on_the_device_is_named)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run r = start(true, 1, options(true, 1));
     setenv("HW_SIMT_FAIL_GRAPH", "3", 1);
     begin(&r, MOST_STEPS);
@@ -358,7 +358,7 @@ Test(feed, is_refused_where_a_choice_takes_more_than_keys)
                                          {.temperature = 1, .top_p = 0.5f},
                                          {.temperature = 1, .min_p = 0.1f},
                                          {.repetition_penalty = 1.1f}};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run r = start(true, 1, options(true, 1)), plain = start(false, 1, options(false, 1));
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         cr_expect_not(hw_feed_possible(r.e, &others[i], 1));

@@ -12,7 +12,7 @@ static hw_status open_texts(hw_generation_config *g, const char *generation, con
 static hw_generation_config open_good(const char *generation, const char *config)
 {
     hw_generation_config g;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(open_texts(&g, generation, config, &err), HW_OK, "%s", err.message);
     return g;
 }
@@ -80,7 +80,7 @@ Test(generation_config, wrong_types_and_ranges_are_refused_by_name)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         hw_generation_config g;
-        hw_error err = {""};
+        hw_error err = {.rank = -1};
         cr_expect_eq(open_texts(&g, bad[i][0], "{}", &err), HW_ERR_MODEL, "%s", bad[i][0]);
         cr_expect_not_null(strstr(err.message, bad[i][1]), "\"%s\" does not name %s", err.message, bad[i][1]);
         cr_expect_not_null(strstr(err.message, "generation_config.json"), "%s", err.message);
@@ -90,7 +90,7 @@ Test(generation_config, wrong_types_and_ranges_are_refused_by_name)
 Test(generation_config, a_folder_without_config_json_is_refused)
 {
     hw_generation_config g;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_expect_eq(hw_generation_config_open(&g, test_folder, &err), HW_ERR_MODEL);
     cr_expect_not_null(strstr(err.message, "config.json"), "%s", err.message);
 }

@@ -22,7 +22,7 @@ static run start(bool graphs, int n_seqs)
 {
     static const int32_t prompt[] = {3, 1, 4, 1, 5};
     run r = {.n_seqs = n_seqs};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_engine_options o = hw_engine_defaults();
     o.device = HW_TEST_PLUGIN;
     o.graphs = graphs;
@@ -68,7 +68,7 @@ static hw_work_table without_time(const hw_engine *e)
 
 static void compare(int n_seqs)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run kept = start(true, n_seqs), plain = start(false, n_seqs);
     const size_t n = (size_t)n_seqs * (size_t)hw_engine_info_get(kept.e).vocab_size;
     float *got = calloc(n, sizeof *got), *want = calloc(n, sizeof *want);
@@ -103,7 +103,7 @@ Test(graphs, hold_several_sequences) { compare(MOST_SEQS); }
 /* Another number of rows is another graph, and the old ones stay good. */
 Test(graphs, of_several_kinds_live_side_by_side)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run r = start(true, MOST_SEQS);
     for (int i = 0; i < 12; i++) {
         r.n_seqs = 1 + i % 2;
@@ -133,7 +133,7 @@ Test(graphs, that_cannot_be_are_explained)
 
 Test(graphs, that_fail_are_named)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     run r = start(true, 1);
     setenv("HW_SIMT_FAIL_GRAPH", "2", 1);
     for (int i = 0; i < 2; i++) cr_assert_eq(step(&r, i, &err), HW_OK, "%s", err.message);

@@ -102,7 +102,7 @@ static void assert_usage(const world *w)
 static world make_world(hw_kv_policy policy, int block_tokens, int n_blocks, uint64_t seed)
 {
     world w = {.policy = policy, .random = seed};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     w.shape = hw_kv_shape_of(policy, block_tokens, MAX_TOKENS, 3);
     hw_kv_dims dims = {
         N_LAYERS, N_KV_HEADS, HEAD_DIM, w.shape.block_tokens, n_blocks ? n_blocks : w.shape.n_blocks, HW_F32};
@@ -143,7 +143,7 @@ static hw_status append(world *w, model *m, const int32_t *tokens, int n, hw_err
 static void random_append(world *w, model *m)
 {
     int32_t tokens[MAX_TOKENS];
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_kv_usage before = hw_kv_cache_usage(w->kv);
     int n = 1 + draw(w, m->n ? 5 : 20);
     if (n > MAX_TOKENS - m->n) n = MAX_TOKENS - m->n;
@@ -268,7 +268,7 @@ static const int32_t eleven[] = {7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17};
 
 static void start(world *w, model *m, const int32_t *tokens, int n)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     *m = (model){.live = true};
     cr_assert_eq(hw_kv_open(w->kv, &m->table, &err), HW_OK);
     cr_assert_eq(append(w, m, tokens, n, &err), HW_OK, "%s", err.message);
@@ -351,7 +351,7 @@ Test(kv_cache, refuses_with_the_numbers_and_changes_nothing)
 {
     world w = make_world(HW_KV_PAGED, 4, 3, 1);
     model other = {.n = 0};
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     start(&w, &w.seqs[0], eleven, 6);
     other.live = true;
     cr_assert_eq(append(&w, &other, eleven + 1, 9, &err), HW_ERR_CACHE_FULL);
@@ -366,7 +366,7 @@ Test(kv_cache, refuses_with_the_numbers_and_changes_nothing)
 Test(kv_cache, growing_says_that_free_blocks_are_scattered)
 {
     world w = make_world(HW_KV_GROWING, 4, 10, 1); /* one slot: 10 blocks of 4 */
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     for (int i = 0; i < 4; i++) start(&w, &w.seqs[i], eleven, 8);
     hw_kv_release(w.kv, &w.seqs[0].table), w.seqs[0].live = false;
     hw_kv_release(w.kv, &w.seqs[2].table), w.seqs[2].live = false;
@@ -383,7 +383,7 @@ Test(kv_cache, growing_says_that_free_blocks_are_scattered)
 Test(kv_cache, growing_never_refuses_as_many_sequences_as_it_was_made_for)
 {
     world w = make_world(HW_KV_GROWING, 4, 0, 5);
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     for (int round = 0; round < 3000; round++) {
         model *m = &w.seqs[draw(&w, 3)];
         int n = 1 + draw(&w, 12);

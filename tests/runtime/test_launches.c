@@ -12,7 +12,7 @@ static uint64_t launches_of_a_fed_step(hw_engine *e, hw_sequence *const *seqs, i
     static const hw_sampling settings[8] = {{.temperature = 0}, {.temperature = 1, .seed = 3}};
     int32_t tokens[8] = {3, 1, 4, 1, 5, 9, 2, 6};
     int n_vain;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_feed *feed;
     uint64_t before = 0;
     cr_assert_eq(hw_feed_create(&feed, e, &err), HW_OK, "%s", err.message);
@@ -36,7 +36,7 @@ static launched launches_of_a_decode_step(const char *folder, int n_seqs)
 {
     static const int32_t tokens[] = {3, 1, 4, 1, 5};
     hw_engine_options o = hw_engine_defaults();
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_comm *comm;
     hw_engine *e;
     hw_batch *batch;

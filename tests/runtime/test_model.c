@@ -17,7 +17,7 @@ static hw_status read(hw_model *m, const char *text, hw_error *err)
 static hw_model read_good(const char *text)
 {
     hw_model m;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(read(&m, text, &err), HW_OK, "%s", err.message);
     return m;
 }
@@ -110,7 +110,7 @@ Test(model, both_spellings_of_rope_and_of_the_type_mean_the_same)
 Test(model, parameters_of_known_shapes)
 {
     hw_model m;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_model_open(&m, HW_SOURCE_DIR "/models/shapes/gpt2-124m", &err), HW_OK, "%s", err.message);
     cr_expect_eq(hw_model_n_params(&m), 124439808);
     cr_assert_eq(hw_model_open(&m, HW_SOURCE_DIR "/models/shapes/llama-1b", &err), HW_OK, "%s", err.message);
@@ -155,7 +155,7 @@ Test(model, what_is_not_understood_is_refused_by_name)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         hw_model m;
-        hw_error err = {""};
+        hw_error err = {.rank = -1};
         cr_expect_eq(read(&m, bad[i][0], &err), HW_ERR_MODEL, "%s", bad[i][0]);
         cr_expect_not_null(strstr(err.message, bad[i][1]), "\"%s\" does not name %s", err.message, bad[i][1]);
     }

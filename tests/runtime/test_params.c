@@ -11,7 +11,7 @@ static hw_model model(const char *folder)
 {
     char path[4096];
     hw_model m;
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     snprintf(path, sizeof path, "%s/%s", HW_SOURCE_DIR, folder);
     cr_assert_eq(hw_model_open(&m, path, &err), HW_OK, "%s", err.message);
     return m;

@@ -6,7 +6,7 @@ static hw_model shape(const char *name)
 {
     char path[4096];
     hw_model m;
-    hw_error err = {{0}};
+    hw_error err = {.rank = -1};
     snprintf(path, sizeof path, "%s/models/shapes/%s", HW_SOURCE_DIR, name);
     cr_assert_eq(hw_model_open(&m, path, &err), HW_OK, "%s", err.message);
     return m;
@@ -27,7 +27,7 @@ static hw_step_traffic traffic(const hw_model *m, int rank, int n_ranks, hw_gene
 {
     hw_step_traffic t = {.sample_is_bound = false};
     hw_shard shard;
-    hw_error err = {{0}};
+    hw_error err = {.rank = -1};
     cr_assert_eq(hw_shard_create(&shard, m, rank, n_ranks, &err), HW_OK, "%s", err.message);
     hw_plan_generation_traffic(&t, m, &shard, HW_F32, g, NULL);
     return t;

@@ -179,7 +179,7 @@ Test(rope, what_is_not_understood_is_refused_by_name)
     };
     for (int i = 0; i < COUNT(bad); i++) {
         hw_rope r;
-        hw_error err = {""};
+        hw_error err = {.rank = -1};
         cr_expect_eq(read(&r, bad[i][0], 10, 2048, &err), HW_ERR_MODEL, "%s", bad[i][0]);
         cr_expect_not_null(strstr(err.message, bad[i][1]), "\"%s\" does not name %s", err.message, bad[i][1]);
     }

@@ -81,7 +81,7 @@ Test(sampler, cancelling_on_one_rank_ends_all)
 
 static void expect_refused(hw_sampling s, const char *names)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     cr_expect_eq(hw_sampling_check(&s, &err), HW_ERR_INVALID, "%s", names);
     cr_expect_not_null(strstr(err.message, names), "\"%s\" does not name %s", err.message, names);
 }

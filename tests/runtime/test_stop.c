@@ -182,7 +182,7 @@ Test(stop, a_stop_string_that_is_not_utf8_is_refused_by_number_and_offset)
 {
     static const char *const strings[] = {"\xc3\xa9", "b\xa9"};
     hw_stop *stop;
-    hw_error err = {{0}};
+    hw_error err = {.rank = -1};
     cr_expect_eq(hw_stop_create(&stop, strings, 2, &err), HW_ERR_INVALID);
     cr_expect_null(stop);
     cr_expect_str_eq(err.message, "stop string 2 is not UTF-8: byte 0xa9 at offset 1");

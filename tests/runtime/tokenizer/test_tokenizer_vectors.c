@@ -4,7 +4,7 @@
 
 static void check_folder(const char *folder, const char *cases_of)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_tokenizer *t;
     char path[512];
     cr_assert_eq(hw_tokenizer_open(&t, folder, &err), HW_OK, "%s", err.message);
@@ -29,7 +29,7 @@ Test(tokenizer_vectors, demo_model_equals_hugging_face)
  * tokenizer of its own. */
 Test(tokenizer_vectors, small_tokenizers_equal_hugging_face)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     json_t *all = read_json(VECTORS "small.json");
     cr_assert_gt(json_array_size(all), 50);
     for (size_t i = 0; i < json_array_size(all); i++) {

@@ -15,7 +15,7 @@
 
 static inline json_t *read_json(const char *path)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     char *text;
     size_t n;
     json_t *value;
@@ -36,7 +36,7 @@ static inline hw_tokens ids_of(const json_t *list)
 static inline void check_ids(const hw_tokenizer *t, const char *name, const json_t *text, bool special,
                              const json_t *want)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_tokens got = {0}, ids = ids_of(want);
     const char *s = json_string_value(text);
     hw_status st = hw_tokenizer_encode(t, s, json_string_length(text), special, &got, &err);
@@ -55,7 +55,7 @@ static inline void check_ids(const hw_tokenizer *t, const char *name, const json
 static inline void check_text(const hw_tokenizer *t, const char *name, const json_t *list, bool skip,
                               const json_t *want)
 {
-    hw_error err = {""};
+    hw_error err = {.rank = -1};
     hw_tokens ids = ids_of(list);
     char *text;
     size_t n, joined_n = 0;
