@@ -14,9 +14,10 @@
 struct hw_comm {
     const hw_comm_ops *ops;
     void *state;
-    int rank, n_ranks, n_local_ranks, n_sharing;
-    int *host_of; /* [n_ranks] the lowest rank on each rank's host */
-    hw_meter *meter;
+    int rank, n_ranks, n_local_ranks, n_sharing, job_rank;
+    int *host_of;    /* [n_ranks] the lowest rank on each rank's host */
+    hw_comm *parent; /* what it was split from, borrowed; NULL: nothing */
+    hw_meter *meter; /* the parent's, where there is one */
     enum { DEVICE_NEVER, DEVICE_IF_POSSIBLE, DEVICE_REQUIRED } wants;
     hw_comm_group *group; /* NULL: collectives are on host memory alone */
     hw_watch *watch;      /* borrowed */
@@ -85,13 +86,26 @@ static hw_status agree_without(const hw_comm_ops *ops, void *state, hw_ranks ran
     hw_error said, lost;
     uint64_t worst = claim(HW_ERR_NO_MEMORY, ranks.rank, ranks.n_ranks);
     hw_status st = hw_fail(&said, HW_ERR_NO_MEMORY, "no memory for a communicator");
-    hw_rank_context(&said, st, ranks.rank);
+    hw_rank_context(&said, st, ranks.job_rank);
     if (ranks.n_ranks > 1 && !ops->all_reduce(state, NULL, &worst, 1, HW_U64, HW_MAX, &lost)) {
         ops->broadcast(state, NULL, &said, sizeof said, claimant(worst, ranks.n_ranks), &lost);
         st = (hw_status)(worst >> 32);
     }
     if (err) *err = said;
     return st;
+}
+
+static hw_comm of_ranks(const hw_comm_ops *ops, void *state, const hw_ranks *ranks)
+{
+    hw_comm c = {.ops = ops,
+                 .state = state,
+                 .rank = ranks->rank,
+                 .n_ranks = ranks->n_ranks,
+                 .job_rank = ranks->job_rank,
+                 .n_sharing = ranks->n_sharing,
+                 .host_of = ranks->host_of};
+    for (int r = 0; r < c.n_ranks; r++) c.n_local_ranks += c.host_of[r] == c.host_of[c.rank];
+    return c;
 }
 
 hw_status hw_comm_wrap(hw_comm **out, const hw_comm_ops *ops, void *state, hw_ranks ranks, hw_error *err)
@@ -106,15 +120,9 @@ hw_status hw_comm_wrap(hw_comm **out, const hw_comm_ops *ops, void *state, hw_ra
         free(c);
         return st;
     }
-    *c = (hw_comm){.ops = ops,
-                   .state = state,
-                   .meter = meter,
-                   .rank = ranks.rank,
-                   .n_ranks = ranks.n_ranks,
-                   .n_sharing = ranks.n_sharing,
-                   .host_of = ranks.host_of,
-                   .stuck_after_s = HW_STUCK_AFTER_S};
-    for (int r = 0; r < c->n_ranks; r++) c->n_local_ranks += c->host_of[r] == c->host_of[c->rank];
+    *c = of_ranks(ops, state, &ranks);
+    c->meter = meter;
+    c->stuck_after_s = HW_STUCK_AFTER_S;
     hw_status st = hw_comm_agree(c, HW_OK, err);
     if (st) hw_comm_destroy(c);
     else *out = c;
@@ -195,21 +203,53 @@ hw_status hw_comm_create_first(hw_comm **out, int n, const char *backend, hw_err
     return st;
 }
 
+hw_status hw_comm_split(hw_comm **out, hw_comm *parent, int color, int key, hw_error *err)
+{
+    const hw_comm_ops *ops;
+    hw_ranks ranks;
+    void *state;
+    *out = NULL;
+    hw_comm *c = calloc(1, sizeof *c);
+    hw_status st = c ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "no memory for a group of ranks");
+    st = hw_comm_agree(parent, st, err);
+    if (st) {
+        free(c);
+        return st;
+    }
+    st = parent->ops->split(&state, &ops, &ranks, parent->state, parent->host_of, color, key, err);
+    const bool made = !st && ranks.n_ranks;
+    if (made) {
+        *c = of_ranks(ops, state, &ranks);
+        c->parent = parent;
+        c->meter = parent->meter;
+        c->wants = parent->wants;
+        c->watch = parent->watch;
+        c->stuck_after_s = parent->stuck_after_s;
+    } else free(c);
+    st = hw_comm_agree(parent, st, err);
+    if (st && made) hw_comm_destroy(c);
+    else if (made) *out = c;
+    return st;
+}
+
 hw_status hw_comm_create_alone(hw_comm **out, hw_error *err) { return create(out, &hw_comm_self_ops, err); }
 
 void hw_comm_destroy(hw_comm *c)
 {
     if (!c) return;
-    hw_watch_enter(c->watch, HW_WATCH_ENDING);
+    if (!c->parent) hw_watch_enter(c->watch, HW_WATCH_ENDING);
     hw_comm_detach(c);
     c->ops->destroy(c->state);
-    hw_watch_set_meter(c->watch, NULL);
-    hw_meter_destroy(c->meter);
+    if (!c->parent) {
+        hw_watch_set_meter(c->watch, NULL);
+        hw_meter_destroy(c->meter);
+    }
     free(c->host_of);
     free(c);
 }
 
 int hw_comm_rank(const hw_comm *c) { return c->rank; }
+int hw_comm_job_rank(const hw_comm *c) { return c->job_rank; }
 int hw_comm_n_ranks(const hw_comm *c) { return c->n_ranks; }
 int hw_comm_n_local_ranks(const hw_comm *c) { return c->n_local_ranks; }
 
@@ -400,7 +440,7 @@ hw_status hw_comm_device_wait(hw_comm *c, void *until, hw_error *err)
 static void name_rank(const hw_comm *c, hw_status st, hw_error *said)
 {
     if (said->rank >= 0) return;
-    if (c->rank) hw_rank_context(said, st, c->rank);
+    if (c->job_rank) hw_rank_context(said, st, c->job_rank);
     else said->rank = 0;
 }
 
@@ -425,4 +465,8 @@ hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err)
     return agreed;
 }
 
-void hw_comm_abort(hw_comm *c, int exit_code) { c->ops->abort(c->state, exit_code); }
+void hw_comm_abort(hw_comm *c, int exit_code)
+{
+    while (c->parent) c = c->parent; /* all ranks, not a group of them */
+    c->ops->abort(c->state, exit_code);
+}

@@ -43,6 +43,15 @@ hw_status hw_comm_create_alone(hw_comm **out, hw_error *err);
  * hear of errors of the first: agree. Errors: as hw_comm_create. */
 hw_status hw_comm_create_first(hw_comm **out, int n, const char *backend, hw_error *err);
 
+/* Collective over the ranks of `parent`. A communicator of those that give the same color (0 or more), in the order of their keys, equal
+ * ones in the order of their ranks; NULL for HW_NO_GROUP. It has what the parent has by now: its watch, limits and what it wants of a
+ * device, which it attaches for itself (hw_comm_attach, before its first collective on the device). It adds as the parent does,
+ * or by messages where its ranks cannot share memory. The parent's meter counts for it, by numbers in the job: a rank has one
+ * account of what it sends, and Open MPI, with whose count it is compared, knows no groups. Destroy it before its parent. After an
+ * error all ranks of the parent have the same, and none has a group. Errors: HW_ERR_NO_MEMORY, HW_ERR_DEVICE. */
+enum { HW_NO_GROUP = -1 };
+hw_status hw_comm_split(hw_comm **out, hw_comm *parent, int color, int key, hw_error *err);
+
 /* Collective. NULL is fine. */
 void hw_comm_destroy(hw_comm *c);
 
@@ -52,6 +61,7 @@ int hw_comm_launched_ranks(void);
 int hw_comm_launched_rank(void);
 
 int hw_comm_rank(const hw_comm *c);
+int hw_comm_job_rank(const hw_comm *c); /* among all ranks that were started, as messages call it */
 int hw_comm_n_ranks(const hw_comm *c);
 int hw_comm_n_local_ranks(const hw_comm *c);     /* ranks on this host, this one included */
 int hw_comm_local_rank(const hw_comm *c);        /* of them: how many are lower than this one */

@@ -185,7 +185,7 @@ hw_status hw_comm_group_wait(hw_comm_group *g, void *until, hw_error *err)
     hw_fail(err, st,
             "rank %d on %s waited for the others in %s (%s) for up to %g s: %s; a rank has died, is stuck "
             "or went another way",
-            hw_comm_rank(g->comm), host, what, g->ops->name, g->deadline_s, why);
-    if (err) err->rank = hw_comm_rank(g->comm);
+            hw_comm_job_rank(g->comm), host, what, g->ops->name, g->deadline_s, why);
+    if (err) err->rank = hw_comm_job_rank(g->comm);
     return st;
 }

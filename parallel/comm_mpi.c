@@ -15,6 +15,7 @@
  * volume.c has the same in closed form: what each rank sends for it. Change both together. */
 #include <limits.h>
 #include <mpi.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +34,7 @@ enum {
 typedef struct mpi_state {
     MPI_Comm comm;
     int rank, n_ranks;
-    int first, stride; /* rank i here is rank first + i * stride of the job */
+    int *job_ranks; /* [n_ranks] their numbers in the job, which the meter knows */
     int must_finalize;
     void *scratch; /* incoming vectors; grows to the largest message and stays */
     size_t scratch_bytes;
@@ -58,6 +59,7 @@ static void destroy(void *state)
     if (m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
     free(m->scratch);
     free(m->requests);
+    free(m->job_ranks);
     free(m);
     if (must_finalize) MPI_Finalize();
 }
@@ -77,10 +79,21 @@ static hw_status find_hosts(const mpi_state *m, int *host_of, hw_error *err)
                       err);
 }
 
-static hw_status make_requests(mpi_state *m, hw_error *err)
+static hw_status no_memory(const mpi_state *m, hw_error *err)
 {
+    return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
+}
+
+/* Of its communicator. Until they are numbered otherwise, ranks have their numbers in the job. */
+static hw_status make_lists(mpi_state *m, hw_error *err)
+{
+    MPI_Comm_rank(m->comm, &m->rank);
+    MPI_Comm_size(m->comm, &m->n_ranks);
     m->requests = calloc(2 * (size_t)m->n_ranks, sizeof *m->requests);
-    return m->requests ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
+    m->job_ranks = calloc((size_t)m->n_ranks, sizeof *m->job_ranks);
+    if (!m->requests || !m->job_ranks) return no_memory(m, err);
+    for (int r = 0; r < m->n_ranks; r++) m->job_ranks[r] = r;
+    return HW_OK;
 }
 
 static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
@@ -90,7 +103,6 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
     mpi_state *m = calloc(1, sizeof *m);
     if (!m) return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory");
     m->comm = MPI_COMM_NULL;
-    m->stride = 1;
     MPI_Initialized(&initialized);
     hw_status st = HW_OK;
     /* hwloc looks for X displays, and where "localhost" has no address that waits for a name server. */
@@ -100,13 +112,8 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
         m->must_finalize = 1;
     if (!st) st = check(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm), "MPI_Comm_dup", err);
     if (!st) st = check(MPI_Comm_set_errhandler(m->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler", err);
-    if (!st) {
-        MPI_Comm_rank(m->comm, &m->rank);
-        MPI_Comm_size(m->comm, &m->n_ranks);
-        host_of = calloc((size_t)m->n_ranks, sizeof *host_of);
-        st = host_of ? make_requests(m, err)
-                     : hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
-    }
+    if (!st) st = make_lists(m, err);
+    if (!st && !(host_of = calloc((size_t)m->n_ranks, sizeof *host_of))) st = no_memory(m, err);
     if (!st) st = find_hosts(m, host_of, err);
     if (st) {
         free(host_of);
@@ -114,7 +121,8 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
         return st;
     }
     *state = m;
-    *ranks = (hw_ranks){.rank = m->rank, .n_ranks = m->n_ranks, .host_of = host_of, .n_sharing = 1};
+    *ranks = (hw_ranks){
+        .rank = m->rank, .n_ranks = m->n_ranks, .job_rank = m->rank, .host_of = host_of, .n_sharing = 1};
     return HW_OK;
 }
 
@@ -131,7 +139,7 @@ static hw_status reserve(mpi_state *m, size_t n_bytes, hw_error *err)
 
 static void meter_send(const mpi_state *m, int to, size_t n_bytes)
 {
-    hw_meter_send(m->meter, m->first + to * m->stride, n_bytes);
+    hw_meter_send(m->meter, m->job_ranks[to], n_bytes);
 }
 
 /* Both directions at once, in pieces that an int can count. Either size may be 0. */
@@ -286,22 +294,52 @@ hw_status hw_mpi_tell(void *state, const void *mine, size_t n_bytes, void *all, 
                  "ranks introduce themselves", err);
 }
 
-/* A state for the ranks of `all` with this colour, in their order; NULL on those that have none. */
-static hw_status split(void **out, const mpi_state *all, int colour, int first, int stride, hw_error *err)
+const int *hw_mpi_job_ranks(const void *state)
 {
-    *out = NULL;
-    mpi_state *m = calloc(1, sizeof *m);
-    if (!m) return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory");
-    m->comm = MPI_COMM_NULL;
-    m->first = first;
-    m->stride = stride;
-    hw_status st = check(MPI_Comm_split(all->comm, colour, all->rank, &m->comm), "MPI_Comm_split", err);
-    if (!st && m->comm != MPI_COMM_NULL) {
-        MPI_Comm_rank(m->comm, &m->rank);
-        MPI_Comm_size(m->comm, &m->n_ranks);
-        st = make_requests(m, err);
+    const mpi_state *m = state;
+    return m->job_ranks;
+}
+
+/* ---- groups */
+
+/* places [m->n_ranks]: where the ranks of `m` are in `all`. Local. */
+static hw_status find_places(int *places, const mpi_state *m, const mpi_state *all, hw_error *err)
+{
+    MPI_Group mine, theirs;
+    hw_status st = check(MPI_Comm_group(m->comm, &mine), "MPI_Comm_group", err);
+    if (st) return st;
+    st = check(MPI_Comm_group(all->comm, &theirs), "MPI_Comm_group", err);
+    if (!st) {
+        int *numbers = m->job_ranks; /* by rank, as make_lists leaves them */
+        st = check(MPI_Group_translate_ranks(mine, m->n_ranks, numbers, theirs, places), "ranks of a group",
+                   err);
+        MPI_Group_free(&theirs);
     }
-    if (st || m->comm == MPI_COMM_NULL) destroy(m);
+    MPI_Group_free(&mine);
+    return st;
+}
+
+/* A state for the ranks of `all` with this color, by key; NULL on those that have none. *places [n_ranks of it]: where they are in
+ * `all`; the caller frees it. A rank that has no memory takes no part, so that the others need not wait. */
+static hw_status split_off(void **out, int **places, const mpi_state *all, int color, int key, hw_error *err)
+{
+    MPI_Comm comm;
+    *out = NULL;
+    *places = calloc((size_t)all->n_ranks, sizeof **places);
+    mpi_state *m = calloc(1, sizeof *m);
+    const bool can = *places && m;
+    hw_status st =
+        check(MPI_Comm_split(all->comm, can ? color : MPI_UNDEFINED, key, &comm), "MPI_Comm_split", err);
+    if (!st && !can) st = no_memory(all, err);
+    if (st || comm == MPI_COMM_NULL) {
+        free(m);
+        return st;
+    }
+    m->comm = comm;
+    st = make_lists(m, err);
+    if (!st) st = find_places(*places, m, all, err);
+    for (int r = 0; r < m->n_ranks && !st; r++) m->job_ranks[r] = all->job_ranks[(*places)[r]];
+    if (st) destroy(m);
     else *out = m;
     return st;
 }
@@ -309,14 +347,52 @@ static hw_status split(void **out, const mpi_state *all, int colour, int first, 
 hw_status hw_mpi_every(void **out, void *state, int stride, hw_error *err)
 {
     const mpi_state *all = state;
-    const int place = all->rank % stride;
-    return split(out, all, place, all->first + place * all->stride, all->stride * stride, err);
+    int *places;
+    hw_status st = split_off(out, &places, all, all->rank % stride, all->rank, err);
+    free(places);
+    return st;
 }
 
 hw_status hw_mpi_first(void **out, void *state, int n, hw_error *err)
 {
     const mpi_state *all = state;
-    return split(out, all, all->rank < n ? 0 : MPI_UNDEFINED, all->first, all->stride, err);
+    int *places;
+    hw_status st = split_off(out, &places, all, all->rank < n ? 0 : MPI_UNDEFINED, all->rank, err);
+    free(places);
+    return st;
+}
+
+/* A host is known by the lowest member that is there. */
+static hw_status describe(hw_ranks *r, const mpi_state *m, const int *places, const int *host_of,
+                          hw_error *err)
+{
+    int *hosts = calloc((size_t)m->n_ranks, sizeof *hosts);
+    if (!hosts) return no_memory(m, err);
+    for (int i = 0; i < m->n_ranks; i++)
+        while (host_of[places[hosts[i]]] != host_of[places[i]]) hosts[i]++;
+    *r = (hw_ranks){.rank = m->rank,
+                    .n_ranks = m->n_ranks,
+                    .job_rank = m->job_ranks[m->rank],
+                    .host_of = hosts,
+                    .n_sharing = 1};
+    return HW_OK;
+}
+
+/* A group of one rank needs no messages. */
+static hw_status split(void **out, const hw_comm_ops **ops, hw_ranks *ranks, void *state, const int *host_of,
+                       int color, int key, hw_error *err)
+{
+    int *places;
+    hw_status st = split_off(out, &places, state, color == HW_NO_GROUP ? MPI_UNDEFINED : color, key, err);
+    *ops = &hw_comm_mpi_ops;
+    *ranks = (hw_ranks){.n_ranks = 0};
+    if (!st && *out) st = describe(ranks, *out, places, host_of, err);
+    free(places);
+    if (!st && ranks->n_ranks > 1) return HW_OK;
+    destroy(*out);
+    *out = NULL;
+    *ops = &hw_comm_self_ops;
+    return st;
 }
 
 void hw_mpi_progress(void *state)
@@ -331,7 +407,7 @@ static hw_status send_one(void *state, hw_meter *meter, const void *buffer, size
 {
     mpi_state *m = state;
     hw_status st = check(MPI_Send(buffer, (int)n_bytes, MPI_BYTE, to, TAG_MESSAGE, m->comm), "send", err);
-    if (!st) hw_meter_send(meter, to, n_bytes);
+    if (!st) hw_meter_send(meter, m->job_ranks[to], n_bytes);
     return st;
 }
 
@@ -362,4 +438,5 @@ const hw_comm_ops hw_comm_mpi_ops = {.name = "mpi",
                                      .broadcast = broadcast,
                                      .send = send_one,
                                      .receive = receive_one,
-                                     .abort = abort_job};
+                                     .abort = abort_job,
+                                     .split = split};

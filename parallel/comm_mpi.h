@@ -8,8 +8,10 @@
 /* Collective. all [n_ranks, n_bytes]: what every rank gave as `mine` [n_bytes]. Set-up: not metered. */
 hw_status hw_mpi_tell(void *state, const void *mine, size_t n_bytes, void *all, hw_error *err);
 
-/* Collective. A state for the ranks whose number has this rank's remainder by `stride`, in their order. The
- * meter is told of the ranks as they are numbered in `state`. On HW_OK the caller owns *out
+/* Local. [n_ranks] the number in the job of each rank, which is how the meter knows them. Borrowed. */
+const int *hw_mpi_job_ranks(const void *state);
+
+/* Collective. A state for the ranks whose number has this rank's remainder by `stride`, in their order. On HW_OK the caller owns *out
  * (hw_comm_mpi_ops.destroy), and destroys it before `state`. */
 hw_status hw_mpi_every(void **out, void *state, int stride, hw_error *err);
 

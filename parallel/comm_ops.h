@@ -7,13 +7,15 @@
 /* What a backend finds out about the ranks when it is created. */
 typedef struct hw_ranks {
     int rank, n_ranks;
+    int job_rank;  /* of this rank: its number among all that were started */
     int *host_of;  /* [n_ranks] the lowest rank on each rank's host; from malloc, the communicator frees it */
     int n_sharing; /* neighbours by number that add in memory they have in common; 1: all goes by message */
 } hw_ranks;
 
 /* Only called with more than one rank, and but for `send` and `receive` with more than zero bytes. Every message to another rank is told to the
  * meter (hw_meter_send). */
-typedef struct hw_comm_ops {
+typedef struct hw_comm_ops hw_comm_ops;
+struct hw_comm_ops {
     const char *name;
     hw_status (*create)(void **state, hw_ranks *ranks, hw_error *err);
     void (*destroy)(void *state);
@@ -28,7 +30,13 @@ typedef struct hw_comm_ops {
     hw_status (*receive)(void *state, void *buffer, size_t capacity, size_t *n_bytes, int from,
                          hw_error *err);
     void (*abort)(void *state, int exit_code);
-} hw_comm_ops;
+
+    /* Collective. A state for the ranks of `state` with this color, by key and then by rank, with what is used to carry it out. `host_of`:
+     * of the ranks of `state`. HW_NO_GROUP: ranks->n_ranks is 0. On HW_OK the caller owns *out and ranks->host_of, and destroys
+     * it before `state`. Others may have made theirs when this one fails. */
+    hw_status (*split)(void **out, const hw_comm_ops **ops, hw_ranks *ranks, void *state, const int *host_of,
+                       int color, int key, hw_error *err);
+};
 
 extern const hw_comm_ops hw_comm_self_ops, hw_comm_shm_ops, hw_comm_mpi_ops;
 

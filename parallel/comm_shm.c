@@ -31,7 +31,7 @@ typedef struct shm_state {
     hw_window *window;
     int n_ranks, n_local, n_hosts;
     int me;               /* place on this host */
-    int first;            /* rank that has place 0 on it */
+    const int *readers;   /* [n_local] numbers in the job of the ranks of this host; of `mpi` */
     uint64_t phase;       /* published by this rank */
     uint64_t seen;        /* published by all, as far as this rank has looked */
     uint64_t read[2];     /* phase in which a buffer was read last */
@@ -87,7 +87,7 @@ static void end(shm_state *s) { s->read[s->buffer] = s->phase; }
 
 static void count(shm_state *s, int reader, size_t n_bytes)
 {
-    if (n_bytes) hw_meter_send(s->meter, s->first + reader, n_bytes);
+    if (n_bytes) hw_meter_send(s->meter, s->readers[reader], n_bytes);
 }
 
 static void count_for_all(shm_state *s, size_t n_bytes)
@@ -304,7 +304,7 @@ hw_status hw_comm_shm_adopt(void **state, void *mpi, hw_ranks *r, hw_error *err)
                      .n_local = n_local,
                      .n_hosts = r->n_ranks / n_local,
                      .me = r->rank % n_local,
-                     .first = r->rank - r->rank % n_local,
+                     .readers = hw_mpi_job_ranks(mpi) + (r->rank - r->rank % n_local),
                      .vectors = vectors};
     if (s->n_hosts > 1 && (st = hw_mpi_every(&s->between, mpi, n_local, err))) {
         s->mpi = NULL; /* stays the caller's */
@@ -327,6 +327,30 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
         free(ranks->host_of);
         ranks->host_of = NULL;
     }
+    return st;
+}
+
+/* A group whose ranks cannot share memory sends messages. */
+static hw_status split(void **out, const hw_comm_ops **ops, hw_ranks *ranks, void *state, const int *host_of,
+                       int color, int key, hw_error *err)
+{
+    const shm_state *s = state;
+    void *mpi, *shared;
+    hw_error why;
+    hw_status st = hw_comm_mpi_ops.split(&mpi, ops, ranks, s->mpi, host_of, color, key, err);
+    *out = mpi;
+    if (st || ranks->n_ranks < 2) return st;
+    st = hw_comm_shm_adopt(&shared, mpi, ranks, &why);
+    if (st == HW_ERR_UNSUPPORTED) return HW_OK;
+    if (!st) {
+        *out = shared;
+        *ops = &hw_comm_shm_ops;
+        return HW_OK;
+    }
+    hw_comm_mpi_ops.destroy(mpi);
+    free(ranks->host_of);
+    *out = NULL;
+    if (err) *err = why;
     return st;
 }
 
@@ -359,4 +383,5 @@ const hw_comm_ops hw_comm_shm_ops = {.name = "shm",
                                      .broadcast = broadcast,
                                      .send = send_one,
                                      .receive = receive_one,
-                                     .abort = abort_job};
+                                     .abort = abort_job,
+                                     .split = split};

@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel/comm_ops.h"
 #include "parallel/volume.h"
 #include "runtime/base/host.h"
+#include "tests/support/over_hosts.h"
 #include "tests/support/rank.h"
 
 enum { MAX_RANKS = 64, MAX_COUNT = 100003, LARGEST = 1 << 20 };
@@ -372,28 +372,12 @@ static void check_all(void)
     free(recv);
 }
 
-/* Shared memory over hosts that are told apart by number alone. */
-static hw_status create_over_hosts(int per_host, hw_error *err)
-{
-    void *mpi, *state;
-    hw_ranks r;
-    hw_status st = hw_comm_mpi_ops.create(&mpi, &r, err);
-    if (st) return st;
-    for (int i = 0; i < r.n_ranks; i++) r.host_of[i] = i / per_host * per_host;
-    if ((st = hw_comm_shm_adopt(&state, mpi, &r, err))) {
-        hw_comm_mpi_ops.destroy(mpi);
-        free(r.host_of);
-        return st;
-    }
-    return hw_comm_wrap(&comm, &hw_comm_shm_ops, state, r, err);
-}
-
 int main(int argc, char **argv)
 {
     hw_error err;
     const char *backend = argc > 1 ? argv[1] : "auto";
     const int per_host = argc > 2 ? atoi(argv[2]) : 0;
-    hw_status st = per_host ? create_over_hosts(per_host, &err) : hw_comm_create(&comm, backend, &err);
+    hw_status st = per_host ? create_over_hosts(&comm, per_host, &err) : hw_comm_create(&comm, backend, &err);
     if (st) return fprintf(stderr, "%s\n", err.message), hw_exit_code(st);
     rank = hw_comm_rank(comm);
     n_ranks = hw_comm_n_ranks(comm);
