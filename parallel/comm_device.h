@@ -21,7 +21,7 @@ typedef enum hw_reduce { HW_SUM, HW_MAX } hw_reduce;
 #define HW_COMM_DEVICE_SYMBOL "hw_plugin_collectives"
 
 /* Grows with every change of what follows. */
-enum { HW_COMM_DEVICE_VERSION = 4, HW_COMM_ID_BYTES = 128 };
+enum { HW_COMM_DEVICE_VERSION = 5, HW_COMM_ID_BYTES = 128 };
 
 /* A rank on its way into a group. */
 typedef struct hw_comm_member {

@@ -9,7 +9,7 @@ const char *hw_graph_obstacle(const hw_engine *e)
     if (!e->options.graphs) return "--cuda-graphs off";
     if (!hw_device_can_capture(d)) return "the device waits after every kernel";
     if (e->options.kv_policy == HW_KV_OFF) return "--kv-cache off, every step runs the whole prefix";
-    if (e->shard.n_ranks > 1 && !hw_comm_on_device(e->comm))
+    if (e->shard.n_ranks > 1 && !hw_comm_on_device(e->tensor))
         return "sums go through host memory (--comm nccl leaves them on the device)";
     return NULL;
 }

@@ -63,7 +63,7 @@ static hw_status make_buffers(hw_engine *e, hw_error *err)
     hw_status st = HW_OK;
     for (int i = 0; i < HW_N_BUFFERS && !st; i++)
         st = e->device->k->alloc(e->device, list[i], sizes[i] ? sizes[i] : 1, err);
-    if (!st && !e->device->host_memory && e->shard.n_ranks > 1 && !hw_comm_on_device(e->comm))
+    if (!st && !e->device->host_memory && e->shard.n_ranks > 1 && !hw_comm_on_device(e->tensor))
         st = e->device->k->host_alloc(e->device, &e->buffers.stage, sizes[HW_BUFFER_Y], err);
     if (!st && e->feeds) {
         const hw_kernels *k = e->device->k;
@@ -91,18 +91,18 @@ static void free_buffers(hw_engine *e)
 static hw_status make_device(hw_engine *e, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
-    hw_status st = hw_device_choose(&e->device, e->comm, o->device, e->threads.n, hw_options_act_dtype(o),
+    hw_status st = hw_device_choose(&e->device, e->world, o->device, e->threads.n, hw_options_act_dtype(o),
                                     &e->gpu_note, err);
     if (!st && e->threads.n_cpus && !strcmp(e->device->k->name, "cpu"))
         hw_cpu_device_pin(e->device, e->threads.cpus, e->threads.n_cpus);
-    return st ? st : hw_device_attach(e->device, e->comm, err);
+    return st ? st : hw_device_attach(e->device, e->tensor, err);
 }
 
 /* The type and size of the weights in rank 0's files, for the others. */
 static hw_status tell_facts(hw_engine *e, hw_error *err)
 {
     uint64_t facts[2] = {(uint64_t)e->options.dtype, e->checkpoint_bytes};
-    hw_status st = hw_comm_broadcast(e->comm, (hw_tag){.site = HW_SITE_LOAD}, facts, sizeof facts, 0, err);
+    hw_status st = hw_comm_broadcast(e->world, (hw_tag){.site = HW_SITE_LOAD}, facts, sizeof facts, 0, err);
     e->options.dtype = (hw_dtype)facts[0];
     e->checkpoint_bytes = facts[1];
     return st;
@@ -112,27 +112,28 @@ static hw_status tell_facts(hw_engine *e, hw_error *err)
 static hw_status open_checkpoint(hw_engine *e, hw_checkpoint **c, const char *folder, hw_status st,
                                  hw_error *err)
 {
-    e->scattered = !e->options.dummy && hw_source_of(folder, e->options.weights, e->comm).comm;
-    if (!st && !e->options.dummy && !(e->scattered && hw_comm_rank(e->comm)))
+    e->scattered = !e->options.dummy && hw_source_of(folder, e->options.weights, e->world).comm;
+    if (!st && !e->options.dummy && !(e->scattered && hw_comm_rank(e->world)))
         st = hw_checkpoint_open(c, folder, err);
     if (!st) {
         e->options.dtype = hw_weights_dtype(&e->model, *c, e->options.dtype);
         e->checkpoint_bytes = *c ? hw_checkpoint_total_bytes(*c) : 0;
     }
     if (!e->scattered) return st;
-    st = hw_comm_agree(e->comm, st, err);
+    st = hw_comm_agree(e->world, st, err);
     return st ? st : tell_facts(e, err);
 }
 
 /* What is stored is known before the device is made: some keep activations in the same type. */
 static hw_status read_config(hw_engine *e, hw_checkpoint **c, const char *folder, hw_error *err)
 {
-    const hw_source source = hw_source_of(folder, e->options.weights, e->comm);
+    const hw_source source = hw_source_of(folder, e->options.weights, e->world);
     hw_status st = hw_model_open_from(&e->model, &source, err);
     if (!st) st = hw_options_settle(&e->options, &e->model, err);
     if (!st) e->shape = hw_options_kv_shape(&e->options);
-    if (!st) st = hw_shard_create(&e->shard, &e->model, hw_comm_rank(e->comm), hw_comm_n_ranks(e->comm), err);
-    e->shard.n_sharing = hw_comm_n_sharing(e->comm);
+    if (!st)
+        st = hw_shard_create(&e->shard, &e->model, hw_comm_rank(e->tensor), hw_comm_n_ranks(e->tensor), err);
+    e->shard.n_sharing = hw_comm_n_sharing(e->tensor);
     if ((st = open_checkpoint(e, c, folder, st, err))) return st;
     hw_options_settle_types(&e->options);
     return HW_OK;
@@ -143,7 +144,7 @@ static uint64_t available_bytes(const hw_engine *e)
 {
     const hw_device *d = e->device;
     if (d && !d->host_memory) return d->k->available(d);
-    return hw_memory_available() / (uint64_t)hw_comm_n_local_ranks(e->comm);
+    return hw_memory_available() / (uint64_t)hw_comm_n_local_ranks(e->world);
 }
 
 /* Collective, whatever `st` is on this rank: how many blocks the cache gets. */
@@ -160,20 +161,20 @@ static hw_status settle_capacity(hw_engine *e, hw_status st, hw_error *err)
                              .reserve_bytes = need.reserve,
                              .available_bytes = available_bytes(e),
                              .on_device = e->device && !e->device->host_memory};
-    return hw_kv_capacity(&e->shape.n_blocks, e->comm, st, &r, err);
+    return hw_kv_capacity(&e->shape.n_blocks, e->world, st, &r, err);
 }
 
 static void show_progress(void *user, uint64_t done_bytes, uint64_t total_bytes)
 {
     const hw_engine *e = user;
-    hw_watch_progress(hw_comm_watch(e->comm), 0);
+    hw_watch_progress(hw_comm_watch(e->world), 0);
     if (e->options.progress) e->options.progress(e->options.progress_user, done_bytes, total_bytes);
 }
 
 static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
-    const hw_load_options load = {.comm = e->scattered ? e->comm : NULL,
+    const hw_load_options load = {.comm = e->scattered ? e->world : NULL,
                                   .format = hw_format_plain(o->weight_dtype),
                                   .dummy = o->dummy,
                                   .dummy_seed = o->dummy_seed,
@@ -190,7 +191,7 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
     if (!st) st = make_buffers(e, err);
     if (!st)
         st = hw_sampler_create(&e->sampler, o->max_logit_rows, e->shard.n_ranks, e->model.vocab_size, err);
-    if (!st) st = hw_meter_set_layers(hw_comm_meter(e->comm), e->model.n_layers, err);
+    if (!st) st = hw_meter_set_layers(hw_comm_meter(e->world), e->model.n_layers, err);
     return st;
 }
 
@@ -234,11 +235,11 @@ static hw_status settle_arithmetic(hw_engine *e, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
     int32_t matmul = (int32_t)(e->options.matmul ? e->options.matmul : e->device->matmul);
-    hw_status st = hw_comm_broadcast(e->comm, tag, &matmul, sizeof matmul, 0, err);
+    hw_status st = hw_comm_broadcast(e->world, tag, &matmul, sizeof matmul, 0, err);
     if (st) return st;
     st = hw_device_choose_matmul(e->device, (hw_matmul)matmul, err);
     if (!st) st = hw_options_settle_device_types(&e->options, e->device, err);
-    return hw_comm_agree(e->comm, st, err);
+    return hw_comm_agree(e->world, st, err);
 }
 
 /* Collective: keys go the same way on all ranks. */
@@ -246,7 +247,7 @@ static hw_status settle_feeds(hw_engine *e, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
     uint64_t not_here = !(e->device->k->device_loop && !hw_graph_obstacle(e));
-    hw_status st = hw_comm_all_reduce(e->comm, tag, &not_here, 1, HW_U64, HW_MAX, err);
+    hw_status st = hw_comm_all_reduce(e->world, tag, &not_here, 1, HW_U64, HW_MAX, err);
     e->feeds = !st && !not_here;
     return st;
 }
@@ -254,13 +255,13 @@ static hw_status settle_feeds(hw_engine *e, hw_error *err)
 static hw_status create(hw_engine *e, const char *folder, hw_error *err)
 {
     hw_checkpoint *c = NULL;
-    hw_status st = hw_threads_settle(&e->threads, e->comm, e->options.n_threads, e->options.pin, err);
-    if (!st) st = hw_comm_agree(e->comm, read_config(e, &c, folder, err), err);
+    hw_status st = hw_threads_settle(&e->threads, e->world, e->options.n_threads, e->options.pin, err);
+    if (!st) st = hw_comm_agree(e->world, read_config(e, &c, folder, err), err);
     if (!st) st = make_device(e, err);
     if (!st) st = settle_arithmetic(e, err);
     if (!st) st = settle_feeds(e, err);
     if (!st) st = settle_capacity(e, prepare_layers(e, err), err);
-    if (!st) st = hw_comm_agree(e->comm, load(e, c, err), err);
+    if (!st) st = hw_comm_agree(e->world, load(e, c, err), err);
     hw_checkpoint_close(c);
     return st;
 }
@@ -275,7 +276,7 @@ hw_status hw_engine_create(hw_engine **out, hw_comm *comm, const char *model_fol
     hw_status st = hw_comm_agree(
         comm, e ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "engine: no memory for %zu bytes", sizeof *e), err);
     if (!st) {
-        e->comm = comm;
+        e->world = e->tensor = comm;
         e->options = *options;
         st = create(e, model_folder, err);
     }
@@ -301,7 +302,7 @@ void hw_engine_destroy(hw_engine *e)
         free_buffers(e);
         e->device->k->free(e->device, e->inv_freq);
     }
-    if (e->comm) hw_comm_detach(e->comm);
+    if (e->tensor) hw_comm_detach(e->tensor);
     hw_device_destroy(e->device);
     free(e);
 }
@@ -315,11 +316,11 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .device_warning = hw_device_warning(e->device),
                             .device_note = hw_device_note(e->device),
                             .gpu_note = e->gpu_note.message,
-                            .comm = hw_comm_backend(e->comm),
+                            .comm = hw_comm_backend(e->tensor),
                             .n_graph_steps = e->graphs->n_launched,
                             .no_graphs = e->device->host_memory ? NULL : hw_graph_obstacle(e),
                             .n_fed_steps = e->n_fed_steps,
-                            .sent_is_estimate = hw_comm_on_device(e->comm),
+                            .sent_is_estimate = hw_comm_on_device(e->tensor),
                             .rank = e->shard.rank,
                             .n_ranks = e->shard.n_ranks,
                             .n_threads = e->device->n_threads,
@@ -358,7 +359,7 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .load_seconds = e->load_seconds};
 }
 
-hw_comm *hw_engine_comm(hw_engine *e) { return e->comm; }
+hw_comm *hw_engine_comm(hw_engine *e) { return e->world; }
 hw_device *hw_engine_device(hw_engine *e) { return e->device; }
 const hw_model *hw_engine_model(const hw_engine *e) { return &e->model; }
 const hw_shard *hw_engine_shard(const hw_engine *e) { return &e->shard; }
@@ -371,7 +372,7 @@ hw_kv_usage hw_engine_kv_usage(const hw_engine *e) { return hw_kv_cache_usage(e-
 hw_status hw_engine_step(hw_engine *e, hw_batch *b, hw_error *err)
 {
     if (!b->n_rows) return hw_fail(err, HW_ERR_INVALID, "a step without rows");
-    hw_watch *const w = hw_comm_watch(e->comm);
+    hw_watch *const w = hw_comm_watch(e->world);
     const hw_watch_phase before = hw_watch_enter(w, b->n_prefill_rows ? HW_WATCH_PREFILL : HW_WATCH_DECODE);
     hw_status st = hw_forward(e, b, err);
     hw_watch_enter(w, before);
@@ -390,10 +391,10 @@ hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_byte
 static hw_status wait_until(hw_engine *e, hw_mark *m, hw_error *err)
 {
     const hw_kernels *k = e->device->k;
-    hw_status lost = hw_comm_device_wait(e->comm, m, err);
+    hw_status lost = hw_comm_device_wait(e->tensor, m, err);
     if (lost) return lost;
     hw_status told = m ? k->device_loop->mark_wait(e->device, m, err) : k->synchronize(e->device, err);
-    return hw_rank_context(err, told, hw_comm_rank(e->comm));
+    return hw_rank_context(err, told, hw_comm_job_rank(e->world));
 }
 
 hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
@@ -417,7 +418,7 @@ hw_status hw_engine_logits(hw_engine *e, const hw_batch *b, float *out, hw_error
     hw_tag tag = {.site = HW_SITE_CONTROL};
     for (int i = 0; i < b->n_logits && !st; i++) {
         st = hw_engine_read(e, mine, e->buffers.logits + (size_t)i * n_local, n_local * sizeof(float), err);
-        if (!st) st = hw_comm_all_gather(e->comm, tag, mine, width * sizeof(float), all, err);
+        if (!st) st = hw_comm_all_gather(e->tensor, tag, mine, width * sizeof(float), all, err);
         for (int r = 0; r < shard->n_ranks && !st; r++) {
             hw_range v = hw_shard_granules(vocab, r, shard->n_ranks);
             memcpy(out + (size_t)i * vocab + v.begin, all + (size_t)r * width,

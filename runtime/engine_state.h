@@ -37,7 +37,8 @@ typedef struct hw_buffers {
 } hw_buffers;
 
 struct hw_engine {
-    hw_comm *comm; /* borrowed */
+    hw_comm *world;  /* all ranks: set-up, agreement, the watch; borrowed */
+    hw_comm *tensor; /* those that split a layer: `world` itself, since nothing else splits a model */
     hw_device *device;
     hw_error gpu_note; /* why it is not a GPU that is there; "" */
     hw_engine_options options;

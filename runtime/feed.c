@@ -159,7 +159,7 @@ static hw_status take(hw_feed *f, int32_t *tokens, hw_error *err)
 
 hw_status hw_feed_next(hw_feed *f, int32_t *tokens, hw_error *err)
 {
-    hw_watch *const w = hw_comm_watch(f->e->comm);
+    hw_watch *const w = hw_comm_watch(f->e->world);
     const hw_watch_phase before = hw_watch_enter(w, HW_WATCH_DECODE);
     hw_status st = HW_OK;
     begin_steps(f);

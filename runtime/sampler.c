@@ -106,7 +106,7 @@ typedef struct row {
 
 static hw_status reduce_max(row *r, uint64_t *key)
 {
-    return hw_comm_all_reduce(r->e->comm, r->tag, key, 1, HW_U64, HW_MAX, r->err);
+    return hw_comm_all_reduce(r->e->tensor, r->tag, key, 1, HW_U64, HW_MAX, r->err);
 }
 
 static hw_status draw_local(row *r, float floor, uint64_t *key)
@@ -189,7 +189,7 @@ static hw_status gather_best(row *r, int k, int *n, int *certain)
     uint64_t bound = 0;
     if (!st) st = d->k->row_best(d, s->other, r->logits, r->n_local, r->first_id, r->n_valid, k);
     if (!st)
-        st = hw_comm_all_gather(r->e->comm, r->tag, s->other, (size_t)k * sizeof *s->other, s->candidates,
+        st = hw_comm_all_gather(r->e->tensor, r->tag, s->other, (size_t)k * sizeof *s->other, s->candidates,
                                 r->err);
     if (st) return st;
     for (int i = 0; i < s->n_ranks && k < s->widest; i++) {
@@ -250,7 +250,7 @@ static hw_status keep_top_p(row *r, float max, int *n)
     int certain;
     hw_status st =
         d->k->row_mass(d, &total, r->logits, r->n_local, r->first_id, r->n_valid, max, r->set->temperature);
-    if (!st) st = hw_comm_all_reduce(r->e->comm, r->tag, &total, 1, HW_U64, HW_SUM, r->err);
+    if (!st) st = hw_comm_all_reduce(r->e->tensor, r->tag, &total, 1, HW_U64, HW_SUM, r->err);
     for (int k = HW_FIRST_CANDIDATES; !st; k *= 4) {
         if (k > r->e->sampler->widest) k = r->e->sampler->widest;
         if ((st = gather_best(r, k, n, &certain))) break;
@@ -340,8 +340,8 @@ hw_status hw_sampler_choose(hw_engine *e, const hw_batch *b, const int *rows, co
     }
     /* One exchange for all rows: the token itself where that is all it takes, the largest logit for the rest. */
     if (!st)
-        st = hw_comm_all_reduce(e->comm, hw_batch_tag(b, HW_SITE_SAMPLE, 0), keys, (size_t)n, HW_U64, HW_MAX,
-                                err);
+        st = hw_comm_all_reduce(e->tensor, hw_batch_tag(b, HW_SITE_SAMPLE, 0), keys, (size_t)n, HW_U64,
+                                HW_MAX, err);
     for (int i = 0; i < n && !st; i++) {
         row r = make_row(e, b, &settings[i], rows[i], n_valid, err);
         if (!takes_one_exchange(r.set) && !hw_sampler_check_key(keys[i], NULL))

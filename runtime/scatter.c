@@ -181,7 +181,7 @@ hw_status hw_scatter_receive(hw_scatter *s, void *buffer, size_t n_bytes, hw_err
     hw_status st = hw_comm_receive(s->comm, tag, buffer, n_bytes, &got, 0, err);
     if (st || got == n_bytes) return st;
     st = hw_fail(err, HW_ERR_FAILED, "rank 0 stopped sending weights");
-    return hw_rank_context(err, st, hw_comm_rank(s->comm));
+    return hw_rank_context(err, st, hw_comm_job_rank(s->comm));
 }
 
 hw_status hw_scatter_stop(hw_scatter *s, hw_error *err)

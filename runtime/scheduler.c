@@ -158,7 +158,7 @@ static void give(hw_scheduler *s, const hw_request *r, hw_text text)
 {
     if (!text.n || !r->options.on_text || s->written) return;
     /* Who reads the text may take any time. */
-    hw_watch *const w = hw_comm_watch(s->e->comm);
+    hw_watch *const w = hw_comm_watch(s->e->world);
     const hw_watch_phase before = hw_watch_enter(w, HW_WATCH_IDLE);
     s->written = r->options.on_text(r->options.user, text.bytes, text.n, &s->written_error);
     hw_watch_enter(w, before);
@@ -359,7 +359,7 @@ static hw_status score(hw_scheduler *s, hw_error *err)
     for (int i = 0; i < s->running.n && !st && !said; i++)
         if (s->running.at[i]->in_step && s->running.at[i]->options.on_logits)
             said = tell_logits(s, s->running.at[i], err);
-    return st ? st : hw_comm_agree(s->e->comm, said, err);
+    return st ? st : hw_comm_agree(s->e->world, said, err);
 }
 
 /* Chooses a token for every request of the step that has all its tokens in. */
@@ -558,7 +558,7 @@ hw_status hw_scheduler_step(hw_scheduler *s, hw_step_report *report, hw_error *e
     bool decoding = true;
     *report = (hw_step_report){.n_rows = 0};
     for (int i = 0; i < s->running.n; i++) decoding = decoding && decodes(s->running.at[i]);
-    hw_watch *const w = hw_comm_watch(s->e->comm);
+    hw_watch *const w = hw_comm_watch(s->e->world);
     const hw_watch_phase before =
         hw_watch_enter(w, decoding && !s->waiting.n ? HW_WATCH_DECODE : HW_WATCH_PREFILL);
     hw_status st = next_step(s, report, err);

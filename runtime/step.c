@@ -25,7 +25,7 @@ static seen count_seen(const hw_batch *b, const hw_attn *attn)
 static void count(hw_step *s, hw_work_site site, hw_work w)
 {
     s->pending_flops += w.flops;
-    hw_watch_progress(hw_comm_watch(s->e->comm), s->d->host_memory ? w.flops : 0);
+    hw_watch_progress(hw_comm_watch(s->e->world), s->d->host_memory ? w.flops : 0);
     hw_work_record(&s->e->work, site, s->b->n_prefill_rows, s->b->n_decode_rows, w);
     s->since = hw_clock_ticks();
 }
@@ -241,7 +241,7 @@ hw_status hw_op_select_rows(hw_step *s, int n)
 
 void hw_step_expect(hw_step *s)
 {
-    if (!s->d->host_memory) hw_watch_progress(hw_comm_watch(s->e->comm), s->pending_flops);
+    if (!s->d->host_memory) hw_watch_progress(hw_comm_watch(s->e->world), s->pending_flops);
     s->pending_flops = 0;
 }
 
@@ -250,8 +250,8 @@ void hw_step_expect(hw_step *s)
 static hw_status reduce_on_device(hw_step *s, hw_tag tag, void *buffer, size_t count, hw_dtype type,
                                   hw_reduce op)
 {
-    if (!s->only_counts) return hw_comm_device_all_reduce(s->e->comm, tag, buffer, count, type, op, s->err);
-    hw_comm_device_count(s->e->comm, tag, count, type);
+    if (!s->only_counts) return hw_comm_device_all_reduce(s->e->tensor, tag, buffer, count, type, op, s->err);
+    hw_comm_device_count(s->e->tensor, tag, count, type);
     return HW_OK;
 }
 
@@ -259,7 +259,7 @@ hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
 {
     const size_t count = (size_t)s->b->n_rows * (size_t)s->m->dim, n_bytes = act_bytes(s, count);
     const hw_tag tag = hw_batch_tag(s->b, site, layer);
-    hw_comm *comm = s->e->comm;
+    hw_comm *comm = s->e->tensor;
     if (s->only_counts || hw_comm_on_device(comm))
         return reduce_on_device(s, tag, partial, count, s->d->act, HW_SUM);
     if (hw_comm_n_ranks(comm) == 1) return HW_OK;
@@ -275,7 +275,7 @@ hw_status hw_op_all_reduce(hw_step *s, hw_site site, int layer, void *partial)
 static hw_status reduce_keys(hw_step *s, const hw_fed_rows *rows)
 {
     const hw_tag tag = hw_batch_tag(s->b, HW_SITE_SAMPLE, 0);
-    if (hw_comm_n_ranks(s->e->comm) == 1) return HW_OK;
+    if (hw_comm_n_ranks(s->e->tensor) == 1) return HW_OK;
     return reduce_on_device(s, tag, rows->keys, (size_t)rows->n_rows, HW_U64, HW_MAX);
 }
 
