@@ -126,7 +126,13 @@ static hw_status print_comparison(const hw_traffic_run runs[2], hw_error *err)
 static hw_status draw(const hw_traffic_run *runs, int n, const char *path, hw_error *err)
 {
     hw_plot p;
+    hw_site sites[HW_N_SITES];
+    const char *names[HW_N_SITES];
+    double bars[HW_N_SITES];
+    int n_sites = 0;
     char label[64];
+    for (int site = 0; site < HW_N_SITES; site++)
+        if (hw_site_is_predicted((hw_site)site)) sites[n_sites++] = (hw_site)site;
     hw_status st = hw_plot_begin(&p, path, "Payload between ranks, by site", "", "bytes per token", err);
     for (int i = 0; i < n && !st; i++)
         for (int phase = 0; phase < HW_N_PHASES && !st; phase++) {
@@ -134,15 +140,12 @@ static hw_status draw(const hw_traffic_run *runs, int n, const char *path, hw_er
             if (per <= 0) continue;
             snprintf(label, sizeof label, "%s, cache %s", hw_phase_name((hw_phase)phase),
                      hw_kv_policy_name(runs[i].info.kv_policy));
-            double bars[HW_SITE_SAMPLE + 1];
-            for (int site = 0; site <= HW_SITE_SAMPLE; site++)
-                bars[site] =
-                    (double)hw_traffic_of(&runs[i], 0, (hw_site)site, (hw_phase)phase).payload_bytes / per;
-            st = hw_plot_bars(&p, label, bars, HW_SITE_SAMPLE + 1, err);
+            for (int k = 0; k < n_sites; k++)
+                bars[k] = (double)hw_traffic_of(&runs[i], 0, sites[k], (hw_phase)phase).payload_bytes / per;
+            st = hw_plot_bars(&p, label, bars, n_sites, err);
         }
-    const char *names[HW_SITE_SAMPLE + 1];
-    for (int site = 0; site <= HW_SITE_SAMPLE; site++) names[site] = hw_site_name((hw_site)site);
-    return st ? st : hw_plot_end_bars(&p, names, HW_SITE_SAMPLE + 1, err);
+    for (int k = 0; k < n_sites; k++) names[k] = hw_site_name(sites[k]);
+    return st ? st : hw_plot_end_bars(&p, names, n_sites, err);
 }
 
 /* ---- the command */

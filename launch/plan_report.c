@@ -127,16 +127,16 @@ static hw_status print_traffic(const hw_plan_report *r, bool decode, hw_error *e
     for (int i = 0; i < r->n && !st; i++) {
         const hw_step_traffic *t = decode ? &r->plans[i].decode : &r->plans[i].prefill;
         const hw_traffic sum = total(t);
-        char text[8][16];
-        for (int site = 0; site <= HW_SITE_SAMPLE; site++)
+        char text[HW_N_SITES][16], all[4][16];
+        for (int site = 0; site < HW_N_SITES; site++)
             hw_format_bytes(text[site], (double)hw_step_traffic_site(t, (hw_site)site).payload_bytes);
         st = hw_print(err, "%5d %10s %10s %10s %10s %10s %10s %10s %9llu %12s\n", r->plans[i].n_ranks,
                       text[HW_SITE_EMBED], text[HW_SITE_ATTN], text[HW_SITE_MLP], text[HW_SITE_SAMPLE],
-                      hw_format_bytes(text[4], (double)sum.payload_bytes),
-                      hw_format_bytes(text[5], sum.ideal_bytes),
-                      hw_format_bytes(text[6], (double)sum.sent_bytes), (unsigned long long)sum.messages,
-                      hw_format_bytes(text[7], (double)(decode ? r->plans[i].decode_sent_by_all
-                                                               : r->plans[i].prefill_sent_by_all)));
+                      hw_format_bytes(all[0], (double)sum.payload_bytes),
+                      hw_format_bytes(all[1], sum.ideal_bytes),
+                      hw_format_bytes(all[2], (double)sum.sent_bytes), (unsigned long long)sum.messages,
+                      hw_format_bytes(all[3], (double)(decode ? r->plans[i].decode_sent_by_all
+                                                              : r->plans[i].prefill_sent_by_all)));
     }
     return st;
 }
@@ -195,7 +195,8 @@ static json_t *memory_json(hw_rank_memory m)
 static json_t *traffic_json(int n_rows, const hw_step_traffic *t, uint64_t sent_by_all)
 {
     json_t *sites = json_object();
-    for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
+    for (int site = 0; site < HW_N_SITES; site++) {
+        if (!hw_site_is_predicted((hw_site)site)) continue;
         const hw_traffic s = hw_step_traffic_site(t, (hw_site)site);
         json_object_set_new(sites, hw_site_name((hw_site)site),
                             json_pack("{s:I, s:I, s:I, s:I, s:f}", "calls", (json_int_t)s.calls, "messages",

@@ -56,11 +56,12 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
     const int n_run = r->n_steps + r->n_vain_steps; /* which is what was counted */
     uint64_t payload = 0, sent = 0, predicted = 0;
     char text[2][16];
-    for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
+    for (int site = 0; site < HW_N_SITES; site++) {
+        if (!hw_site_is_predicted((hw_site)site)) continue;
         hw_traffic t = hw_meter_site(meter, (hw_site)site, HW_DECODE);
         payload += t.payload_bytes;
         sent += t.sent_bytes;
-        if (site < HW_SITE_SAMPLE) predicted += hw_predicted_payload(&info, (hw_site)site);
+        if (site != HW_SITE_SAMPLE) predicted += hw_predicted_payload(&info, (hw_site)site);
     }
     fprintf(f, "\n%-22s %10s %12s %12s\n", "", "tokens", "tokens/s", "ms per token");
     fprintf(f, "%-22s %10d %12.1f %12.2f\n", "prefill", r->n_prompt,

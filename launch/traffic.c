@@ -138,8 +138,8 @@ hw_status hw_traffic_check(hw_engine *e, const hw_generate_result *r, const hw_s
     hw_status st = HW_OK;
     hw_plan_generation_traffic(&plan, hw_engine_model(e), hw_engine_shard(e), info.comm_dtype, shape,
                                sampling);
-    for (int site = 0; site <= HW_SITE_SAMPLE && !st; site++)
-        for (int phase = 0; phase < HW_N_PHASES && !st; phase++)
+    for (int site = 0; site < HW_N_SITES; site++)
+        for (int phase = 0; phase < HW_N_PHASES && !st && hw_site_is_predicted((hw_site)site); phase++)
             st = check_site(hw_meter_site(meter, (hw_site)site, (hw_phase)phase), plan.site[site][phase],
                             (hw_site)site, (hw_phase)phase, site == HW_SITE_SAMPLE && plan.sample_is_bound,
                             info.sent_is_estimate, err);
@@ -170,7 +170,8 @@ static hw_status print_phase(const hw_traffic_run *t, hw_phase phase, bool layer
     if (!st)
         st = hw_print(err, "  %-9s %9s %11s %13s %9s %11s %11s %10s\n", "site", "calls", "payload",
                       "B per token", "messages", "sent", "ideal", "ms");
-    for (int site = 0; site <= HW_SITE_SAMPLE && !st; site++) {
+    for (int site = 0; site < HW_N_SITES && !st; site++) {
+        if (!hw_site_is_predicted((hw_site)site)) continue;
         hw_traffic sum = hw_traffic_of(t, HW_ALL_RANKS, (hw_site)site, phase);
         hw_traffic_add(&total, sum);
         st = print_row(hw_site_name((hw_site)site), sum, per, err);

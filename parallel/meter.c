@@ -169,6 +169,17 @@ int hw_meter_last(const hw_meter *m, uint64_t back, hw_ring_entry *out)
     return 1;
 }
 
+bool hw_site_is_predicted(hw_site site)
+{
+    switch (site) {
+    case HW_SITE_EMBED:
+    case HW_SITE_ATTN:
+    case HW_SITE_MLP:
+    case HW_SITE_SAMPLE: return true;
+    default: return false;
+    }
+}
+
 const char *hw_site_name(hw_site site)
 {
     static const char *const names[HW_N_SITES] = {"embed", "attn", "mlp", "sample", "control", "load"};

@@ -3,6 +3,7 @@
 #ifndef HW_PARALLEL_METER_H
 #define HW_PARALLEL_METER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -97,6 +98,9 @@ typedef struct hw_ring_entry {
  * there. */
 uint64_t hw_meter_n_calls(const hw_meter *m);
 int hw_meter_last(const hw_meter *m, uint64_t back, hw_ring_entry *out);
+
+/* Whether arithmetic says what crosses at a site (`headway plan`), and the report of traffic shows it. */
+bool hw_site_is_predicted(hw_site site);
 
 const char *hw_site_name(hw_site site);
 const char *hw_phase_name(hw_phase phase);

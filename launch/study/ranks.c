@@ -126,7 +126,7 @@ static hw_status plan(const hw_study *s, const ranks *r, int n_ranks, planned *o
         hw_plan_step_traffic(&prefill, m, &shard, r->one.info.comm_dtype,
                              (hw_step_rows){.prefill_rows = r->n_prompt, .n_sampled = 1}, NULL);
         hw_traffic d = {.calls = 0}, p = {.calls = 0};
-        for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
+        for (int site = 0; site < HW_N_SITES; site++) {
             hw_traffic_add(&d, hw_step_traffic_site(&decode, (hw_site)site));
             hw_traffic_add(&p, hw_step_traffic_site(&prefill, (hw_site)site));
         }

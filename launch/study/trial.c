@@ -59,8 +59,8 @@ static void clean_up(run *r)
 static uint64_t metered_payload(hw_comm *comm)
 {
     uint64_t n = 0;
-    for (int site = 0; site <= HW_SITE_SAMPLE; site++)
-        for (int phase = 0; phase < HW_N_PHASES; phase++)
+    for (int site = 0; site < HW_N_SITES; site++)
+        for (int phase = 0; phase < HW_N_PHASES && hw_site_is_predicted((hw_site)site); phase++)
             n += hw_meter_site(hw_comm_meter(comm), (hw_site)site, (hw_phase)phase).payload_bytes;
     return n;
 }
@@ -85,7 +85,7 @@ static hw_status compare_with_plan(const run *r, hw_trial_step *step)
     /* Phases are summed up, so it does not matter which rows are of which. */
     hw_plan_step_traffic(&planned, hw_engine_model(r->e), &r->shard, r->t->info.comm_dtype,
                          (hw_step_rows){.prefill_rows = step->rows, .n_sampled = step->n_sampled}, NULL);
-    for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
+    for (int site = 0; site < HW_N_SITES; site++) {
         uint64_t of_site = hw_step_traffic_site(&planned, (hw_site)site).payload_bytes;
         r->t->payload_bytes[site] += of_site;
         bytes += of_site;
@@ -183,7 +183,8 @@ static hw_status gather(run *r)
     hw_trial *t = r->t;
     hw_comm *comm = hw_engine_comm(r->e);
     uint64_t n_sent = 0;
-    for (int site = 0; site <= HW_SITE_SAMPLE; site++) {
+    for (int site = 0; site < HW_N_SITES; site++) {
+        if (!hw_site_is_predicted((hw_site)site)) continue;
         hw_traffic metered = hw_meter_site(hw_comm_meter(comm), (hw_site)site, HW_PREFILL);
         hw_traffic_add(&metered, hw_meter_site(hw_comm_meter(comm), (hw_site)site, HW_DECODE));
         n_sent += metered.sent_bytes;

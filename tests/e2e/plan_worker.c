@@ -86,8 +86,8 @@ static void compare_phase(const char *where, hw_traffic found, hw_traffic wanted
 
 static void compare(const char *folder, const char *name, const hw_step_traffic *wanted)
 {
-    for (int site = 0; site <= HW_SITE_SAMPLE; site++)
-        for (int phase = 0; phase < HW_N_PHASES; phase++) {
+    for (int site = 0; site < HW_N_SITES; site++)
+        for (int phase = 0; phase < HW_N_PHASES && hw_site_is_predicted((hw_site)site); phase++) {
             char where[4200];
             snprintf(where, sizeof where, "%s, %s, %s in %s", folder, name, hw_site_name((hw_site)site),
                      hw_phase_name((hw_phase)phase));

@@ -97,3 +97,12 @@ Test(meter, the_ring_keeps_the_last_collectives_in_order)
     cr_expect_not(hw_meter_last(m, HW_METER_RING, &e), "the oldest was not forgotten");
     hw_meter_destroy(m);
 }
+
+/* Those of the model are what a plan can compute; agreement and set-up depend on what happens. */
+Test(meter, tells_which_sites_are_predicted)
+{
+    static const bool want[HW_N_SITES] = {
+        [HW_SITE_EMBED] = true, [HW_SITE_ATTN] = true, [HW_SITE_MLP] = true, [HW_SITE_SAMPLE] = true};
+    for (int site = 0; site < HW_N_SITES; site++)
+        cr_expect_eq(hw_site_is_predicted((hw_site)site), want[site], "%s", hw_site_name((hw_site)site));
+}

@@ -36,8 +36,8 @@ static hw_step_traffic traffic(const hw_model *m, int rank, int n_ranks, hw_gene
 static uint64_t payload(const hw_step_traffic *t, bool with_sample)
 {
     uint64_t n = 0;
-    for (int site = 0; site < HW_SITE_SAMPLE + with_sample; site++)
-        n += hw_step_traffic_site(t, (hw_site)site).payload_bytes;
+    for (int site = 0; site < HW_N_SITES; site++)
+        if (with_sample || site != HW_SITE_SAMPLE) n += hw_step_traffic_site(t, (hw_site)site).payload_bytes;
     return n;
 }
 
