@@ -5,6 +5,7 @@
 
 #include "launch/bench/bench.h"
 #include "launch/commands.h"
+#include "launch/processor.h"
 
 #define AT(field) offsetof(hw_bench_settings, field)
 static const hw_setting own_rows[] = {
@@ -156,6 +157,7 @@ hw_status hw_cmd_bench(int argc, char **argv, hw_error *err)
     hw_options_parse(&o, argc, argv);
     hw_status st = prepare(&b, &o, &a);
     if (!st) {
+        if (s.rank == 0) hw_build_warn_if_changed();
         st = measure(&b);
         hw_session_end_if_alone(&s, st, err);
         if (!st && s.rank == 0) st = print_report(&b);

@@ -7,6 +7,7 @@
 
 #include "launch/commands.h"
 #include "launch/output.h"
+#include "launch/processor.h"
 #include "launch/session.h"
 #include "launch/study/study.h"
 #include "launch/version.h"
@@ -187,6 +188,7 @@ hw_status hw_cmd_study(int argc, char **argv, hw_error *err)
         else snprintf(command, sizeof command, "headway study %s", typed ? typed : "");
         st = prepare(&s, &a, err);
     }
+    if (!st && s.rank == 0) hw_build_warn_if_changed();
     for (int i = 0; i < N_EXPERIMENTS && !st; i++) st = run_one(&s, experiments[i], err);
     if (!st) {
         if (s.rank == 0) st = close_report(&s, err);

@@ -9,6 +9,7 @@
 
 #include "launch/commands.h"
 #include "launch/nearest.h"
+#include "launch/processor.h"
 #include "launch/version.h"
 #include "parallel/comm.h"
 #include "runtime/base/host.h"
@@ -109,7 +110,7 @@ int main(int argc, char **argv)
         return 0;
     }
     if (argc > 1 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))) {
-        if (prints) printf("headway %s\n", HW_VERSION);
+        if (prints) printf("headway %s, commit %s\n", HW_VERSION, hw_build_commit());
         return 0;
     }
     for (int i = 0; argc > 1 && i < N_COMMANDS; i++) {

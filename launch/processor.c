@@ -85,3 +85,13 @@ hw_processor hw_processor_describe(void)
 }
 
 const char *hw_build_commit(void) { return HW_COMMIT; }
+
+void hw_build_warn_if_changed(void)
+{
+    if (strstr(HW_COMMIT, "-dirty"))
+        fprintf(
+            stderr,
+            "headway: built from changed sources (commit %s): before figures are published, commit, build "
+            "and measure again\n",
+            HW_COMMIT);
+}

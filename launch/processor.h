@@ -18,4 +18,7 @@ hw_processor hw_processor_describe(void);
 /* The commit that this program was built from, with "-dirty" when files differed; "unknown" outside of git. */
 const char *hw_build_commit(void);
 
+/* Says so on standard error where files differed: nobody can build that program again to measure what it has. */
+void hw_build_warn_if_changed(void);
+
 #endif
