@@ -7,10 +7,11 @@
 
 enum { MAX_POINTS = 48 };
 
-/* The four curves, in FLOPs of a step at length t. */
+/* What a step at length t takes: four curves in FLOPs, and two in bytes that cross between ranks. */
+enum { N_CURVES = 7 };
 typedef struct curves {
     int n;
-    double *t, *matrix_on, *attention_on, *matrix_off, *attention_off; /* [n] */
+    double *t, *matrix_on, *attention_on, *matrix_off, *attention_off, *payload_on, *payload_off; /* [n] */
 } curves;
 
 static double attention_flops(const hw_trial_step *s)
@@ -28,20 +29,24 @@ static hw_status collect(curves *c, const hw_study *s, hw_error *err)
 {
     const hw_on_off *r = &s->on_off;
     size_t n = (size_t)r->on.n_steps;
-    double *all = calloc(5 * n, sizeof *all);
+    double *all = calloc(N_CURVES * n, sizeof *all);
     if (!all) return hw_fail(err, HW_ERR_NO_MEMORY, "study: no memory for %zu points", n);
     *c = (curves){.n = (int)n,
                   .t = all,
                   .matrix_on = all + n,
                   .attention_on = all + 2 * n,
                   .matrix_off = all + 3 * n,
-                  .attention_off = all + 4 * n};
+                  .attention_off = all + 4 * n,
+                  .payload_on = all + 5 * n,
+                  .payload_off = all + 6 * n};
     for (size_t i = 0; i < n; i++) {
         c->t[i] = r->on.steps[i].length;
         c->matrix_on[i] = matrix_flops(&r->on.steps[i]);
         c->attention_on[i] = attention_flops(&r->on.steps[i]);
         c->matrix_off[i] = matrix_flops(&r->off.steps[i]);
         c->attention_off[i] = attention_flops(&r->off.steps[i]);
+        c->payload_on[i] = (double)r->on.steps[i].payload_bytes;
+        c->payload_off[i] = (double)r->off.steps[i].payload_bytes;
     }
     return HW_OK;
 }
@@ -153,6 +158,18 @@ static hw_status draw_flops(hw_study *s, const curves *c, hw_error *err)
     return st ? st : hw_study_plot_lines(s, &p, err);
 }
 
+static hw_status draw_payload(hw_study *s, const curves *c, hw_error *err)
+{
+    hw_study_plot p;
+    hw_status st =
+        hw_study_plot_begin(s, &p, "length_payload", "What crosses between ranks for one more token",
+                            "length of the sequence (tokens)", "bytes per token", err);
+    hw_plot_log(&p.plot, false, true);
+    if (!st) st = add_line(&p, "cache off: every token again", c->t, c->payload_off, c->n, 1, err);
+    if (!st) st = add_line(&p, "cache on: the new token alone", c->t, c->payload_on, c->n, 1, err);
+    return st ? st : hw_study_plot_lines(s, &p, err);
+}
+
 static hw_status write(hw_study *s, const void *data, hw_error *err)
 {
     curves c = {.n = 0};
@@ -166,6 +183,7 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
     if (!st) st = write_exponents(s, &c, err);
     if (!st) st = draw_flops(s, &c, err);
     if (!st) st = draw_time(s, &c, err);
+    if (!st) st = draw_payload(s, &c, err);
     if (!st) st = write_steps(s, &c, err);
     free(c.t);
     return st;
