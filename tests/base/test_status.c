@@ -119,9 +119,15 @@ Test(status, the_rank_of_an_error_outlives_its_context)
 
 Test(status, exit_codes_are_those_of_the_manual)
 {
-    const int want[] = {
-        [HW_OK] = 0,        [HW_ERR_FAILED] = 1,     [HW_ERR_INVALID] = 2,   [HW_ERR_UNSUPPORTED] = 2,
-        [HW_ERR_MODEL] = 3, [HW_ERR_CACHE_FULL] = 4, [HW_ERR_NO_MEMORY] = 4, [HW_ERR_RANK] = 5,
-        [HW_ERR_DEVICE] = 6};
+    const int want[] = {[HW_OK] = 0,
+                        [HW_ERR_CANCELLED] = 1,
+                        [HW_ERR_FAILED] = 1,
+                        [HW_ERR_INVALID] = 2,
+                        [HW_ERR_UNSUPPORTED] = 2,
+                        [HW_ERR_MODEL] = 3,
+                        [HW_ERR_CACHE_FULL] = 4,
+                        [HW_ERR_NO_MEMORY] = 4,
+                        [HW_ERR_RANK] = 5,
+                        [HW_ERR_DEVICE] = 6};
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) cr_assert_eq(hw_exit_code((hw_status)i), want[i]);
 }
