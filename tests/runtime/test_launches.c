@@ -74,7 +74,7 @@ static void expect_launches(const char *folder, int n_seqs, uint64_t n_layers)
     cr_expect_eq(n.fed, 6 * n_layers + 5 + 2);
 }
 
-/* docs/architecture.md lists them: six a layer and five around the layers, for any few sequences, and two where the
+/* docs/devices.md lists them: six a layer and five around the layers, for any few sequences, and two where the
  * device chooses the next tokens. */
 Test(launches, are_six_a_layer_and_five)
 {
