@@ -55,7 +55,7 @@ Test(nccl, logits_match_transformers_on_1_rank, .init = set_up) { match_transfor
 Test(nccl, logits_match_transformers_on_4_ranks, .init = set_up) { match_transformers(4); }
 #endif
 
-Test(nccl, adds_and_gathers_alike_on_all_ranks, .init = set_up)
+Test(nccl, adds_alike_on_all_ranks, .init = set_up)
 {
     const char *const argv[] = {HW_BINARY_DIR "/tests/runtime/comm_device_worker", HW_SIMT_PLUGIN, NULL};
     for (int n_ranks = 1; n_ranks <= 4; n_ranks += 1 + SANITIZED) passes(n_ranks, argv);

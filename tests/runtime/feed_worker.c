@@ -135,7 +135,8 @@ static void expect_same_on_all_ranks(const outcome *o, int text)
     static outcome all[MAX_RANKS];
     hw_error err = {.rank = -1};
     outcome mine = *o;
-    mine.status = HW_OK; /* a cancelled rank knows why */
+    mine.status = HW_OK; /* the rank that ended it knows why, and the others that it was cancelled */
+    if (mine.finish == HW_FINISH_FAILED) mine.finish = HW_FINISH_CANCELLED;
     mine.used_bytes = mine.reserved_bytes = 0;
     must(hw_comm_all_gather(comm, (hw_tag){.site = HW_SITE_CONTROL}, &mine, sizeof mine, all, &err), &err);
     for (int r = 0; r < n_ranks; r++)
