@@ -70,7 +70,7 @@ typedef struct hw_setting {
 #define HW_CHOICE(choices)        HW_SETTING_CHOICE, NULL, 0, 0, choices
 #define HW_FLAG                   HW_SETTING_FLAG, NULL, 0, 0, NULL
 #define HW_WHOLE(unit, min, max)  HW_SETTING_WHOLE, unit, min, max, NULL
-#define HW_SEED(min)              HW_SETTING_SEED, NULL, min, INT64_MAX, NULL
+#define HW_SEED(min)              HW_SETTING_SEED, NULL, (double)(min), (double)INT64_MAX, NULL
 #define HW_BYTES                  HW_SETTING_BYTES, "bytes", 1, 0, NULL
 #define HW_FLOAT(unit, min, max)  HW_SETTING_FLOAT, unit, min, max, NULL
 #define HW_DOUBLE(unit, min, max) HW_SETTING_DOUBLE, unit, min, max, NULL
