@@ -164,12 +164,19 @@ static void say(const many *m, const hw_error *why)
     if (m->s->rank == 0) fprintf(stderr, "headway: %s\n", why->message);
 }
 
-/* A line that is wrong ends here, and keeps no other from running, but where that is wanted. */
-static void refuse(many *m, int i)
+/* A line that is wrong ends here, and keeps no other from running, but where that is wanted. Errors: HW_ERR_NO_MEMORY, which
+ * is no mistake of the line. */
+static hw_status refuse(many *m, int i)
 {
+    const hw_prompt_line *l = &m->prompts.at[i];
+    if (l->status == HW_ERR_NO_MEMORY) {
+        *m->err = l->error;
+        return l->status;
+    }
     m->items[i].ended = true;
-    count_failure(m, &m->prompts.at[i].error);
-    say(m, &m->prompts.at[i].error);
+    count_failure(m, &l->error);
+    say(m, &l->error);
+    return HW_OK;
 }
 
 static hw_status submit(many *m, int i, int prefill_chunk)
@@ -177,20 +184,15 @@ static hw_status submit(many *m, int i, int prefill_chunk)
     hw_prompt_line *l = &m->prompts.at[i];
     const hw_request_settings *r = &l->settings;
     item *it = &m->items[i];
+    if (l->status) return refuse(m, i);
     it->text = (hw_text_sink){.rank = m->s->rank, .keep = true};
     hw_generate_options o = hw_session_generate_options(m->s, r, prefill_chunk, hw_text_sink_take, &it->text);
-    if (!l->status) l->status = hw_session_sampling(m->s, r, &o.sampling, &l->error);
+    l->status = hw_session_sampling(m->s, r, &o.sampling, &l->error);
     if (!l->status)
         l->status =
             hw_scheduler_submit(m->scheduler, &it->request, l->tokens.ids, (int)l->tokens.n, &o, &l->error);
-    if (l->status == HW_ERR_NO_MEMORY) {
-        *m->err = l->error;
-        return l->status;
-    }
-    if (l->status && strncmp(l->error.message, m->m->prompts, strlen(m->m->prompts)))
-        hw_context(&l->error, l->status, "%s:%d", m->m->prompts, i + 1);
-    if (l->status) refuse(m, i);
-    return HW_OK;
+    hw_context(&l->error, l->status, "%s:%d", m->m->prompts, i + 1);
+    return l->status ? refuse(m, i) : HW_OK;
 }
 
 static hw_status submit_all(many *m, int prefill_chunk)
