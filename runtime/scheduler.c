@@ -215,10 +215,11 @@ static hw_status pass_on(hw_status st, const hw_error *why, hw_error *err)
  * Whoever is alone may try. */
 static bool has_room(const hw_scheduler *s, const hw_request *r)
 {
+    if (s->running.n == s->e->options.max_seqs) return false;
+    if (!s->running.n) return true;
     const hw_kv_usage u = hw_engine_kv_usage(s->e);
     const int reserve = u.policy == HW_KV_PAGED || u.policy == HW_KV_OFF;
-    return s->running.n < s->e->options.max_seqs &&
-           (!s->running.n || (int)r->tokens.n / u.block_tokens + 1 + reserve <= u.n_free + u.n_cached);
+    return (int)r->tokens.n / u.block_tokens + 1 + reserve <= u.n_free + u.n_cached;
 }
 
 /* The request that has waited longest gets a place, if there is one. */
@@ -385,7 +386,7 @@ static hw_status hand_out(hw_scheduler *s, hw_error *err)
         bool done = false;
         hw_error why;
         const hw_status refused = hw_sampler_check_key(s->keys[i], &why);
-        if (refused == HW_ERR_CANCELLED) return hw_sampler_check_key(s->keys[i], err);
+        if (refused == HW_ERR_CANCELLED) return pass_on(refused, &why, err);
         if (!refused) st = take(s, s->askers[i], hw_key_token(s->keys[i]), &done, err);
         if (!st && (refused || done)) end_running(s, s->askers[i], refused, &why);
     }
