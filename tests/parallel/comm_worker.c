@@ -15,7 +15,6 @@
 #include "parallel/volume.h"
 #include "runtime/base/host.h"
 #include "tests/support/over_hosts.h"
-#include "tests/support/rank.h"
 
 enum { MAX_RANKS = 64, MAX_COUNT = 100003, LARGEST = 1 << 20 };
 
@@ -374,13 +373,7 @@ static void check_all(void)
 
 int main(int argc, char **argv)
 {
-    hw_error err;
-    const char *backend = argc > 1 ? argv[1] : "auto";
-    const int per_host = argc > 2 ? atoi(argv[2]) : 0;
-    hw_status st = per_host ? create_over_hosts(&comm, per_host, &err) : hw_comm_create(&comm, backend, &err);
-    if (st) return fprintf(stderr, "%s\n", err.message), hw_exit_code(st);
-    rank = hw_comm_rank(comm);
-    n_ranks = hw_comm_n_ranks(comm);
+    const int per_host = start_as_told(argc, argv);
     expect(n_ranks == hw_comm_launched_ranks(), "the launcher says how many ranks there are", 0);
     expect(rank == hw_comm_launched_rank(), "and which this is", 0);
     expect(hw_comm_n_local_ranks(comm) == (per_host ? per_host : n_ranks), "all ranks are on this host", 0);

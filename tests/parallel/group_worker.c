@@ -9,7 +9,6 @@
 
 #include "parallel/volume.h"
 #include "tests/support/over_hosts.h"
-#include "tests/support/rank.h"
 
 enum { MAX_RANKS = 16, LONGEST = 100003 };
 
@@ -201,13 +200,7 @@ static void check_all_together(void)
 
 int main(int argc, char **argv)
 {
-    hw_error err;
-    const char *backend = argc > 1 ? argv[1] : "auto";
-    const int per_host = argc > 2 ? atoi(argv[2]) : 0;
-    hw_status st = per_host ? create_over_hosts(&comm, per_host, &err) : hw_comm_create(&comm, backend, &err);
-    if (st) return fprintf(stderr, "%s\n", err.message), hw_exit_code(st);
-    rank = hw_comm_rank(comm);
-    n_ranks = hw_comm_n_ranks(comm);
+    start_as_told(argc, argv);
     static const struct {
         choice *color, *key;
     } ways[] = {{halves, ascending},     {halves, descending},   {remainders, all_alike},
