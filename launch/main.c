@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "launch/commands.h"
-#include "launch/nearest.h"
-#include "launch/processor.h"
+#include "launch/commands/commands.h"
+#include "launch/report/machine.h"
+#include "launch/settings/suggest.h"
 #include "launch/version.h"
 #include "parallel/comm.h"
 #include "runtime/base/host.h"

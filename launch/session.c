@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "launch/agreement.h"
-#include "launch/output.h"
+#include "launch/report/output.h"
+#include "launch/settings/agreement.h"
 #include "parallel/watch.h"
 #include "runtime/base/host.h"
 #include "runtime/checkpoint.h"

@@ -2,8 +2,8 @@
 #ifndef HW_LAUNCH_SESSION_H
 #define HW_LAUNCH_SESSION_H
 
-#include "launch/args.h"
-#include "launch/devices_told.h"
+#include "launch/report/devices.h"
+#include "launch/settings/args.h"
 #include "runtime/generate.h"
 #include "runtime/generation_config.h"
 #include "runtime/tokenizer.h"

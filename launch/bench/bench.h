@@ -4,9 +4,9 @@
 #define HW_LAUNCH_BENCH_BENCH_H
 
 #include "kernels/anchors.h"
-#include "launch/processor.h"
+#include "launch/report/machine.h"
+#include "launch/report/statistics.h"
 #include "launch/session.h"
-#include "launch/statistics.h"
 
 enum { HW_BENCH_MAX_TESTS = 256, HW_BENCH_MAX_REPEATS = 1000 };
 

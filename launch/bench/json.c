@@ -1,6 +1,6 @@
 /* Everything that was measured, window by window. */
 #include "launch/bench/bench.h"
-#include "launch/output.h"
+#include "launch/report/output.h"
 #include "launch/version.h"
 
 /* What the library's all-reduce is called here. */

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "launch/bench/bench.h"
-#include "launch/output.h"
-#include "launch/table.h"
+#include "launch/report/output.h"
+#include "launch/report/table.h"
 #include "launch/version.h"
 
 const char *hw_anchor_name(hw_anchor a, const hw_bench *b)

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "launch/statistics.h"
+#include "launch/report/statistics.h"
 #include "launch/study/study.h"
 
 enum { N_SHAPES = 3, MOST_PROMPT = 64, MOST_NEW = 64 };

@@ -2,7 +2,7 @@
  * quadratically. Reads what on_off.c measured. */
 #include <stdlib.h>
 
-#include "launch/statistics.h"
+#include "launch/report/statistics.h"
 #include "launch/study/study.h"
 
 enum { MAX_POINTS = 48 };

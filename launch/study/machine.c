@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "kernels/anchors.h"
-#include "launch/statistics.h"
+#include "launch/report/statistics.h"
 #include "runtime/base/clock.h"
 
 enum { MEMORY_BYTES = 256 << 20, LEAST_BYTES = 1 << 20, WIDTH = 2048, ROWS = 256, REPEATS = 7 };

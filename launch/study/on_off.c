@@ -2,7 +2,7 @@
  * FLOPs, which are exact, and time, beside what a roofline of this machine predicts. */
 #include <stdlib.h>
 
-#include "launch/statistics.h"
+#include "launch/report/statistics.h"
 #include "launch/study/study.h"
 
 enum { WARM_UP_TOKENS = 4 };

@@ -2,7 +2,7 @@
  * output tokens; time per token against what readers expect. */
 #include <stdlib.h>
 
-#include "launch/statistics.h"
+#include "launch/report/statistics.h"
 #include "launch/study/study.h"
 
 enum { MOST_PROMPT = 256, MOST_NEW = 64, MAX_BATCHES = 3, REPEATS = 3 };

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "launch/statistics.h"
+#include "launch/report/statistics.h"
 #include "launch/study/study.h"
 #include "runtime/weights.h"
 

@@ -6,11 +6,11 @@
 #ifndef HW_LAUNCH_STUDY_STUDY_H
 #define HW_LAUNCH_STUDY_STUDY_H
 
-#include "launch/devices_told.h"
-#include "launch/plot.h"
+#include "launch/report/devices.h"
+#include "launch/report/plot.h"
+#include "launch/report/table.h"
 #include "launch/study/machine.h"
 #include "launch/study/trial.h"
-#include "launch/table.h"
 #include "runtime/model.h"
 #include "runtime/source.h"
 

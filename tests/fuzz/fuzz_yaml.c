@@ -2,7 +2,7 @@
  * what is taken is within its range. */
 #include <string.h>
 
-#include "launch/config.h"
+#include "launch/settings/config.h"
 #include "tests/fuzz/fuzz.h"
 
 /* "a.yaml:line:column: ", with a line that the text has. */
