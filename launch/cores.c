@@ -1,6 +1,6 @@
 #include "launch/cores.h"
 
-#include "runtime/cores.h"
+#include "runtime/device/cores.h"
 
 int hw_count_cores(void)
 {

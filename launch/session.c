@@ -11,8 +11,8 @@
 #include "launch/settings/agreement.h"
 #include "parallel/watch.h"
 #include "runtime/base/host.h"
-#include "runtime/checkpoint.h"
-#include "runtime/source.h"
+#include "runtime/weights/checkpoint.h"
+#include "runtime/weights/source.h"
 
 enum { MAX_PROMPT_BYTES = 1 << 30 };
 

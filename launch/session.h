@@ -5,8 +5,8 @@
 #include "launch/report/devices.h"
 #include "launch/settings/args.h"
 #include "runtime/generate.h"
-#include "runtime/generation_config.h"
-#include "runtime/tokenizer.h"
+#include "runtime/models/generation_config.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 typedef struct hw_session {
     /* Given by hw_session_start; borrowed. */

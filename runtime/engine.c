@@ -6,13 +6,13 @@
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/host.h"
-#include "runtime/decode_graph.h"
-#include "runtime/devices.h"
+#include "runtime/device/decode_graph.h"
+#include "runtime/device/devices.h"
+#include "runtime/device/host_memory.h"
 #include "runtime/engine_state.h"
-#include "runtime/kv_capacity.h"
-#include "runtime/memory.h"
+#include "runtime/kv/capacity.h"
 #include "runtime/sizes.h"
-#include "runtime/source.h"
+#include "runtime/weights/source.h"
 
 hw_engine_options hw_engine_defaults(void)
 {

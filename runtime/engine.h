@@ -62,10 +62,10 @@ typedef enum hw_weights_from {
 
 /* Plain; hw_engine_defaults fills it in. Equal on all ranks, but for the progress function. */
 typedef struct hw_engine_options {
-    const char *device; /* see hw_device_choose in runtime/devices.h */
+    const char *device; /* see hw_device_choose in runtime/device/devices.h */
     bool graphs;        /* decode steps as graphs, on devices that have them */
-    int n_threads;      /* of each rank on the CPU; 0: its share of the host's cores (runtime/threads.h) */
-    bool pin;           /* keep them on these cores; the thread that creates the engine is one of them */
+    int n_threads;  /* of each rank on the CPU; 0: its share of the host's cores (runtime/device/threads.h) */
+    bool pin;       /* keep them on these cores; the thread that creates the engine is one of them */
     hw_dtype dtype; /* what the next four follow where they are NONE. NONE itself: as weights are stored */
     hw_dtype weight_dtype; /* of matrices on the device */
     hw_dtype act_dtype;    /* of activations. NONE: float32 on the host, dtype on devices in plug-ins */
@@ -107,7 +107,8 @@ typedef struct hw_engine_info {
     const char *
         gpu_note; /* why GPUs that are there were not taken unasked; "": they were, or there are none. Borrowed */
     const char *no_graphs; /* why none can be; NULL: they can, or the device is the host. Static */
-    uint64_t n_fed_steps;  /* decode steps that gave their tokens to the next one on the device (feed.h) */
+    uint64_t
+        n_fed_steps; /* decode steps that gave their tokens to the next one on the device (device_loop.h) */
     bool sent_is_estimate; /* bytes sent are those of a ring: the library's own choice is unknown */
     int rank, n_ranks, n_threads;
     int n_cores;    /* of the host, that are this rank's share; 0: fewer than ranks, which take turns */

@@ -3,13 +3,13 @@
 #ifndef HW_RUNTIME_ENGINE_STATE_H
 #define HW_RUNTIME_ENGINE_STATE_H
 
+#include "runtime/device/threads.h"
 #include "runtime/engine.h"
-#include "runtime/kv_cache.h"
+#include "runtime/kv/cache.h"
 #include "runtime/model.h"
-#include "runtime/threads.h"
-#include "runtime/weights.h"
+#include "runtime/weights/weights.h"
 
-/* Steps of a feed (feed.h) that can be under way at once: while one runs, the choice of the one before it is
+/* Steps of a feed (device_loop.h) that can be under way at once: while one runs, the choice of the one before it is
  * read. */
 enum { HW_FEED_AHEAD = 2 };
 

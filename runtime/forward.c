@@ -7,7 +7,7 @@
  * values stay where they are computed. */
 #include <string.h>
 
-#include "runtime/decode_graph.h"
+#include "runtime/device/decode_graph.h"
 #include "runtime/step.h"
 
 #define TRY(call)                                                                                            \

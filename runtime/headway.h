@@ -11,13 +11,13 @@
 #include "parallel/meter.h"
 #include "runtime/base/dtype.h"
 #include "runtime/base/status.h"
+#include "runtime/device/device_loop.h"
 #include "runtime/engine.h"
-#include "runtime/feed.h"
 #include "runtime/generate.h"
-#include "runtime/generation_config.h"
+#include "runtime/models/generation_config.h"
 #include "runtime/request.h"
 #include "runtime/scheduler.h"
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 #include "runtime/work.h"
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/source.h"
+#include "runtime/weights/source.h"
 
 enum { MAX_CONFIG_BYTES = 4 << 20 };
 

@@ -10,7 +10,7 @@
 
 #include "kernels/kernels.h"
 #include "runtime/base/json.h"
-#include "runtime/rope.h"
+#include "runtime/models/rope.h"
 
 enum { HW_MAX_LAYERS = 4096, HW_MAX_ATTN_KINDS = 4 };
 
@@ -20,7 +20,7 @@ typedef enum hw_norm_kind { HW_NORM_RMS, HW_NORM_LAYER } hw_norm_kind;
 typedef enum hw_role {
 #define HW_MODEL_PARAM(role, ...) HW_ROLE_##role,
 #define HW_LAYER_PARAM(role, ...) HW_ROLE_##role,
-#include "runtime/params.def"
+#include "runtime/weights/params.def"
     HW_N_ROLES
 } hw_role;
 

@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "runtime/base/checked.h"
-#include "runtime/scatter.h"
+#include "runtime/weights/scatter.h"
 
 static void widen(hw_rank_memory *least, hw_rank_memory *most, hw_rank_memory r, bool first)
 {

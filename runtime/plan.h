@@ -9,7 +9,7 @@
 #include "runtime/engine.h"
 #include "runtime/model.h"
 #include "runtime/sizes.h"
-#include "runtime/weights.h"
+#include "runtime/weights/weights.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -6,8 +6,8 @@
 
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
+#include "runtime/device/device_loop.h"
 #include "runtime/engine_state.h"
-#include "runtime/feed.h"
 #include "runtime/request_state.h"
 
 /* Requests in an order. */

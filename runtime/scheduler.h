@@ -13,7 +13,7 @@
  *   preempt   when the cache is full, the newest request gives its blocks back and waits, to be computed again; one that has the
  *             cache to itself and still finds no room fails
  *
- * Where the device can (feed.h) and nobody waits for a place that is free, steps follow one another on it. */
+ * Where the device can (device_loop.h) and nobody waits for a place that is free, steps follow one another on it. */
 #ifndef HW_RUNTIME_SCHEDULER_H
 #define HW_RUNTIME_SCHEDULER_H
 

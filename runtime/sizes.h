@@ -4,9 +4,9 @@
 #define HW_RUNTIME_SIZES_H
 
 #include "runtime/engine.h"
-#include "runtime/kv_cache.h"
+#include "runtime/kv/cache.h"
 #include "runtime/model.h"
-#include "runtime/weights.h"
+#include "runtime/weights/weights.h"
 
 /* Completes options with what follows from the model and from each other. Errors: HW_ERR_INVALID naming the
  * option. */

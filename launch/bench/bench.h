@@ -69,7 +69,7 @@ typedef struct hw_bench_settings {
     bool anchors, csv, markdown;
 } hw_bench_settings;
 
-/* Filled in by cmd_bench.c. */
+/* Filled in by commands/bench.c. */
 typedef struct hw_bench {
     hw_session *s;
     const hw_bench_settings *settings;

@@ -4,7 +4,7 @@
 #include "parallel/anchors.h"
 #include "runtime/base/clock.h"
 #include "runtime/model.h"
-#include "runtime/weights.h"
+#include "runtime/weights/weights.h"
 
 /* Memory to read many times the last cache of most machines; a GPU knows its own. On the host rows above a few
  * hundred change no product's rate; a GPU also gets a square of a size that suits it. */

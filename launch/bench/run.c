@@ -3,7 +3,7 @@
 
 #include "launch/bench/bench.h"
 #include "runtime/base/clock.h"
-#include "runtime/feed.h"
+#include "runtime/device/device_loop.h"
 
 const char *hw_bench_site_name(hw_bench_site site)
 {

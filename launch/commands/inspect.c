@@ -4,10 +4,10 @@
 #include "launch/commands/commands.h"
 #include "launch/report/output.h"
 #include "launch/session.h"
-#include "runtime/checkpoint.h"
 #include "runtime/model.h"
-#include "runtime/tensor_names.h"
-#include "runtime/weights.h"
+#include "runtime/weights/checkpoint.h"
+#include "runtime/weights/tensor_names.h"
+#include "runtime/weights/weights.h"
 
 typedef struct settings {
     hw_model_settings model;

@@ -13,8 +13,8 @@
 #include "launch/session.h"
 #include "launch/settings/args.h"
 #include "parallel/volume.h"
-#include "runtime/devices.h"
-#include "runtime/memory.h"
+#include "runtime/device/devices.h"
+#include "runtime/device/host_memory.h"
 
 enum { MAX_COUNTS = 64 };
 

@@ -14,7 +14,7 @@
 #include "parallel/comm.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/host.h"
-#include "runtime/memory.h"
+#include "runtime/device/host_memory.h"
 
 enum { MAX_GPUS = 64, BULK_BYTES = 4 << 20, N_BULK = 4 };
 

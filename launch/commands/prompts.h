@@ -5,7 +5,7 @@
 #define HW_LAUNCH_COMMANDS_PROMPTS_H
 
 #include "launch/settings/settings.h"
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 typedef struct hw_prompt_line {
     hw_tokens tokens;

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "launch/commit.h"
-#include "runtime/cores.h"
+#include "runtime/device/cores.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "launch/report/output.h"
-#include "runtime/memory.h"
+#include "runtime/device/host_memory.h"
 
 uint64_t hw_predicted_payload(const hw_engine_info *info, hw_site site)
 {

@@ -4,7 +4,7 @@
 
 #include "launch/report/statistics.h"
 #include "launch/study/study.h"
-#include "runtime/weights.h"
+#include "runtime/weights/weights.h"
 
 enum { MOST_PROMPT = 128, MOST_NEW = 64, N_COUNTS = 5 };
 

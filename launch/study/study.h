@@ -12,7 +12,7 @@
 #include "launch/study/machine.h"
 #include "launch/study/trial.h"
 #include "runtime/model.h"
-#include "runtime/source.h"
+#include "runtime/weights/source.h"
 
 /* What the first experiment measured and later ones read: the same generation with the cache on and off. */
 typedef struct hw_on_off {

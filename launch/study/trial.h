@@ -4,7 +4,7 @@
 
 #include "runtime/engine.h"
 #include "runtime/plan.h"
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 /* One sequence of a trial: it joins at a step, with its prompt, and leaves when it has n_new tokens. */
 typedef struct hw_trial_sequence {

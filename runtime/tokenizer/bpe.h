@@ -3,8 +3,8 @@
 #ifndef HW_RUNTIME_TOKENIZER_BPE_H
 #define HW_RUNTIME_TOKENIZER_BPE_H
 
-#include "runtime/tokenizer.h"
 #include "runtime/tokenizer/node.h"
+#include "runtime/tokenizer/tokenizer.h"
 #include "runtime/tokenizer/vocab.h"
 
 #define HW_NO_RANK UINT32_MAX

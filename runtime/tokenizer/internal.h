@@ -2,13 +2,13 @@
 #ifndef HW_RUNTIME_TOKENIZER_INTERNAL_H
 #define HW_RUNTIME_TOKENIZER_INTERNAL_H
 
-#include "runtime/tokenizer.h"
 #include "runtime/tokenizer/added.h"
 #include "runtime/tokenizer/bpe.h"
 #include "runtime/tokenizer/decoder.h"
 #include "runtime/tokenizer/normalizer.h"
 #include "runtime/tokenizer/pretokenizer.h"
 #include "runtime/tokenizer/template.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 /* Text goes through: added (raw), normalizer, added (normalized), pretokenizer, bpe, template. Tokens go
  * through: vocab, decoder. */

@@ -1,6 +1,6 @@
 #include <stdlib.h>
 
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 hw_status hw_tokens_push(hw_tokens *list, int32_t id, hw_error *err)
 {

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "runtime/engine.h"
-#include "runtime/kv_capacity.h"
+#include "runtime/kv/capacity.h"
 #include "tests/support/rank.h"
 
 enum { BLOCK = 4, N_BLOCKS = 7 };

@@ -61,10 +61,10 @@ Test(nccl, adds_alike_on_all_ranks, .init = set_up)
     for (int n_ranks = 1; n_ranks <= 4; n_ranks += 1 + SANITIZED) passes(n_ranks, argv);
 }
 
-/* feed_worker.c says what is compared. */
+/* device_loop_worker.c says what is compared. */
 Test(nccl, tokens_are_fed_back_as_if_they_came_from_the_host, .init = set_up)
 {
-    const char *const argv[] = {HW_BINARY_DIR "/tests/runtime/feed_worker", HW_SIMT_PLUGIN,
+    const char *const argv[] = {HW_BINARY_DIR "/tests/runtime/device_loop_worker", HW_SIMT_PLUGIN,
                                 VECTORS "/llama-gqa-uneven", TALES, NULL};
     for (int n_ranks = 1; n_ranks <= 4; n_ranks *= 2)
         if (!SANITIZED || n_ranks == 2) passes(n_ranks, argv);

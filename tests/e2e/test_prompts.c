@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/runtime/checkpoint_files.h"
+#include "tests/runtime/weights/checkpoint_files.h"
 #include "tests/support/mpi_test.h"
 
 #define HEADWAY HW_BINARY_DIR "/launch/headway"

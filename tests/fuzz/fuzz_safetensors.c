@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "runtime/safetensors.h"
+#include "runtime/weights/safetensors.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check_accepted(const hw_safetensors *f, uint64_t header_bytes, uint64_t file_bytes)

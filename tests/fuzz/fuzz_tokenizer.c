@@ -3,7 +3,7 @@
  * crashing: what is encoded has ids that exist, and decodes as a stream to what it decodes to as a list. */
 #include <string.h>
 
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check_stream(const hw_tokenizer *t, const hw_tokens *ids, bool skip)

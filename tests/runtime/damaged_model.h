@@ -3,7 +3,7 @@
 #define HW_TESTS_RUNTIME_DAMAGED_MODEL_H
 
 #include "runtime/base/json.h"
-#include "tests/runtime/checkpoint_files.h"
+#include "tests/runtime/weights/checkpoint_files.h"
 
 static inline void copy_file(const char *from_folder, const char *name)
 {

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/device/host_memory.h"
 #include "runtime/engine.h"
-#include "runtime/memory.h"
 #include "tests/support/rank.h"
 
 enum { N_STEPS = 20 };

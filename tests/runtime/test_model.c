@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/params.h"
+#include "runtime/weights/params.h"
 
 static hw_status read(hw_model *m, const char *text, hw_error *err)
 {

@@ -3,8 +3,8 @@
 
 #include "runtime/base/json.h"
 #include "runtime/engine.h"
-#include "tests/runtime/checkpoint_files.h"
 #include "tests/runtime/damaged_model.h"
+#include "tests/runtime/weights/checkpoint_files.h"
 #include "tests/support/mpi_test.h"
 
 static const char *const worker = HW_BINARY_DIR "/tests/runtime/sampler_worker";

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "runtime/base/json.h"
-#include "runtime/tokenizer.h"
+#include "runtime/tokenizer/tokenizer.h"
 
 #define VECTORS HW_SOURCE_DIR "/tests/vectors/tokenizers/"
 

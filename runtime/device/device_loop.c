@@ -1,0 +1,185 @@
+#include "runtime/device/device_loop.h"
+
+#include <stdlib.h>
+
+#include "parallel/watch.h"
+#include "runtime/step.h"
+
+struct hw_feed {
+    hw_engine *e;
+    hw_batch *batch;
+    uint64_t n_steps, n_begun, n_taken; /* at most, so far */
+    int *first_positions;               /* [L] of each row's first step */
+    hw_draw *draws;                     /* [L] */
+    uint64_t *keys;                     /* [L] to begin with */
+    hw_mark *marks[HW_FEED_AHEAD];      /* behind each step under way */
+    hw_status late; /* why no further step could be begun, once those under way are taken */
+    hw_error late_error;
+};
+
+bool hw_feed_possible(const hw_engine *e, const hw_sampling *settings, int n)
+{
+    bool plain = e->feeds;
+    for (int i = 0; i < n; i++) plain = plain && hw_sampling_is_plain(&settings[i]);
+    return plain;
+}
+
+hw_status hw_feed_create(hw_feed **out, hw_engine *e, hw_error *err)
+{
+    const size_t n = (size_t)e->options.max_logit_rows;
+    *out = NULL;
+    hw_feed *f = calloc(1, sizeof *f);
+    if (!f) return hw_fail(err, HW_ERR_NO_MEMORY, "feed: no memory");
+    f->e = e;
+    f->first_positions = calloc(n, sizeof *f->first_positions);
+    f->draws = calloc(n, sizeof *f->draws);
+    f->keys = calloc(n, sizeof *f->keys);
+    hw_status st = f->first_positions && f->draws && f->keys
+                       ? hw_batch_create(&f->batch, e, err)
+                       : hw_fail(err, HW_ERR_NO_MEMORY, "feed: no memory for %zu rows", n);
+    if (st) hw_feed_destroy(f);
+    else *out = f;
+    return st;
+}
+
+void hw_feed_destroy(hw_feed *f)
+{
+    if (!f) return;
+    hw_batch_destroy(f->batch);
+    free(f->first_positions);
+    free(f->draws);
+    free(f->keys);
+    free(f);
+}
+
+/* ---- beginning */
+
+static hw_status check_sequence(const hw_sequence *s, hw_error *err)
+{
+    if (s->n_tokens && s->n_computed == s->n_tokens) return HW_OK;
+    return hw_fail(err, HW_ERR_INVALID,
+                   "a feed goes on from a sequence of %d tokens, of which %d were computed", s->n_tokens,
+                   s->n_computed);
+}
+
+/* How rows are drawn, and no keys yet. The host's arrays can be written again when this returns. */
+static hw_status upload(hw_feed *f, hw_error *err)
+{
+    hw_engine *e = f->e;
+    const hw_kernels *k = e->device->k;
+    const size_t n = (size_t)f->batch->n_rows;
+    for (size_t i = 0; i < n; i++) f->keys[i] = 0;
+    hw_status st = k->copy_in(e->device, e->buffers.draws, f->draws, n * sizeof *f->draws);
+    if (!st) st = k->copy_in(e->device, e->buffers.keys, f->keys, n * sizeof *f->keys);
+    return st ? hw_engine_wait(e, st, err) : HW_OK;
+}
+
+hw_status hw_feed_begin(hw_feed *f, hw_sequence *const *seqs, const int32_t *tokens,
+                        const hw_sampling *settings, int n, int n_valid, int n_steps, hw_error *err)
+{
+    hw_engine *e = f->e;
+    const int vocab = e->model.vocab_size;
+    if (!hw_feed_possible(e, settings, n))
+        return hw_fail(err, HW_ERR_INVALID, "a feed was begun where the device or the settings have none");
+    hw_batch_clear(f->batch);
+    f->n_steps = n_steps > 0 ? (uint64_t)n_steps : 0;
+    f->n_begun = f->n_taken = 0;
+    f->late = HW_OK;
+    e->n_steps++; /* the logits are about to be others */
+    if (!f->n_steps) return HW_OK;
+    hw_status st = HW_OK;
+    for (int i = 0; i < n && !st; i++) {
+        st = check_sequence(seqs[i], err);
+        if (!st) st = hw_batch_add(f->batch, seqs[i], &tokens[i], 1, HW_LOGITS_LAST, err);
+        if (st) break;
+        f->first_positions[i] = seqs[i]->n_tokens - 1;
+        f->draws[i] = (hw_draw){.temperature = settings[i].temperature,
+                                .n_valid = n_valid > 0 && n_valid < vocab ? n_valid : vocab,
+                                .seed = settings[i].seed};
+    }
+    if (!st) st = upload(f, err);
+    if (!st) return HW_OK;
+    hw_batch_retreat(f->batch);
+    hw_batch_clear(f->batch);
+    return st;
+}
+
+/* ---- steps */
+
+/* This rank's key outranks what it would have chosen, and with it all other ranks'. */
+static hw_status cancel(hw_feed *f)
+{
+    hw_engine *e = f->e;
+    const size_t n = (size_t)f->batch->n_rows;
+    for (size_t i = 0; i < n; i++) f->keys[i] = HW_KEY_CANCEL;
+    return e->device->k->copy_in(e->device, e->buffers.keys, f->keys, n * sizeof *f->keys);
+}
+
+static hw_status begin_step(hw_feed *f, hw_error *err)
+{
+    hw_engine *e = f->e;
+    hw_status st = f->n_begun ? hw_batch_advance(f->batch, err) : HW_OK;
+    if (st) return st;
+    if (e->cancelled && (st = cancel(f))) return hw_engine_wait(e, st, err);
+    st = hw_forward_fed(e, f->batch, f->n_begun, err);
+    if (st) return st;
+    st = e->device->k->device_loop->mark(e->device, &f->marks[f->n_begun % HW_FEED_AHEAD]);
+    if (st) return hw_engine_wait(e, st, err);
+    f->n_begun++;
+    e->n_fed_steps++;
+    return HW_OK;
+}
+
+/* As many as may be under way. */
+static void begin_steps(hw_feed *f)
+{
+    while (!f->late && f->n_begun < f->n_steps && f->n_begun < f->n_taken + HW_FEED_AHEAD)
+        f->late = begin_step(f, &f->late_error);
+}
+
+static hw_status take(hw_feed *f, int32_t *tokens, hw_error *err)
+{
+    hw_engine *e = f->e;
+    const hw_batch *b = f->batch;
+    const uint64_t step = f->n_taken;
+    hw_status st = hw_engine_wait_mark(e, f->marks[step % HW_FEED_AHEAD], err);
+    if (st) return st;
+    for (int i = 0; i < b->n_rows; i++) {
+        const size_t slot = ((size_t)f->first_positions[i] + step) % HW_FEED_AHEAD;
+        const uint64_t key = e->buffers.ring[slot * (size_t)e->options.max_logit_rows + (size_t)i];
+        const hw_status of_row = hw_sampler_check_key(key, st ? NULL : err);
+        tokens[i] = of_row ? HW_TOKEN_UNKNOWN : hw_key_token(key);
+        if (!st) st = of_row;
+    }
+    f->n_taken++;
+    hw_batch_continue(f->batch, tokens);
+    if (!st && f->n_begun > f->n_taken) hw_count_embedding(e, tokens, b->n_rows); /* of the step under way */
+    return st;
+}
+
+hw_status hw_feed_next(hw_feed *f, int32_t *tokens, hw_error *err)
+{
+    hw_watch *const w = hw_comm_watch(f->e->world);
+    const hw_watch_phase before = hw_watch_enter(w, HW_WATCH_DECODE);
+    hw_status st = HW_OK;
+    begin_steps(f);
+    if (f->n_begun > f->n_taken) {
+        st = take(f, tokens, err);
+    } else {
+        st = f->late ? f->late : hw_fail(err, HW_ERR_INVALID, "a feed has taken all its steps");
+        if (f->late && err) *err = f->late_error;
+    }
+    hw_watch_enter(w, before);
+    return st;
+}
+
+hw_status hw_feed_end(hw_feed *f, int *n_vain, hw_error *err)
+{
+    *n_vain = 0;
+    if (!f->batch->n_rows) return HW_OK;
+    const hw_status st = hw_engine_wait(f->e, HW_OK, err);
+    *n_vain = (int)(f->n_begun - f->n_taken);
+    hw_batch_retreat(f->batch);
+    hw_batch_clear(f->batch);
+    return st;
+}

@@ -1,0 +1,37 @@
+/* What a model folder says about generating with it. All functions are Local. */
+#ifndef HW_RUNTIME_MODELS_GENERATION_CONFIG_H
+#define HW_RUNTIME_MODELS_GENERATION_CONFIG_H
+
+#include <stdbool.h>
+
+#include "runtime/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { HW_MAX_EOS = 64 };
+
+typedef struct hw_generation_config {
+    hw_sampling sampling;    /* what generation_config.json recommends; greedy unless do_sample is true */
+    int max_new_tokens;      /* 0: it does not say */
+    int32_t eos[HW_MAX_EOS]; /* end-of-sequence ids of generation_config.json and config.json together */
+    int n_eos;
+} hw_generation_config;
+
+/* generation_config.json may be missing; config.json may not. Errors: HW_ERR_MODEL naming the file and the
+ * key. */
+hw_status hw_generation_config_open(hw_generation_config *out, const char *model_folder, hw_error *err);
+
+/* The same, where rank 0 may be who reads them: then Collective, with the same result on all ranks but for a lack of
+ * memory. */
+struct hw_source;
+hw_status hw_generation_config_open_from(hw_generation_config *out, const struct hw_source *source,
+                                         hw_error *err);
+
+bool hw_generation_config_is_eos(const hw_generation_config *g, int32_t token);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

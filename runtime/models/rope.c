@@ -1,0 +1,160 @@
+#include "runtime/models/rope.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *const kind_names[] = {"none", "default", "linear", "llama3", "yarn"};
+
+const char *hw_rope_name(hw_rope_kind kind) { return kind_names[kind]; }
+
+/* 1 + 0.1 * mscale * ln(factor): section 3.4 of Peng et al. 2023, "YaRN". */
+static double yarn_scale(double factor, double mscale)
+{
+    return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
+}
+
+static hw_status read_llama3(hw_rope *r, hw_json_at at)
+{
+    hw_status st;
+    if ((st = hw_json_need(at, "low_freq_factor")) || (st = hw_json_need(at, "high_freq_factor"))) return st;
+    if ((st = hw_json_number(at, "low_freq_factor", 1e-3, 1e6, &r->low_freq_factor)) ||
+        (st = hw_json_number(at, "high_freq_factor", 1e-3, 1e6, &r->high_freq_factor)))
+        return st;
+    if (r->high_freq_factor <= r->low_freq_factor)
+        return hw_fail(at.err, at.failure, "%s: high_freq_factor %g must be larger than low_freq_factor %g",
+                       at.name, r->high_freq_factor, r->low_freq_factor);
+    return HW_OK;
+}
+
+static hw_status read_yarn(hw_rope *r, hw_json_at at)
+{
+    hw_status st;
+    double attention_factor = 0, mscale = 0, mscale_all_dim = 0;
+    r->beta_fast = 32;
+    r->beta_slow = 1;
+    r->truncate = true;
+    if ((st = hw_json_number(at, "beta_fast", 0, 1e6, &r->beta_fast)) ||
+        (st = hw_json_number(at, "beta_slow", 0, 1e6, &r->beta_slow)) ||
+        (st = hw_json_number(at, "attention_factor", 1e-6, 1e6, &attention_factor)) ||
+        (st = hw_json_number(at, "mscale", 0, 1e6, &mscale)) ||
+        (st = hw_json_number(at, "mscale_all_dim", 0, 1e6, &mscale_all_dim)) ||
+        (st = hw_json_bool(at, "truncate", &r->truncate)))
+        return st;
+    if (r->beta_fast == 0) r->beta_fast = 32; /* transformers: `or 32`, `or 1` */
+    if (r->beta_slow == 0) r->beta_slow = 1;
+    if (attention_factor > 0) r->attention_factor = attention_factor;
+    else if (mscale > 0 && mscale_all_dim > 0)
+        r->attention_factor = yarn_scale(r->factor, mscale) / yarn_scale(r->factor, mscale_all_dim);
+    else r->attention_factor = yarn_scale(r->factor, 1);
+    return HW_OK;
+}
+
+static hw_status read_kind(hw_rope *r, hw_json_at at)
+{
+    const char *name = "default";
+    hw_status st = hw_json_string(at, "type", &name);
+    if (!st) st = hw_json_string(at, "rope_type", &name);
+    if (st) return st;
+    for (int k = HW_ROPE_DEFAULT; k <= HW_ROPE_YARN; k++)
+        if (!strcmp(name, kind_names[k])) {
+            r->kind = (hw_rope_kind)k;
+            return HW_OK;
+        }
+    return hw_fail(at.err, at.failure,
+                   "%s: rope type \"%s\" is not supported; known are default, linear, llama3, yarn", at.name,
+                   name);
+}
+
+hw_status hw_rope_from_config(hw_rope *out, hw_json_at config, int head_dim, int max_positions,
+                              double default_theta)
+{
+    hw_rope r = {.rotary_dim = head_dim,
+                 .theta = default_theta,
+                 .factor = 1,
+                 .attention_factor = 1,
+                 .original_max_positions = max_positions};
+    hw_json_at at = config;
+    double partial = 1;
+    hw_status st = hw_json_number(config, "rope_theta", 1, 1e12, &r.theta);
+    if (!st) st = hw_json_number(config, "partial_rotary_factor", 0, 1, &partial);
+    if (st) return st;
+    json_t *scaling = json_object_get(config.object, "rope_parameters");
+    if (!scaling || json_is_null(scaling)) scaling = json_object_get(config.object, "rope_scaling");
+    if (scaling && !json_is_null(scaling) && !json_is_object(scaling))
+        return hw_fail(config.err, config.failure, "%s: rope_parameters or rope_scaling is not an object",
+                       config.name);
+    at.object = json_is_object(scaling) ? scaling : NULL;
+    r.kind = HW_ROPE_DEFAULT;
+    if (at.object) {
+        if ((st = read_kind(&r, at)) || (st = hw_json_number(at, "rope_theta", 1, 1e12, &r.theta)) ||
+            (st = hw_json_number(at, "partial_rotary_factor", 0, 1, &partial)))
+            return st;
+        if (r.kind != HW_ROPE_DEFAULT) {
+            if ((st = hw_json_need(at, "factor")) ||
+                (st = hw_json_number(at, "factor", 1e-3, 1e6, &r.factor)))
+                return st;
+        }
+        if (r.kind == HW_ROPE_LLAMA3 && (st = hw_json_need(at, "original_max_position_embeddings")))
+            return st;
+        if ((st =
+                 hw_json_size(at, "original_max_position_embeddings", 1, 1 << 30, &r.original_max_positions)))
+            return st;
+        if (r.kind == HW_ROPE_LLAMA3) st = read_llama3(&r, at);
+        if (r.kind == HW_ROPE_YARN) st = read_yarn(&r, at);
+        if (st) return st;
+    }
+    r.rotary_dim = (int)(head_dim * partial);
+    if (r.rotary_dim < 2 || r.rotary_dim % 2)
+        return hw_fail(
+            config.err, config.failure,
+            "%s: rotary dimension %d (head_dim %d x partial_rotary_factor %g) is not an even number above 0",
+            config.name, r.rotary_dim, head_dim, partial);
+    *out = r;
+    return HW_OK;
+}
+
+/* Grattafiori et al. 2024, "The Llama 3 herd of models": long wavelengths are divided by `factor`, short ones
+ * kept, those between interpolated. */
+static float llama3_frequency(const hw_rope *r, float f)
+{
+    float context = (float)r->original_max_positions, wavelength = 2 * (float)M_PI / f;
+    if (wavelength < context / (float)r->high_freq_factor) return f;
+    if (wavelength > context / (float)r->low_freq_factor) return f / (float)r->factor;
+    float smooth = (context / wavelength - (float)r->low_freq_factor) /
+                   (float)(r->high_freq_factor - r->low_freq_factor);
+    return (1 - smooth) * f / (float)r->factor + smooth * f;
+}
+
+/* The index of the frequency that turns `rotations` times over the original context. */
+static double yarn_index(const hw_rope *r, double rotations)
+{
+    return r->rotary_dim * log(r->original_max_positions / (rotations * 2 * M_PI)) / (2 * log(r->theta));
+}
+
+static float yarn_frequency(const hw_rope *r, float f, int j, float low, float high)
+{
+    if (low == high) high += 0.001f;
+    float ramp = ((float)j - low) / (high - low);
+    ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+    float keep = 1 - ramp;
+    return f / (float)r->factor * (1 - keep) + f * keep;
+}
+
+void hw_rope_inv_freq(float *inv_freq, const hw_rope *r)
+{
+    double low = 0, high = 0;
+    if (r->kind == HW_ROPE_YARN) {
+        low = yarn_index(r, r->beta_fast);
+        high = yarn_index(r, r->beta_slow);
+        if (r->truncate) low = floor(low), high = ceil(high);
+        low = low > 0 ? low : 0;
+        high = high < r->rotary_dim - 1 ? high : r->rotary_dim - 1;
+    }
+    for (int j = 0; j < r->rotary_dim / 2; j++) {
+        float f = 1.0f / powf((float)r->theta, (float)(2 * j) / (float)r->rotary_dim);
+        if (r->kind == HW_ROPE_LINEAR) f /= (float)r->factor;
+        if (r->kind == HW_ROPE_LLAMA3) f = llama3_frequency(r, f);
+        if (r->kind == HW_ROPE_YARN) f = yarn_frequency(r, f, j, (float)low, (float)high);
+        inv_freq[j] = f;
+    }
+}
