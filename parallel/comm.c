@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel/anchors.h"
 #include "parallel/comm_mpi.h"
 #include "parallel/comm_ops.h"
+#include "parallel/peaks.h"
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/host.h"

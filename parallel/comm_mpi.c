@@ -12,7 +12,7 @@
  *                    back, 2 log2 p messages, 2 (p - 1) / p S bytes: Rabenseifner 2004 with the distances in
  *                    ascending order)
  *   unfold    rank 2i gives the sum to rank 2i + 1
- * volume.c has the same in closed form: what each rank sends for it. Change both together. */
+ * traffic_model.c has the same in closed form: what each rank sends for it. Change both together. */
 #include <limits.h>
 #include <mpi.h>
 #include <stdbool.h>
@@ -21,7 +21,7 @@
 
 #include "parallel/combine.h"
 #include "parallel/comm_mpi.h"
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 
 enum {
     MAX_STEPS = 32, /* log2 of the number of ranks */

@@ -14,7 +14,7 @@
  * two and neighbours by number, so that a host's sum is a subtree of the tree over all ranks, the hosts' sums
  * are its nodes in order, and the bits are those of comm_mpi.c.
  *
- * Sent is what other ranks read of what this one wrote, counted by the writer for each reader; volume.c has
+ * Sent is what other ranks read of what this one wrote, counted by the writer for each reader; traffic_model.c has
  * it in closed form. Change both together. */
 #include <stdbool.h>
 #include <stdlib.h>
@@ -22,7 +22,7 @@
 
 #include "parallel/combine.h"
 #include "parallel/comm_mpi.h"
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 #include "parallel/window.h"
 
 typedef struct shm_state {

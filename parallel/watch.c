@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "parallel/comm.h"
-#include "parallel/leftovers.h"
+#include "parallel/ompi_cleanup.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/host.h"
 

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "parallel/comm_mpi.h"
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 
 /* Lines are fetched in pairs by some processors, hence a flag in every second one. */
 enum { FLAG_BYTES = 128, PAGE = 4096, SPINS_BEFORE_YIELD = 200, YIELDS_BEFORE_IDLE = 64 };

@@ -19,7 +19,7 @@ typedef struct hw_window hw_window;
 hw_status hw_window_create(hw_window **out, void *mpi, const hw_ranks *ranks, hw_error *err);
 void hw_window_destroy(hw_window *w); /* NULL is fine; Local */
 
-/* Local. A buffer (0 or 1) of the i-th rank of this host: HW_SHM_PIECE_BYTES (volume.h), 64-byte aligned. */
+/* Local. A buffer (0 or 1) of the i-th rank of this host: HW_SHM_PIECE_BYTES (traffic_model.h), 64-byte aligned. */
 char *hw_window_buffer(const hw_window *w, int i, int buffer);
 
 /* Local. What this rank wrote before is seen by whoever waits for `phase`. Phases ascend, from 1. */

@@ -1,6 +1,6 @@
 /* What a step sends, from the shapes that forward.c and sampler.c hand to the communicator. */
 
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 #include "runtime/engine_state.h"
 #include "runtime/plan.h"
 

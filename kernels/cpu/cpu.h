@@ -2,15 +2,15 @@
 #ifndef HW_KERNELS_CPU_CPU_H
 #define HW_KERNELS_CPU_CPU_H
 
+#include "kernels/cpu/matrix_unit.h"
 #include "kernels/cpu/pool.h"
-#include "kernels/cpu/units.h"
 #include "kernels/device.h"
 
 typedef struct hw_cpu_device {
     hw_device_base base;
     hw_pool *pool;
     const hw_units *units; /* NULL: multiply-adds alone */
-    void *terms;           /* room for the terms of some rows of the widest bfloat16 weight, see terms.h */
+    void *terms; /* room for the terms of some rows of the widest bfloat16 weight, see bf16_split.h */
     size_t n_terms_bytes;
     void *tile_room; /* [threads, HW_TILE_ROOM], where units have `multiply` and a weight is for them */
     size_t n_tile_room_bytes;

@@ -4,7 +4,7 @@
  * weights are crossed on the way from memory, inputs when they become terms (hw_units.crossed). */
 #include <immintrin.h>
 
-#include "kernels/cpu/units.h"
+#include "kernels/cpu/matrix_unit.h"
 
 /* Two chains of so many rows and two groups are 24 registers; weights and inputs need the rest. */
 enum { DOT_ROWS = 6, STREAM_ROWS = 8, LINE = 64, BLOCK_BYTES = 1024, TERM_NUMBERS = HW_UNIT_ROWS * 32 };

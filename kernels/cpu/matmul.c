@@ -4,10 +4,10 @@
  * Work comes in items of some output groups by some rows. For one row the weights stream through once; for
  * many, a panel of inputs of a few groups stays in the second-level cache while tiles of rows pass over it,
  * and a tile's inputs stay in the first-level cache while it passes over the groups. */
+#include "kernels/cpu/bf16_split.h"
 #include "kernels/cpu/denormals.h"
 #include "kernels/cpu/matmul_tile.h"
 #include "kernels/cpu/ops.h"
-#include "kernels/cpu/terms.h"
 #include "kernels/cpu/tile_product.h"
 
 enum {
@@ -28,7 +28,7 @@ typedef struct matmul_job {
     const hw_weight *w;
     size_t n_rows, item_groups, n_row_items, panel_blocks;
     int n_terms;           /* 0: x is taken as it is */
-    void *terms;           /* of x, see terms.h */
+    void *terms;           /* of x, see bf16_split.h */
     const hw_units *units; /* NULL: multiply-adds */
 } matmul_job;
 

@@ -6,7 +6,7 @@
 #include "kernels/cpu/simd.h"
 
 /* sums += W x over `n_blocks` blocks of inputs, which are as they are, or terms of them one behind the other
- * (terms.h). */
+ * (bf16_split.h). */
 typedef struct hw_tile {
     float *sums;    /* [rows, groups * HW_GROUP] of stride `sums_stride` */
     const float *x; /* [rows, n_blocks, terms, HW_BLOCK], rows of stride `x_stride` */

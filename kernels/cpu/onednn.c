@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernels/cpu/anchors.h"
+#include "kernels/cpu/peaks.h"
 #include "runtime/base/clock.h"
 
 /* Larger matrices run at the same speed and only take memory. */

@@ -1,7 +1,7 @@
 #include "kernels/cpu/paths.h"
 
-#include "kernels/cpu/anchors.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/peaks.h"
 #include "runtime/base/clock.h"
 
 #if defined(__x86_64__)

@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "kernels/cpu/units.h"
+#include "kernels/cpu/matrix_unit.h"
 #include "kernels/kernels.h"
 
 typedef struct hw_cpu_path {

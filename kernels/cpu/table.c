@@ -1,5 +1,5 @@
-#include "kernels/cpu/anchors.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/peaks.h"
 
 const hw_kernels HW_CPU_FN(table) = {
     .name = "cpu",

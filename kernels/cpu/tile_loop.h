@@ -5,8 +5,8 @@
 #ifndef HW_KERNELS_CPU_TILE_LOOP_H
 #define HW_KERNELS_CPU_TILE_LOOP_H
 
+#include "kernels/cpu/bf16_split.h"
 #include "kernels/cpu/simd.h"
-#include "kernels/cpu/terms.h"
 #include "kernels/cpu/tile_config.h"
 #include "kernels/cpu/tile_product.h"
 

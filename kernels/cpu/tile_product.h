@@ -30,11 +30,12 @@ typedef struct hw_tile_merge {
 struct hw_tile_product {
     const hw_units *units;
     const hw_weight *w;
-    const float *x;        /* [n_rows, n_in] */
-    const uint16_t *terms; /* of x, when there are few rows: tiles as short as the rows are few, terms.h */
-    const float *bias;     /* [n_out] or NULL */
-    float *out;            /* [n_rows, n_out] */
-    char *room;            /* [threads, HW_TILE_ROOM]; 64-byte aligned */
+    const float *x; /* [n_rows, n_in] */
+    const uint16_t
+        *terms;        /* of x, when there are few rows: tiles as short as the rows are few, bf16_split.h */
+    const float *bias; /* [n_out] or NULL */
+    float *out;        /* [n_rows, n_out] */
+    char *room;        /* [threads, HW_TILE_ROOM]; 64-byte aligned */
     size_t n_rows;
     int n_terms;
 

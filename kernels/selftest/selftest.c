@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/anchors.h"
+#include "kernels/peaks.h"
 #include "kernels/selftest/subject.h"
 
 /* Memory to read for the limit of reads: about what one row of a large matrix reads, so that both find as much of it in

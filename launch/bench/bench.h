@@ -3,7 +3,7 @@
 #ifndef HW_LAUNCH_BENCH_BENCH_H
 #define HW_LAUNCH_BENCH_BENCH_H
 
-#include "kernels/anchors.h"
+#include "kernels/peaks.h"
 #include "launch/report/machine.h"
 #include "launch/report/statistics.h"
 #include "launch/session.h"

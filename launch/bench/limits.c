@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
 #include "launch/bench/bench.h"
-#include "parallel/anchors.h"
+#include "parallel/peaks.h"
 #include "runtime/base/clock.h"
 #include "runtime/model.h"
 #include "runtime/weights/weights.h"

@@ -12,7 +12,7 @@
 #include "launch/report/plan.h"
 #include "launch/session.h"
 #include "launch/settings/args.h"
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 #include "runtime/device/devices.h"
 #include "runtime/device/host_memory.h"
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/anchors.h"
+#include "kernels/peaks.h"
 #include "launch/report/statistics.h"
 #include "runtime/base/clock.h"
 

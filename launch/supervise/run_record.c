@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "launch/supervise/processes.h"
-#include "parallel/leftovers.h"
+#include "parallel/ompi_cleanup.h"
 #include "runtime/base/host.h"
 
 #define NAME "headway-run-"

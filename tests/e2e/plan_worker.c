@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 #include "runtime/generate.h"
 #include "runtime/plan.h"
 #include "tests/support/rank.h"

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 #include "runtime/base/host.h"
 #include "tests/support/over_hosts.h"
 
@@ -102,7 +102,7 @@ static uint64_t all_reduce_sent(uint64_t n_bytes)
     return n_bytes * (hosts * 2 * (m - 1) + 2);
 }
 
-/* Between more hosts it depends on the slices' own lengths: volume.c's closed form. */
+/* Between more hosts it depends on the slices' own lengths: traffic_model.c's closed form. */
 static bool by_hand(void) { return n_ranks <= 2 * hw_comm_n_sharing(comm) || hw_comm_n_sharing(comm) == 1; }
 
 static void check_sent(uint64_t n, size_t size)

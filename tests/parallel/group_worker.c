@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 #include "tests/support/over_hosts.h"
 
 enum { MAX_RANKS = 16, LONGEST = 100003 };

@@ -1,8 +1,8 @@
 /* Inside of the CPU's anchors: what is compiled per instruction set, and what a library of products gives. */
-#ifndef HW_KERNELS_CPU_ANCHORS_H
-#define HW_KERNELS_CPU_ANCHORS_H
+#ifndef HW_KERNELS_CPU_PEAKS_H
+#define HW_KERNELS_CPU_PEAKS_H
 
-#include "kernels/anchors.h"
+#include "kernels/peaks.h"
 
 /* Multiply-adds between registers, `n_rounds` of them in each of some independent chains of sixteen lanes.
  * Returns the operations done, two for each multiply-add; the numbers go to `sink` [16], so that none can be

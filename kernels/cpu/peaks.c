@@ -1,5 +1,5 @@
 /* What the host's cores can do: reading memory, multiply-adds, units for bfloat16, and a library of products. */
-#include "kernels/cpu/anchors.h"
+#include "kernels/cpu/peaks.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -1,12 +1,12 @@
 /* Rows of activations as bfloat16 terms, for products with bfloat16 weights: see hw_matmul in kernels.h. */
-#ifndef HW_KERNELS_CPU_TERMS_H
-#define HW_KERNELS_CPU_TERMS_H
+#ifndef HW_KERNELS_CPU_BF16_SPLIT_H
+#define HW_KERNELS_CPU_BF16_SPLIT_H
 
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/matrix_unit.h"
 #include "kernels/cpu/simd.h"
-#include "kernels/cpu/units.h"
 
 /* Inputs come in the blocks of the weight, cut by cut, zeros behind the last of a cut. Multiply-adds take float32:
  *   [n_rows, n_blocks, n_terms, HW_BLOCK]

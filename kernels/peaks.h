@@ -1,8 +1,8 @@
 /* What a device itself can do, measured in the same process and on the same threads as the model: the figures
  * that a speed is a share of. All functions are Local; several ranks measure at the same time to see what they
  * get together. */
-#ifndef HW_KERNELS_ANCHORS_H
-#define HW_KERNELS_ANCHORS_H
+#ifndef HW_KERNELS_PEAKS_H
+#define HW_KERNELS_PEAKS_H
 
 #include "kernels/kernels.h"
 

@@ -1,7 +1,7 @@
 /* What Open MPI leaves on this machine when its processes are killed, and removing what is provably a
  * run's own. All functions are Local, and say nothing about what they could not remove. */
-#ifndef HW_PARALLEL_LEFTOVERS_H
-#define HW_PARALLEL_LEFTOVERS_H
+#ifndef HW_PARALLEL_OMPI_CLEANUP_H
+#define HW_PARALLEL_OMPI_CLEANUP_H
 
 #include <stdbool.h>
 #include <stdint.h>

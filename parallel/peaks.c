@@ -1,4 +1,4 @@
-#include "parallel/anchors.h"
+#include "parallel/peaks.h"
 
 #include <limits.h>
 #include <mpi.h>

@@ -2,9 +2,9 @@
  * to the next, over work of milliseconds. */
 #include <stdlib.h>
 
-#include "kernels/anchors.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/numbers.h"
+#include "kernels/peaks.h"
 #include "runtime/base/clock.h"
 
 /* A block reads SPAN words of 16 bytes at a time, AT_ONCE loads of each thread in flight. */

@@ -1,6 +1,6 @@
 /* The most float32 arithmetic that an instruction set does: compiled once for each. */
-#include "kernels/cpu/anchors.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/peaks.h"
 
 /* As many independent chains as hide the latency of a multiply-add (4 to 5 cycles, two at a time) and still
  * fit the registers: AVX2 has sixteen, and takes two for sixteen lanes. */

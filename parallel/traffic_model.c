@@ -1,4 +1,4 @@
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 
 static void add_message(hw_volume *v, uint64_t n_bytes)
 {

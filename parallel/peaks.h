@@ -1,6 +1,6 @@
 /* What the collectives of the library below us take, for comparing with ours. */
-#ifndef HW_PARALLEL_ANCHORS_H
-#define HW_PARALLEL_ANCHORS_H
+#ifndef HW_PARALLEL_PEAKS_H
+#define HW_PARALLEL_PEAKS_H
 
 #include "parallel/comm.h"
 

@@ -1,8 +1,8 @@
 /* What a collective makes a rank send, by arithmetic alone: the closed forms of the algorithms in comm_mpi.c
  * and comm_shm.c, and the least that any algorithm needs. A test runs both on real ranks and compares them
  * with the meter. All functions are Local and pure. */
-#ifndef HW_PARALLEL_VOLUME_H
-#define HW_PARALLEL_VOLUME_H
+#ifndef HW_PARALLEL_TRAFFIC_MODEL_H
+#define HW_PARALLEL_TRAFFIC_MODEL_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 #include <criterion/criterion.h>
 
-#include "parallel/volume.h"
+#include "parallel/traffic_model.h"
 
 static hw_volume reduce(size_t count, size_t element, int rank, int n_ranks, int n_sharing)
 {

@@ -2,8 +2,8 @@
  * products of pairs (AVX512-BF16), and an emulation of the first in plain C that runs the very same loops. All give the
  * same bits: those of a tile, which sums even and odd inputs of a block in two chains of multiply-adds that flush
  * denormals. */
-#ifndef HW_KERNELS_CPU_UNITS_H
-#define HW_KERNELS_CPU_UNITS_H
+#ifndef HW_KERNELS_CPU_MATRIX_UNIT_H
+#define HW_KERNELS_CPU_MATRIX_UNIT_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "parallel/leftovers.h"
+#include "parallel/ompi_cleanup.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 /* Anchors: that they are there, and count what they do. How fast they are is no matter of tests. */
-#include "kernels/anchors.h"
+#include "kernels/peaks.h"
 
-#include "kernels/cpu/anchors.h"
-#include "kernels/cpu/units.h"
+#include "kernels/cpu/matrix_unit.h"
+#include "kernels/cpu/peaks.h"
 #include "tests/kernels/support.h"
 
 static const hw_anchor_sizes sizes = {
