@@ -366,7 +366,7 @@ typedef struct hw_kernels {
     const hw_graph_ops *graph;
     const hw_device_loop_ops *device_loop;
     const hw_counter_ops *counters;
-    const struct hw_anchor_ops *anchors; /* what the device itself can do, for comparing: anchors.h */
+    const struct hw_peak_ops *peaks; /* what the device itself can do, for comparing: peaks.h */
 } hw_kernels;
 
 struct hw_device {

@@ -425,8 +425,8 @@ void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type)
     end_on_device(c, tag, look(c), count * hw_dtype_size(type));
 }
 
-hw_status hw_anchor_device_all_reduce(double *seconds, hw_comm *c, void *buffer, size_t count, hw_dtype type,
-                                      int repeats, hw_error *err)
+hw_status hw_peak_device_all_reduce(double *seconds, hw_comm *c, void *buffer, size_t count, hw_dtype type,
+                                    int repeats, hw_error *err)
 {
     return hw_comm_group_measure(c->group, buffer, count, type, repeats, seconds, err);
 }

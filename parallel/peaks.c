@@ -5,7 +5,7 @@
 
 #include "runtime/base/clock.h"
 
-hw_status hw_anchor_mpi_all_reduce(double *seconds, float *buffer, size_t count, int repeats, hw_error *err)
+hw_status hw_peak_mpi_all_reduce(double *seconds, float *buffer, size_t count, int repeats, hw_error *err)
 {
     int started = 0, code = MPI_Initialized(&started);
     if (code || !started || count > INT_MAX)

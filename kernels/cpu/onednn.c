@@ -21,7 +21,7 @@ struct hw_products {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     int n_shapes;
-    product of[2][HW_ANCHOR_MAX_SHAPES]; /* float32, bfloat16 */
+    product of[2][HW_PEAK_MAX_SHAPES]; /* float32, bfloat16 */
 };
 
 static hw_status check(dnnl_status_t code, const char *what, hw_error *err)
@@ -92,7 +92,7 @@ static dnnl_status_t put_numbers(hw_products *p, dnnl_memory_t to, const dnnl_di
     return st;
 }
 
-static dnnl_status_t make_product(hw_products *p, product *m, hw_anchor_shape s, dnnl_data_type_t type)
+static dnnl_status_t make_product(hw_products *p, product *m, hw_peak_shape s, dnnl_data_type_t type)
 {
     static const dnnl_query_t queries[N_ARGS] = {dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md};
     const dnnl_dim_t n = (dnnl_dim_t)s.n_rows, n_in = (dnnl_dim_t)s.n_in, n_out = (dnnl_dim_t)s.n_out;
@@ -142,7 +142,7 @@ static void set_threads(int n_threads)
     setenv("OMP_WAIT_POLICY", "PASSIVE", 1);
 }
 
-static hw_status create(hw_products **out, const hw_anchor_sizes *sizes, int n_threads, hw_error *err)
+static hw_status create(hw_products **out, const hw_peak_sizes *sizes, int n_threads, hw_error *err)
 {
     *out = NULL;
     hw_products *p = calloc(1, sizeof *p);
@@ -152,7 +152,7 @@ static hw_status create(hw_products **out, const hw_anchor_sizes *sizes, int n_t
     dnnl_status_t st = dnnl_engine_create(&p->engine, dnnl_cpu, 0);
     if (!st) st = dnnl_stream_create(&p->stream, p->engine, dnnl_stream_default_flags);
     for (int i = 0; i < p->n_shapes && !st; i++) {
-        hw_anchor_shape s = sizes->shapes[i];
+        hw_peak_shape s = sizes->shapes[i];
         if (s.n_out > MAX_WIDTH) s.n_out = MAX_WIDTH;
         if (s.n_in > MAX_WIDTH) s.n_in = MAX_WIDTH;
         st = make_product(p, &p->of[0][i], s, dnnl_f32);

@@ -36,8 +36,7 @@ static double dot_gain(void)
         double n_flops = (double)hw_units_dot.peak(DOT_ROUNDS), rate = n_flops / hw_seconds_since(start);
         if (rate > dot) dot = rate;
         start = hw_clock_ns();
-        n_flops = (double)hw_cpu_avx512_anchors.fma(FMA_ROUNDS, sink),
-        rate = n_flops / hw_seconds_since(start);
+        n_flops = (double)hw_cpu_avx512_peaks.fma(FMA_ROUNDS, sink), rate = n_flops / hw_seconds_since(start);
         if (rate > fma) fma = rate;
     }
     return dot / fma;

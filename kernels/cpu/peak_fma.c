@@ -22,10 +22,10 @@ static uint64_t fma_rounds(uint64_t n_rounds, float *sink)
     return n_rounds * CHAINS * HW_LANES * 2;
 }
 
-const hw_cpu_anchor_ops HW_CPU_FN(anchors) = {
-    .ops = {.create = hw_cpu_anchors_create,
-            .destroy = hw_cpu_anchors_destroy,
-            .has = hw_cpu_anchors_have,
-            .measure = hw_cpu_anchors_measure},
+const hw_cpu_peak_ops HW_CPU_FN(peaks) = {
+    .ops = {.create = hw_cpu_peaks_create,
+            .destroy = hw_cpu_peaks_destroy,
+            .has = hw_cpu_peaks_have,
+            .measure = hw_cpu_peaks_measure},
     .fma = fma_rounds,
 };

@@ -17,7 +17,7 @@ typedef uint32_t words __attribute__((vector_size(LINE)));
 /* Arithmetic is measured in parts, so that no thread waits long for the slowest. */
 enum { PARTS_PER_THREAD = 16, FMA_ROUNDS = 16384, MATRIX_ROUNDS = 4096 };
 
-struct hw_anchors {
+struct hw_peaks {
     hw_device *device;
     char *data; /* [n_chunks, CHUNK] */
     size_t n_chunks;
@@ -63,20 +63,20 @@ FOR_EACH_ISA static uint32_t read_prefetched(const char *p, size_t n)
 
 static void fill(void *arg, size_t begin, size_t end)
 {
-    hw_anchors *a = arg;
+    hw_peaks *a = arg;
     for (size_t i = begin; i < end; i++) memset(a->data + i * CHUNK, (int)(i & 0xff), CHUNK);
 }
 
 static void read_chunks(void *arg, size_t begin, size_t end)
 {
-    hw_anchors *a = arg;
+    hw_peaks *a = arg;
     const char *p = a->data + begin * CHUNK;
     size_t n = (end - begin) * CHUNK;
     atomic_fetch_xor_explicit(&a->sum, a->prefetch ? read_prefetched(p, n) : read_plain(p, n),
                               memory_order_relaxed);
 }
 
-static double measure_read(hw_anchors *a, bool prefetch)
+static double measure_read(hw_peaks *a, bool prefetch)
 {
     a->prefetch = prefetch;
     uint64_t start = hw_clock_ns();
@@ -86,8 +86,8 @@ static double measure_read(hw_anchors *a, bool prefetch)
 
 static void fma_parts(void *arg, size_t begin, size_t end)
 {
-    hw_anchors *a = arg;
-    const hw_cpu_anchor_ops *isa = (const hw_cpu_anchor_ops *)(const void *)a->device->k->anchors;
+    hw_peaks *a = arg;
+    const hw_cpu_peak_ops *isa = (const hw_cpu_peak_ops *)(const void *)a->device->k->peaks;
     float sink[16] = {0.75f, 0.25f}; /* a fixed point at 1: no overflow, and nothing denormal */
     for (size_t i = begin; i < end; i++) atomic_fetch_add(&a->n_flops, isa->fma(FMA_ROUNDS, sink));
     atomic_fetch_xor_explicit(&a->sum, sink[3] > 0, memory_order_relaxed);
@@ -95,13 +95,13 @@ static void fma_parts(void *arg, size_t begin, size_t end)
 
 static void matrix_parts(void *arg, size_t begin, size_t end)
 {
-    hw_anchors *a = arg;
+    hw_peaks *a = arg;
     const hw_units *units = hw_cpu(a->device)->units;
     for (size_t i = begin; i < end; i++) atomic_fetch_add(&a->n_flops, units->peak(MATRIX_ROUNDS));
 }
 
 /* Long enough that waking the threads does not count. */
-static double measure_arithmetic(hw_anchors *a, hw_pool_fn *parts)
+static double measure_arithmetic(hw_peaks *a, hw_pool_fn *parts)
 {
     const double least_seconds = 5e-3;
     double seconds = 0;
@@ -112,7 +112,7 @@ static double measure_arithmetic(hw_anchors *a, hw_pool_fn *parts)
 }
 
 /* A library that is not there, or not of this version, is no error: there is nothing to compare with. */
-static hw_status open_library(hw_anchors *a, const hw_anchor_sizes *sizes, hw_error *err)
+static hw_status open_library(hw_peaks *a, const hw_peak_sizes *sizes, hw_error *err)
 {
     if (!sizes->n_shapes) return HW_OK;
     const hw_product_ops *library = hw_plugin_symbol("onednn", "hw_onednn_products");
@@ -121,50 +121,50 @@ static hw_status open_library(hw_anchors *a, const hw_anchor_sizes *sizes, hw_er
     return library->create(&a->products, sizes, a->device->n_threads, err);
 }
 
-hw_status hw_cpu_anchors_create(hw_anchors **out, hw_device *d, const hw_anchor_sizes *sizes, hw_error *err)
+hw_status hw_cpu_peaks_create(hw_peaks **out, hw_device *d, const hw_peak_sizes *sizes, hw_error *err)
 {
     *out = NULL;
-    hw_anchors *a = calloc(1, sizeof *a);
-    if (!a) return hw_fail(err, HW_ERR_NO_MEMORY, "anchors: no memory");
+    hw_peaks *a = calloc(1, sizeof *a);
+    if (!a) return hw_fail(err, HW_ERR_NO_MEMORY, "peaks: no memory");
     a->device = d;
     a->n_chunks = (sizes->read_bytes + CHUNK - 1) / CHUNK;
     /* One chunk more: prefetching runs ahead of the end. */
     if (!(a->data = aligned_alloc(LINE, (a->n_chunks + 1) * CHUNK))) {
         free(a);
-        return hw_fail(err, HW_ERR_NO_MEMORY, "anchors: no memory for %zu bytes", sizes->read_bytes);
+        return hw_fail(err, HW_ERR_NO_MEMORY, "peaks: no memory for %zu bytes", sizes->read_bytes);
     }
     hw_pool_for(hw_cpu_pool(d), a->n_chunks, 1, fill, a);
     hw_status st = open_library(a, sizes, err);
-    if (st) hw_cpu_anchors_destroy(a);
+    if (st) hw_cpu_peaks_destroy(a);
     else *out = a;
     return st;
 }
 
-void hw_cpu_anchors_destroy(hw_anchors *a)
+void hw_cpu_peaks_destroy(hw_peaks *a)
 {
     if (a->products) a->library->destroy(a->products);
     free(a->data);
     free(a);
 }
 
-bool hw_cpu_anchors_have(const hw_anchors *a, hw_anchor which)
+bool hw_cpu_peaks_have(const hw_peaks *a, hw_peak which)
 {
     switch (which) {
-    case HW_ANCHOR_MATRIX: return hw_cpu(a->device)->units && hw_cpu(a->device)->units->peak;
-    case HW_ANCHOR_PRODUCT_F32: return a->products && a->library->has(a->products, HW_F32);
-    case HW_ANCHOR_PRODUCT_BF16: return a->products && a->library->has(a->products, HW_BF16);
+    case HW_PEAK_MATRIX: return hw_cpu(a->device)->units && hw_cpu(a->device)->units->peak;
+    case HW_PEAK_PRODUCT_F32: return a->products && a->library->has(a->products, HW_F32);
+    case HW_PEAK_PRODUCT_BF16: return a->products && a->library->has(a->products, HW_BF16);
     default: return true;
     }
 }
 
-hw_status hw_cpu_anchors_measure(hw_anchors *a, hw_anchor which, double *rate, hw_error *err)
+hw_status hw_cpu_peaks_measure(hw_peaks *a, hw_peak which, double *rate, hw_error *err)
 {
     switch (which) {
-    case HW_ANCHOR_PRODUCT_F32: return a->library->measure(a->products, HW_F32, rate, err);
-    case HW_ANCHOR_PRODUCT_BF16: return a->library->measure(a->products, HW_BF16, rate, err);
-    case HW_ANCHOR_FMA: *rate = measure_arithmetic(a, fma_parts); break;
-    case HW_ANCHOR_MATRIX: *rate = measure_arithmetic(a, matrix_parts); break;
-    default: *rate = measure_read(a, which == HW_ANCHOR_READ_PREFETCHED); break;
+    case HW_PEAK_PRODUCT_F32: return a->library->measure(a->products, HW_F32, rate, err);
+    case HW_PEAK_PRODUCT_BF16: return a->library->measure(a->products, HW_BF16, rate, err);
+    case HW_PEAK_FMA: *rate = measure_arithmetic(a, fma_parts); break;
+    case HW_PEAK_MATRIX: *rate = measure_arithmetic(a, matrix_parts); break;
+    default: *rate = measure_read(a, which == HW_PEAK_READ_PREFETCHED); break;
     }
     return HW_OK;
 }

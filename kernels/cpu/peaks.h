@@ -1,4 +1,4 @@
-/* Inside of the CPU's anchors: what is compiled per instruction set, and what a library of products gives. */
+/* Inside of the CPU's peaks: what is compiled per instruction set, and what a library of products gives. */
 #ifndef HW_KERNELS_CPU_PEAKS_H
 #define HW_KERNELS_CPU_PEAKS_H
 
@@ -10,17 +10,17 @@
 typedef uint64_t hw_cpu_fma_fn(uint64_t n_rounds, float *sink);
 
 /* `ops` is what the device's table points to; the rest differs from one instruction set to the next. */
-typedef struct hw_cpu_anchor_ops {
-    hw_anchor_ops ops;
+typedef struct hw_cpu_peak_ops {
+    hw_peak_ops ops;
     hw_cpu_fma_fn *fma;
-} hw_cpu_anchor_ops;
+} hw_cpu_peak_ops;
 
-extern const hw_cpu_anchor_ops hw_cpu_avx512_anchors, hw_cpu_avx2_anchors, hw_cpu_generic_anchors;
+extern const hw_cpu_peak_ops hw_cpu_avx512_peaks, hw_cpu_avx2_peaks, hw_cpu_generic_peaks;
 
-hw_status hw_cpu_anchors_create(hw_anchors **out, hw_device *d, const hw_anchor_sizes *sizes, hw_error *err);
-void hw_cpu_anchors_destroy(hw_anchors *a);
-bool hw_cpu_anchors_have(const hw_anchors *a, hw_anchor which);
-hw_status hw_cpu_anchors_measure(hw_anchors *a, hw_anchor which, double *rate, hw_error *err);
+hw_status hw_cpu_peaks_create(hw_peaks **out, hw_device *d, const hw_peak_sizes *sizes, hw_error *err);
+void hw_cpu_peaks_destroy(hw_peaks *a);
+bool hw_cpu_peaks_have(const hw_peaks *a, hw_peak which);
+hw_status hw_cpu_peaks_measure(hw_peaks *a, hw_peak which, double *rate, hw_error *err);
 
 /* ---- a library of matrix products, in a shared object of its own (libheadway_onednn.so, symbol
  * hw_onednn_products): only a process that measures maps it. Calls come from one thread, and the library uses
@@ -30,7 +30,7 @@ typedef struct hw_products hw_products;
 
 typedef struct hw_product_ops {
     size_t struct_bytes; /* of this table: a plug-in of another version is left alone */
-    hw_status (*create)(hw_products **out, const hw_anchor_sizes *sizes, int n_threads, hw_error *err);
+    hw_status (*create)(hw_products **out, const hw_peak_sizes *sizes, int n_threads, hw_error *err);
     void (*destroy)(hw_products *p);
     bool (*has)(const hw_products *p, hw_dtype type); /* HW_F32 or HW_BF16, both sides */
     /* FLOP per second, the best of the shapes. */

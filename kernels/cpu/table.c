@@ -26,5 +26,5 @@ const hw_kernels HW_CPU_FN(table) = {
     .row_best = HW_CPU_FN(row_best),
     .row_mass = HW_CPU_FN(row_mass),
     .row_draw = HW_CPU_FN(row_draw),
-    .anchors = &HW_CPU_FN(anchors).ops,
+    .peaks = &HW_CPU_FN(peaks).ops,
 };

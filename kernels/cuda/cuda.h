@@ -118,7 +118,7 @@ static inline unsigned hw_cuda_blocks(size_t n, size_t d) { return (unsigned)((n
 extern const hw_fused_ops hw_cuda_fused;             /* matmul.cu */
 extern const hw_graph_ops hw_cuda_graph;             /* graph.cu */
 extern const hw_device_loop_ops hw_cuda_device_loop; /* device_loop.cu */
-extern const struct hw_anchor_ops hw_cuda_anchors;   /* peaks.cu */
+extern const struct hw_peak_ops hw_cuda_peaks;       /* peaks.cu */
 
 /* A product of few rows, one of many and an attention, compared with plain loops; HW_PROVE=off leaves it out. For a new
  * device, before anything else runs there. Errors: HW_ERR_DEVICE, naming the op, the device and what was found, or that

@@ -58,7 +58,7 @@ hw_kernels make_table()
     t.graph = &hw_cuda_graph;
     t.device_loop = &hw_cuda_device_loop;
     t.counters = &counters;
-    t.anchors = &hw_cuda_anchors;
+    t.peaks = &hw_cuda_peaks;
     return t;
 }
 

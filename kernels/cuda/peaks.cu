@@ -11,9 +11,9 @@
 enum { BLOCK = 256, AT_ONCE = 8, SPAN = BLOCK * AT_ONCE, BLOCKS_PER_MULTIPROCESSOR = 8 };
 enum { READ_PASSES = 9, READ_CACHES = 24, PRODUCT_REPEATS = 10 };
 
-struct hw_anchors {
+struct hw_peaks {
     hw_cuda_device *device;
-    hw_anchor_sizes sizes;
+    hw_peak_sizes sizes;
     uint4 *words; /* [n_words] D */
     size_t n_words;
     uint32_t *sum;     /* D */
@@ -75,7 +75,7 @@ dim3 grid_for(const hw_cuda_device *c, size_t n_blocks)
 
 hw_status wait(hw_cuda_device *c, hw_error *err) { return hw_cuda_synchronize(&c->base.device, err); }
 
-hw_status measure_read(hw_anchors *a, double *rate, hw_error *err)
+hw_status measure_read(hw_peaks *a, double *rate, hw_error *err)
 {
     hw_cuda_device *c = a->device;
     uint32_t sum = 0;
@@ -97,7 +97,7 @@ hw_status measure_read(hw_anchors *a, double *rate, hw_error *err)
 }
 
 /* A matrix of any contents; rows padded as in weights.cu. */
-hw_weight matrix_of(const hw_anchors *a, hw_anchor_shape s, hw_dtype type)
+hw_weight matrix_of(const hw_peaks *a, hw_peak_shape s, hw_dtype type)
 {
     const size_t pad = 32 / hw_dtype_size(type);
     hw_weight w = {};
@@ -108,7 +108,7 @@ hw_weight matrix_of(const hw_anchors *a, hw_anchor_shape s, hw_dtype type)
 }
 
 /* As the device's own products are made: the algorithm that cuBLASLt itself proposes. */
-hw_status measure_shape(hw_anchors *a, hw_anchor_shape s, hw_dtype type, double *rate, hw_error *err)
+hw_status measure_shape(hw_peaks *a, hw_peak_shape s, hw_dtype type, double *rate, hw_error *err)
 {
     hw_cuda_device *c = a->device;
     const hw_weight w = matrix_of(a, s, type);
@@ -128,7 +128,7 @@ hw_status measure_shape(hw_anchors *a, hw_anchor_shape s, hw_dtype type, double 
     return waited ? waited : st;
 }
 
-hw_status measure_products(hw_anchors *a, hw_dtype type, double *rate, hw_error *err)
+hw_status measure_products(hw_peaks *a, hw_dtype type, double *rate, hw_error *err)
 {
     hw_status st = HW_OK;
     *rate = 0;
@@ -140,7 +140,7 @@ hw_status measure_products(hw_anchors *a, hw_dtype type, double *rate, hw_error 
     return st;
 }
 
-void destroy(hw_anchors *a)
+void destroy(hw_peaks *a)
 {
     hw_device *d = &a->device->base.device;
     hw_cuda_free(d, a->words);
@@ -152,12 +152,12 @@ void destroy(hw_anchors *a)
 }
 
 /* Room for every shape in turn, in float32, and numbers in it. */
-hw_status make_products(hw_anchors *a, hw_error *err)
+hw_status make_products(hw_peaks *a, hw_error *err)
 {
     hw_cuda_device *c = a->device;
     size_t n_w = 0, n_x = 0, n_out = 0;
     for (int i = 0; i < a->sizes.n_shapes; i++) {
-        const hw_anchor_shape s = a->sizes.shapes[i];
+        const hw_peak_shape s = a->sizes.shapes[i];
         const size_t w = s.n_out * matrix_of(a, s, HW_BF16).stride, x = s.n_rows * s.n_in;
         if (w > n_w) n_w = w;
         if (x > n_x) n_x = x;
@@ -176,12 +176,12 @@ hw_status make_products(hw_anchors *a, hw_error *err)
     return st;
 }
 
-hw_status create(hw_anchors **out, hw_device *d, const hw_anchor_sizes *sizes, hw_error *err)
+hw_status create(hw_peaks **out, hw_device *d, const hw_peak_sizes *sizes, hw_error *err)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     *out = nullptr;
-    hw_anchors *a = (hw_anchors *)calloc(1, sizeof *a);
-    if (!a) return hw_fail(err, HW_ERR_NO_MEMORY, "anchors: no memory");
+    hw_peaks *a = (hw_peaks *)calloc(1, sizeof *a);
+    if (!a) return hw_fail(err, HW_ERR_NO_MEMORY, "peaks: no memory");
     a->device = c;
     a->sizes = *sizes;
     const size_t read_bytes = sizes->read_bytes ? sizes->read_bytes : READ_CACHES * c->cache_bytes;
@@ -199,22 +199,22 @@ hw_status create(hw_anchors **out, hw_device *d, const hw_anchor_sizes *sizes, h
     return st;
 }
 
-bool has(const hw_anchors *a, hw_anchor which)
+bool has(const hw_peaks *a, hw_peak which)
 {
-    if (which == HW_ANCHOR_READ) return true;
-    return (which == HW_ANCHOR_PRODUCT_F32 || which == HW_ANCHOR_PRODUCT_BF16) && a->sizes.n_shapes > 0;
+    if (which == HW_PEAK_READ) return true;
+    return (which == HW_PEAK_PRODUCT_F32 || which == HW_PEAK_PRODUCT_BF16) && a->sizes.n_shapes > 0;
 }
 
-hw_status measure(hw_anchors *a, hw_anchor which, double *rate, hw_error *err)
+hw_status measure(hw_peaks *a, hw_peak which, double *rate, hw_error *err)
 {
-    if (which == HW_ANCHOR_PRODUCT_F32) return measure_products(a, HW_F32, rate, err);
-    if (which == HW_ANCHOR_PRODUCT_BF16) return measure_products(a, HW_BF16, rate, err);
+    if (which == HW_PEAK_PRODUCT_F32) return measure_products(a, HW_F32, rate, err);
+    if (which == HW_PEAK_PRODUCT_BF16) return measure_products(a, HW_BF16, rate, err);
     return measure_read(a, rate, err);
 }
 
-hw_anchor_ops make_ops()
+hw_peak_ops make_ops()
 {
-    hw_anchor_ops ops = {};
+    hw_peak_ops ops = {};
     ops.create = create;
     ops.destroy = destroy;
     ops.has = has;
@@ -224,4 +224,4 @@ hw_anchor_ops make_ops()
 
 } // namespace
 
-const hw_anchor_ops hw_cuda_anchors = make_ops();
+const hw_peak_ops hw_cuda_peaks = make_ops();

@@ -11,12 +11,12 @@
 enum { READ_BYTES = 32 << 20, REPEATS = 6 };
 
 /* The best of a few. */
-static hw_status measure(double *rate, const hw_device *d, hw_anchors *a, hw_anchor which, hw_error *err)
+static hw_status measure(double *rate, const hw_device *d, hw_peaks *a, hw_peak which, hw_error *err)
 {
     hw_status st = HW_OK;
-    for (int i = 0; i < REPEATS && !st && hw_anchors_have(d, a, which); i++) {
+    for (int i = 0; i < REPEATS && !st && hw_peaks_have(d, a, which); i++) {
         double once = 0;
-        st = hw_anchors_measure(d, a, which, &once, err);
+        st = hw_peaks_measure(d, a, which, &once, err);
         if (once > *rate) *rate = once;
     }
     return st;
@@ -24,15 +24,15 @@ static hw_status measure(double *rate, const hw_device *d, hw_anchors *a, hw_anc
 
 static hw_status measure_limits(hw_selftest_limits *l, hw_device *d, hw_error *err)
 {
-    const hw_anchor_sizes sizes = {.read_bytes = d->host_memory ? READ_BYTES : 0};
-    hw_anchors *a = NULL;
-    if (!d->k->anchors) return HW_OK;
-    hw_status st = hw_anchors_create(&a, d, &sizes, err);
-    if (!st) st = measure(&l->read, d, a, HW_ANCHOR_READ, err);
-    if (!st) st = measure(&l->read, d, a, HW_ANCHOR_READ_PREFETCHED, err);
-    if (!st) st = measure(&l->fma, d, a, HW_ANCHOR_FMA, err);
-    if (!st) st = measure(&l->matrix, d, a, HW_ANCHOR_MATRIX, err);
-    hw_anchors_destroy(d, a);
+    const hw_peak_sizes sizes = {.read_bytes = d->host_memory ? READ_BYTES : 0};
+    hw_peaks *a = NULL;
+    if (!d->k->peaks) return HW_OK;
+    hw_status st = hw_peaks_create(&a, d, &sizes, err);
+    if (!st) st = measure(&l->read, d, a, HW_PEAK_READ, err);
+    if (!st) st = measure(&l->read, d, a, HW_PEAK_READ_PREFETCHED, err);
+    if (!st) st = measure(&l->fma, d, a, HW_PEAK_FMA, err);
+    if (!st) st = measure(&l->matrix, d, a, HW_PEAK_MATRIX, err);
+    hw_peaks_destroy(d, a);
     return st;
 }
 

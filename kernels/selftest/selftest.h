@@ -20,7 +20,7 @@ typedef struct hw_selftest_path {
     hw_device *device; /* borrowed; nothing else uses it meanwhile, and its arithmetic is chosen anew */
 } hw_selftest_path;
 
-/* Rates that shares refer to, from the device's own anchors; 0: not measured. */
+/* Rates that shares refer to, from the device's own peaks; 0: not measured. */
 typedef struct hw_selftest_limits {
     double read, fma, matrix;
 } hw_selftest_limits;
@@ -47,7 +47,7 @@ typedef struct hw_selftest_line {
 
 typedef struct hw_selftest_options {
     uint64_t seed; /* other random numbers */
-    bool timed;    /* measure as well; wants devices with anchors for shares */
+    bool timed;    /* measure as well; wants devices with peaks for shares */
     /* Called before an op runs on a path, and with what was found; either may be NULL. */
     void (*begin)(void *user, const char *op, const char *variant, const char *path);
     void (*report)(void *user, const hw_selftest_line *line);

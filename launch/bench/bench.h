@@ -55,7 +55,7 @@ typedef struct hw_bench_run {
 
 typedef struct hw_bench_window {
     hw_bench_run run;
-    double limit[HW_N_ANCHORS]; /* all ranks together; 0: this machine has no such figure */
+    double limit[HW_N_PEAKS];   /* all ranks together; 0: this machine has no such figure */
     double all_reduce, library; /* seconds, for the rows of one step; 0: one rank. See hw_bench_library */
     bool kept;
 } hw_bench_window;
@@ -66,7 +66,7 @@ typedef struct hw_bench_settings {
     hw_report_settings report;
     const char *pp, *tg, *batches, *depths; /* lists of numbers */
     int repeats;
-    bool anchors, csv, markdown;
+    bool peaks, csv, markdown;
 } hw_bench_settings;
 
 /* Filled in by commands/bench.c. */
@@ -80,7 +80,7 @@ typedef struct hw_bench {
     hw_bench_window *windows; /* [n_tests, repeats] */
     double *steps;            /* [n_tests, repeats, longest_decode] seconds of each step */
     int longest_decode;
-    struct hw_limits *limits; /* NULL without --anchors */
+    struct hw_limits *limits; /* NULL without --peaks */
     bool judged;              /* whether busy means anything: the device is the host's cores */
 } hw_bench;
 
@@ -119,7 +119,7 @@ hw_status hw_bench_run_once(hw_bench *b, const hw_bench_test *t, const hw_bench_
 
 typedef struct hw_limits hw_limits;
 
-/* Collective. Errors: HW_ERR_UNSUPPORTED where the device has no anchors, HW_ERR_NO_MEMORY. On HW_OK the
+/* Collective. Errors: HW_ERR_UNSUPPORTED where the device has no peaks, HW_ERR_NO_MEMORY. On HW_OK the
  * caller owns *out. */
 hw_status hw_limits_create(hw_limits **out, const hw_bench *b);
 void hw_limits_destroy(hw_limits *l); /* NULL is fine */
@@ -151,8 +151,8 @@ typedef struct hw_bench_result {
     double first_token;                     /* prefill, seconds */
     double bytes_rate, flop_rate;           /* per second */
     double launches;                        /* kernels per step; 0: none */
-    double limit[HW_N_ANCHORS];             /* 0: not measured */
-    double share[HW_N_ANCHORS];             /* of the limit; 0: not measured */
+    double limit[HW_N_PEAKS];               /* 0: not measured */
+    double share[HW_N_PEAKS];               /* of the limit; 0: not measured */
     double all_reduce, library, of_library; /* seconds, seconds, ratio; 0: not measured */
     double site[HW_BENCH_N_SITES];          /* share of the time */
 } hw_bench_result;
@@ -169,7 +169,7 @@ hw_status hw_bench_print_table(const hw_bench *b, bool markdown);
 hw_status hw_bench_print_csv(const hw_bench *b);
 hw_status hw_bench_print_json(const hw_bench *b);
 
-const char *hw_anchor_name(hw_anchor a, const hw_bench *b); /* for people */
-const char *hw_anchor_key(hw_anchor a);                     /* for programs */
+const char *hw_peak_name(hw_peak a, const hw_bench *b); /* for people */
+const char *hw_peak_key(hw_peak a);                     /* for programs */
 
 #endif

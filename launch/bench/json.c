@@ -25,11 +25,11 @@ static json_t *sites_json(const double *values)
     return sites;
 }
 
-static json_t *anchors_json(const double *values)
+static json_t *peaks_json(const double *values)
 {
-    json_t *anchors = json_object();
-    for (int a = 0; a < HW_N_ANCHORS; a++) put_positive(anchors, hw_anchor_key((hw_anchor)a), values[a]);
-    return anchors;
+    json_t *peaks = json_object();
+    for (int a = 0; a < HW_N_PEAKS; a++) put_positive(peaks, hw_peak_key((hw_peak)a), values[a]);
+    return peaks;
 }
 
 static json_t *window_json(const hw_bench *b, int test, int repeat)
@@ -40,7 +40,7 @@ static json_t *window_json(const hw_bench *b, int test, int repeat)
     put_positive(out, "first_token_seconds", w->run.first_token);
     put_positive(out, "all_reduce_seconds", w->all_reduce);
     put_library(out, b, "%s_all_reduce_seconds", w->library);
-    if (b->limits) json_object_set_new(out, "limits", anchors_json(w->limit));
+    if (b->limits) json_object_set_new(out, "limits", peaks_json(w->limit));
     if (!b->tests[test].decode) return out;
     json_t *steps = json_array();
     for (int i = 0; i < b->tests[test].n; i++)
@@ -69,8 +69,8 @@ static json_t *test_json(const hw_bench *b, int test)
     put_library(out, b, "%s_all_reduce_us", 1e6 * r.library);
     put_library(out, b, "all_reduce_over_%s", r.of_library);
     if (b->limits) {
-        json_object_set_new(out, "limits", anchors_json(r.limit));
-        json_object_set_new(out, "share_of", anchors_json(r.share));
+        json_object_set_new(out, "limits", peaks_json(r.limit));
+        json_object_set_new(out, "share_of", peaks_json(r.share));
     }
     if (b->judged) json_object_set_new(out, "share_of_time", sites_json(r.site));
     json_t *each = json_array();

@@ -117,7 +117,7 @@ hw_bench_result hw_bench_conclude(const hw_bench *b, int test)
     r.launches = over(&c, launches_of, 0).median;
     if (b->tests[test].decode) conclude_steps(&r, b, test, c.at, c.n);
     else r.first_token = over(&c, first_token_of, 0).median;
-    for (int a = 0; a < HW_N_ANCHORS; a++) {
+    for (int a = 0; a < HW_N_PEAKS; a++) {
         r.limit[a] = over(&c, limit_of, a).median;
         r.share[a] = over(&c, share_of, a).median;
     }

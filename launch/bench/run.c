@@ -48,7 +48,7 @@ double hw_busy_since(hw_busy start, int n_threads)
 
 hw_status hw_bench_over_ranks(const hw_bench *b, double *sums, int n, double *least)
 {
-    enum { MOST = HW_N_ANCHORS + 4 };
+    enum { MOST = HW_N_PEAKS + 4 };
     const hw_tag tag = {.site = HW_SITE_CONTROL};
     const int n_ranks = hw_comm_n_ranks(b->s->comm), width = n + 1;
     double mine[MOST], *all = malloc((size_t)n_ranks * MOST * sizeof *all);

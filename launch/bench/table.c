@@ -7,25 +7,25 @@
 #include "launch/report/table.h"
 #include "launch/version.h"
 
-const char *hw_anchor_name(hw_anchor a, const hw_bench *b)
+const char *hw_peak_name(hw_peak a, const hw_bench *b)
 {
     const bool cpu = hw_engine_device(b->s->engine)->host_memory;
     switch (a) {
-    case HW_ANCHOR_READ: return cpu ? "plain read" : "read kernel";
-    case HW_ANCHOR_READ_PREFETCHED: return "prefetched read";
-    case HW_ANCHOR_FMA: return "float32 FMA peak";
-    case HW_ANCHOR_MATRIX: return "bfloat16 peak";
-    case HW_ANCHOR_PRODUCT_F32: return cpu ? "oneDNN float32" : "cuBLASLt float32";
-    case HW_ANCHOR_PRODUCT_BF16: return cpu ? "oneDNN bfloat16" : "cuBLASLt bfloat16";
-    case HW_N_ANCHORS: break;
+    case HW_PEAK_READ: return cpu ? "plain read" : "read kernel";
+    case HW_PEAK_READ_PREFETCHED: return "prefetched read";
+    case HW_PEAK_FMA: return "float32 FMA peak";
+    case HW_PEAK_MATRIX: return "bfloat16 peak";
+    case HW_PEAK_PRODUCT_F32: return cpu ? "oneDNN float32" : "cuBLASLt float32";
+    case HW_PEAK_PRODUCT_BF16: return cpu ? "oneDNN bfloat16" : "cuBLASLt bfloat16";
+    case HW_N_PEAKS: break;
     }
     return "";
 }
 
-const char *hw_anchor_key(hw_anchor a)
+const char *hw_peak_key(hw_peak a)
 {
-    static const char *const keys[HW_N_ANCHORS] = {"plain_read",      "prefetched_read", "fma_float32",
-                                                   "matrix_bfloat16", "product_float32", "product_bfloat16"};
+    static const char *const keys[HW_N_PEAKS] = {"plain_read",      "prefetched_read", "fma_float32",
+                                                 "matrix_bfloat16", "product_float32", "product_bfloat16"};
     return keys[a];
 }
 
@@ -62,13 +62,13 @@ static void fill_row(hw_table *t, const hw_bench *b, int test)
     put_positive(t, r.launches / hw_engine_info_get(b->s->engine).n_layers, "%.1f");
     put_positive(t, 1e6 * r.all_reduce, "%.2f");
     put_positive(t, r.of_library, "%.2f");
-    for (int a = 0; a < HW_N_ANCHORS; a++) put_percent(t, r.share[a]);
+    for (int a = 0; a < HW_N_PEAKS; a++) put_percent(t, r.share[a]);
     hw_table_text(t, "%d of %d", r.n_kept, r.n_windows);
 }
 
 static void print_main(FILE *f, const hw_bench *b, bool markdown)
 {
-    char labels[HW_N_ANCHORS][48];
+    char labels[HW_N_PEAKS][48];
     hw_column columns[] = {{"", "test"},
                            {"", "tokens/s"},
                            {"", "ms/step mean"},
@@ -88,8 +88,8 @@ static void print_main(FILE *f, const hw_bench *b, bool markdown)
                            {"", NULL},
                            {"", NULL},
                            {"", "windows kept"}};
-    for (int a = 0; a < HW_N_ANCHORS; a++) {
-        snprintf(labels[a], sizeof labels[a], "of %s", hw_anchor_name((hw_anchor)a, b));
+    for (int a = 0; a < HW_N_PEAKS; a++) {
+        snprintf(labels[a], sizeof labels[a], "of %s", hw_peak_name((hw_peak)a, b));
         columns[FIRST_SHARE + a].label = labels[a];
     }
     hw_table t = hw_table_begin(columns, sizeof columns / sizeof *columns);
@@ -123,7 +123,7 @@ static void print_limits(FILE *f, const hw_bench *b, bool markdown)
 {
     static const hw_column columns[] = {{"", "limit, all ranks together"}, {"", "GB/s"}, {"", "GFLOP/s"}};
     hw_table t = hw_table_begin(columns, 3);
-    for (int a = 0; a < HW_N_ANCHORS; a++) {
+    for (int a = 0; a < HW_N_PEAKS; a++) {
         double sum = 0;
         int n = 0;
         for (int i = 0; i < b->n_tests; i++) {
@@ -131,8 +131,8 @@ static void print_limits(FILE *f, const hw_bench *b, bool markdown)
             if (one > 0) sum += one, n++;
         }
         if (!n) continue;
-        const bool reads = a == HW_ANCHOR_READ || a == HW_ANCHOR_READ_PREFETCHED;
-        hw_table_text(&t, "%s", hw_anchor_name((hw_anchor)a, b));
+        const bool reads = a == HW_PEAK_READ || a == HW_PEAK_READ_PREFETCHED;
+        hw_table_text(&t, "%s", hw_peak_name((hw_peak)a, b));
         put_positive(&t, reads ? 1e-9 * sum / n : 0, "%.1f");
         put_positive(&t, reads ? 0 : 1e-9 * sum / n, "%.1f");
     }
@@ -314,8 +314,8 @@ static void csv_result(hw_table *t, const hw_bench *b, int test)
     csv_number(t, 1e6 * r.all_reduce);
     hw_table_text(t, "%s", r.library > 0 ? hw_bench_library(b) : "");
     csv_number(t, 1e6 * r.library);
-    for (int a = 0; a < HW_N_ANCHORS; a++) csv_number(t, r.limit[a]);
-    for (int a = 0; a < HW_N_ANCHORS; a++) csv_number(t, r.share[a]);
+    for (int a = 0; a < HW_N_PEAKS; a++) csv_number(t, r.limit[a]);
+    for (int a = 0; a < HW_N_PEAKS; a++) csv_number(t, r.share[a]);
 }
 
 static void write_csv(FILE *f, const hw_bench *b, bool unused)

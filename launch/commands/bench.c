@@ -1,4 +1,4 @@
-/* headway bench: tokens per second of prefill (pp) and decode (tg) as llama-bench lists them, and with --anchors as a share of what the same
+/* headway bench: tokens per second of prefill (pp) and decode (tg) as llama-bench lists them, and with --peaks as a share of what the same
  * ranks and threads can do at most, measured in turn with them. */
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@ static const hw_setting own_rows[] = {
      "Tokens that are in the cache before the test begins"},
     {NULL, "repetitions", 'r', "N", HW_WHOLE("repetitions", 1, HW_BENCH_MAX_REPEATS), "5", HW_SAME,
      AT(repeats), "Repetitions of every test, after one to warm up"},
-    {NULL, "anchors", 0, NULL, HW_FLAG, "false", HW_SAME, AT(anchors),
+    {NULL, "peaks", 0, NULL, HW_FLAG, "false", HW_SAME, AT(peaks),
      "Before each repetition measure what the same ranks and threads can do: memory reads, multiply-adds, "
      "matrix units and libraries, MPI's or NCCL's all-reduce; and print results as shares of it"},
     {NULL, "csv", 0, NULL, HW_FLAG, "false", 0, AT(csv), "One line per test with everything in it"},
@@ -40,7 +40,7 @@ static const char doc[] =
     "Repetitions of all tests take turns. One in which a rank had less than 97 % of its cores is left out, "
     "and their number is printed.\n\n"
     "  mpirun -np 2 headway bench -m models/shapes/gpt2-124m --load-format dummy --dtype bfloat16 -pp 512 "
-    "-tg 128 -b 1,8 -d 0,256 --anchors";
+    "-tg 128 -b 1,8 -d 0,256 --peaks";
 
 /* -pp and -tg are words to whoever comes from llama-bench, and two letters to argp. */
 static void spell_out(int argc, char **argv)
@@ -135,7 +135,7 @@ static hw_status prepare(hw_bench *b, hw_options *options, hw_bench_settings *a)
     st = hw_comm_agree(b->s->comm, st, b->err);
     b->host = hw_processor_describe();
     b->judged = hw_engine_device(b->s->engine)->host_memory;
-    return st || !a->anchors ? st : hw_limits_create(&b->limits, b);
+    return st || !a->peaks ? st : hw_limits_create(&b->limits, b);
 }
 
 static hw_status print_report(const hw_bench *b)

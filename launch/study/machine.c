@@ -27,21 +27,21 @@ static hw_status sum_over_ranks(hw_comm *comm, double mine, double *sum, hw_erro
 /* Collective. The better of the plain and the prefetching loop: it is the limit that is wanted. */
 static hw_status read_rate(hw_comm *comm, hw_device *d, uint64_t n_bytes, double *rate, hw_error *err)
 {
-    hw_anchors *a = NULL;
-    const hw_anchor_sizes sizes = {.read_bytes = n_bytes};
+    hw_peaks *a = NULL;
+    const hw_peak_sizes sizes = {.read_bytes = n_bytes};
     double plain[REPEATS], prefetched[REPEATS];
-    hw_status st = hw_anchors_create(&a, d, &sizes, err);
+    hw_status st = hw_peaks_create(&a, d, &sizes, err);
     st = hw_comm_agree(comm, st, err);
     for (int i = 0; i < REPEATS && !st; i++) {
-        st = hw_anchors_measure(d, a, HW_ANCHOR_READ, &plain[i], err);
-        if (!st) st = hw_anchors_measure(d, a, HW_ANCHOR_READ_PREFETCHED, &prefetched[i], err);
+        st = hw_peaks_measure(d, a, HW_PEAK_READ, &plain[i], err);
+        if (!st) st = hw_peaks_measure(d, a, HW_PEAK_READ_PREFETCHED, &prefetched[i], err);
         st = hw_comm_agree(comm, st, err);
     }
     if (!st) {
         double p = hw_summarise(plain, REPEATS).median, q = hw_summarise(prefetched, REPEATS).median;
         st = sum_over_ranks(comm, p > q ? p : q, rate, err);
     }
-    hw_anchors_destroy(d, a);
+    hw_peaks_destroy(d, a);
     return st;
 }
 

@@ -91,10 +91,10 @@ Test(bench, steps_first_token_and_time_by_site_are_told)
     json_decref(report);
 }
 
-Test(bench, anchors_stand_beside_the_results_on_2_ranks)
+Test(bench, peaks_stand_beside_the_results_on_2_ranks)
 {
-    json_t *report = parse_output(
-        OUTPUT(2, "bench", "-m", TALES, "-pp", "4", "-tg", "2", "-r", "1", "--anchors", "--json"));
+    json_t *report =
+        parse_output(OUTPUT(2, "bench", "-m", TALES, "-pp", "4", "-tg", "2", "-r", "1", "--peaks", "--json"));
     const json_t *pp = test_at(report, 0), *tg = test_at(report, 1);
     cr_expect(number(json_object_get(tg, "limits"), "plain_read") > 0);
     cr_expect(number(json_object_get(tg, "share_of"), "prefetched_read") > 0);
@@ -103,8 +103,8 @@ Test(bench, anchors_stand_beside_the_results_on_2_ranks)
     cr_expect_null(json_object_get(json_object_get(pp, "limits"), "plain_read"), "no limit of a prefill");
     cr_expect(number(tg, "mpi_all_reduce_us") > 0 && number(tg, "all_reduce_over_mpi") > 0);
     json_decref(report);
-    REFUSED(1, 2, WORDS("--anchors", "reference"), "bench", "-m", TALES, "-pp", "1", "-tg", "0", "--device",
-            "reference", "--anchors");
+    REFUSED(1, 2, WORDS("--peaks", "reference"), "bench", "-m", TALES, "-pp", "1", "-tg", "0", "--device",
+            "reference", "--peaks");
 }
 
 Test(bench, csv_has_a_line_per_test_and_as_many_fields_in_each)

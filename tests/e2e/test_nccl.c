@@ -132,7 +132,7 @@ static char *printed(const char *const argv[])
 }
 #define BENCH(...)                                                                                           \
     printed((const char *const[]){HEADWAY, "bench", "-m", TALES, "-pp", "0", "-tg", "2", "-r", "1",          \
-                                  "--anchors", __VA_ARGS__, NULL})
+                                  "--peaks", __VA_ARGS__, NULL})
 
 /* Decode alone: products of a GPU's size would take the layer hours. */
 Test(nccl, all_reduce_stands_beside_ours_in_a_benchmark, .init = set_up)

@@ -1,11 +1,11 @@
-/* Anchors: that they are there, and count what they do. How fast they are is no matter of tests. */
+/* Peaks: that they are there, and count what they do. How fast they are is no matter of tests. */
 #include "kernels/peaks.h"
 
 #include "kernels/cpu/matrix_unit.h"
 #include "kernels/cpu/peaks.h"
 #include "tests/kernels/support.h"
 
-static const hw_anchor_sizes sizes = {
+static const hw_peak_sizes sizes = {
     .read_bytes = 3 << 20, .shapes = {{5, 48, 32}, {7, 16, 64}}, .n_shapes = 2};
 
 #ifdef HW_TEST_PLUGIN /* itself, not in the mirror */
@@ -22,47 +22,47 @@ static devices open_all(void)
 static devices open_all(void) { return open_devices(); }
 #endif
 
-Test(anchors, every_device_measures_what_it_has)
+Test(peaks, every_device_measures_what_it_has)
 {
     devices all = open_all();
     for (int i = 0; i < all.n; i++) {
-        hw_anchors *a;
+        hw_peaks *a;
         hw_error err = {.rank = -1};
-        cr_assert_eq(hw_anchors_create(&a, all.at[i], &sizes, &err), HW_OK, "%s", err.message);
-        cr_expect(hw_anchors_have(all.at[i], a, HW_ANCHOR_READ));
-        for (int which = 0; which < HW_N_ANCHORS; which++) {
+        cr_assert_eq(hw_peaks_create(&a, all.at[i], &sizes, &err), HW_OK, "%s", err.message);
+        cr_expect(hw_peaks_have(all.at[i], a, HW_PEAK_READ));
+        for (int which = 0; which < HW_N_PEAKS; which++) {
             double rate = 0;
-            if (!hw_anchors_have(all.at[i], a, (hw_anchor)which)) continue;
-            cr_assert_eq(hw_anchors_measure(all.at[i], a, (hw_anchor)which, &rate, &err), HW_OK, "%s",
+            if (!hw_peaks_have(all.at[i], a, (hw_peak)which)) continue;
+            cr_assert_eq(hw_peaks_measure(all.at[i], a, (hw_peak)which, &rate, &err), HW_OK, "%s",
                          err.message);
-            cr_expect(rate > 0 && isfinite(rate), "anchor %d of %s: %g", which,
+            cr_expect(rate > 0 && isfinite(rate), "peak %d of %s: %g", which,
                       hw_device_description(all.at[i]), rate);
         }
-        hw_anchors_destroy(all.at[i], a);
+        hw_peaks_destroy(all.at[i], a);
     }
     close_devices(&all);
 }
 
-Test(anchors, without_shapes_there_are_no_products)
+Test(peaks, without_shapes_there_are_no_products)
 {
     devices all = open_all();
     hw_device *d = all.at[0];
-    hw_anchors *a;
-    const hw_anchor_sizes reads = {.read_bytes = 1 << 20};
-    cr_assert_eq(hw_anchors_create(&a, d, &reads, NULL), HW_OK);
-    cr_expect_not(hw_anchors_have(d, a, HW_ANCHOR_PRODUCT_F32));
-    cr_expect_not(hw_anchors_have(d, a, HW_ANCHOR_PRODUCT_BF16));
-    hw_anchors_destroy(d, a);
+    hw_peaks *a;
+    const hw_peak_sizes reads = {.read_bytes = 1 << 20};
+    cr_assert_eq(hw_peaks_create(&a, d, &reads, NULL), HW_OK);
+    cr_expect_not(hw_peaks_have(d, a, HW_PEAK_PRODUCT_F32));
+    cr_expect_not(hw_peaks_have(d, a, HW_PEAK_PRODUCT_BF16));
+    hw_peaks_destroy(d, a);
     close_devices(&all);
 }
 
 #ifndef HW_TEST_PLUGIN
-Test(anchors, the_reference_device_has_none)
+Test(peaks, the_reference_device_has_none)
 {
     hw_device *d = open_reference();
-    hw_anchors *a;
+    hw_peaks *a;
     hw_error err = {.rank = -1};
-    cr_expect_eq(hw_anchors_create(&a, d, &sizes, &err), HW_ERR_UNSUPPORTED);
+    cr_expect_eq(hw_peaks_create(&a, d, &sizes, &err), HW_ERR_UNSUPPORTED);
     cr_expect(strstr(err.message, "reference"), "%s", err.message);
     cr_expect_null(a);
     hw_device_destroy(d);
@@ -70,14 +70,14 @@ Test(anchors, the_reference_device_has_none)
 
 /* x -> 0.75 x + 0.25 draws every chain to 1, whatever it starts from; so the sum over the chains says how many
  * there are, and each does two operations in each of sixteen lanes per round. Rounding is below 1e-5 of it. */
-Test(anchors, multiply_adds_are_counted_as_they_are_done)
+Test(peaks, multiply_adds_are_counted_as_they_are_done)
 {
     enum { ROUNDS = 1000 };
-    static const hw_cpu_anchor_ops *const isas[] = {
-        &hw_cpu_generic_anchors,
+    static const hw_cpu_peak_ops *const isas[] = {
+        &hw_cpu_generic_peaks,
 #if defined(__x86_64__)
-        &hw_cpu_avx2_anchors,
-        &hw_cpu_avx512_anchors
+        &hw_cpu_avx2_peaks,
+        &hw_cpu_avx512_peaks
 #endif
     };
     static const char *const names[] = {"generic", "avx2", "avx512"};
@@ -93,7 +93,7 @@ Test(anchors, multiply_adds_are_counted_as_they_are_done)
     }
 }
 
-Test(anchors, units_for_bfloat16_count_what_they_do)
+Test(peaks, units_for_bfloat16_count_what_they_do)
 {
 #if defined(__x86_64__)
     if (hw_units_amx.usable()) cr_expect_eq(hw_units_amx.peak(10), 10 * 4 * 2 * 16 * 16 * 32);

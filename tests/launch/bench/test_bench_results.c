@@ -90,16 +90,16 @@ Test(bench, shares_are_medians_of_ratios_in_one_window)
         hw_bench_window *w = hw_bench_window_at(&m->bench, 0, i);
         w->run.seconds = 0.5;
         w->run.bytes = rates[i] * 0.5;
-        w->limit[HW_ANCHOR_READ] = limits[i];
+        w->limit[HW_PEAK_READ] = limits[i];
         w->all_reduce = 3e-6 * (i + 1), w->library = 6e-6;
         w->kept = true;
     }
     const hw_bench_result r = hw_bench_conclude(&m->bench, 0);
-    cr_expect_float_eq(r.share[HW_ANCHOR_READ], 0.6, 1e-12);
-    cr_expect_float_eq(r.limit[HW_ANCHOR_READ], 200, 1e-9);
+    cr_expect_float_eq(r.share[HW_PEAK_READ], 0.6, 1e-12);
+    cr_expect_float_eq(r.limit[HW_PEAK_READ], 200, 1e-9);
     cr_expect_float_eq(r.of_library, 1.0, 1e-12);
     cr_expect_float_eq(r.rate.mean, 2, 1e-12, "one token in half a second");
-    cr_expect_eq(r.share[HW_ANCHOR_FMA], 0, "what was not measured is no share");
+    cr_expect_eq(r.share[HW_PEAK_FMA], 0, "what was not measured is no share");
     end(m);
 }
 
