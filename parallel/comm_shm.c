@@ -139,20 +139,20 @@ static hw_status reduce_slice(shm_state *s, char *own, hw_slice mine, numbers n,
 static hw_status reduce_in_slices(shm_state *s, char *own, size_t n_bytes, int n_slices, numbers n,
                                   hw_error *err)
 {
-    const hw_slice mine = hw_volume_slice(n_bytes, s->me, n_slices);
+    const hw_slice mine = hw_traffic_model_slice(n_bytes, s->me, n_slices);
     char *buffer = begin(s);
     memcpy(buffer, own, mine.begin);
     memcpy(buffer + mine.end, own + mine.end, n_bytes - mine.end);
     publish(s);
     for (int i = 0; i < n_slices; i++) {
-        const hw_slice theirs = hw_volume_slice(n_bytes, i, n_slices);
+        const hw_slice theirs = hw_traffic_model_slice(n_bytes, i, n_slices);
         if (i != s->me) count(s, i, theirs.end - theirs.begin);
     }
     hw_status st = reduce_slice(s, own, mine, n, err);
     if (st) return st;
     publish(s);
     for (int i = 0; i < n_slices; i++) {
-        const hw_slice theirs = hw_volume_slice(n_bytes, i, n_slices);
+        const hw_slice theirs = hw_traffic_model_slice(n_bytes, i, n_slices);
         if (i == s->me || theirs.begin == theirs.end) continue;
         await(s, i, s->phase);
         memcpy(own + theirs.begin, buffer_of(s, i) + theirs.begin, theirs.end - theirs.begin);
@@ -273,7 +273,7 @@ static hw_status check_layout(const hw_ranks *r, int *n_local, hw_error *err)
     for (int i = 0; i < r->n_ranks; i++) n += r->host_of[i] == r->host_of[0];
     for (int i = 0; i < r->n_ranks; i++) good = good && r->host_of[i] == i / n * n;
     *n_local = n;
-    if (good && (r->n_ranks == 1 || hw_volume_sharing(r->n_ranks, n) > 1)) return HW_OK;
+    if (good && (r->n_ranks == 1 || hw_traffic_model_sharing(r->n_ranks, n) > 1)) return HW_OK;
     return hw_fail(
         err, HW_ERR_UNSUPPORTED,
         "collectives \"shm\" add in the order of the ranks on one host, or on hosts that each have 2, 4, "

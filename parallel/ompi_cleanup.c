@@ -65,15 +65,15 @@ static void remove_pmix_files(pid_t process)
     remove_files(hw_temporary_folder(), beginning, "", end);
 }
 
-void hw_leftovers_remove_segments(uint32_t job) { remove_segments(job, -1); }
+void hw_ompi_cleanup_remove_segments(uint32_t job) { remove_segments(job, -1); }
 
-void hw_leftovers_remove_own(void)
+void hw_ompi_cleanup_remove_own(void)
 {
     const char *job = getenv("OMPI_MCA_ess_base_jobid"), *rank = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
     if (job && rank) remove_segments((uint32_t)strtoul(job, NULL, 10), atoi(rank));
 }
 
-bool hw_leftovers_is_daemon(pid_t pid)
+bool hw_ompi_cleanup_is_daemon(pid_t pid)
 {
     char path[64], name[32] = "", state = 'Z';
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
@@ -123,11 +123,11 @@ static int list_children(pid_t parent, pid_t *children, int capacity)
 /* Nobody is asked: told to end, the daemon would first end this process and then wait for mpirun, and told so by two
  * ranks it may do neither. Several ranks do this at once, and each may be ended by another's doing: whoever comes
  * as far as ending the daemon has removed everything by then. */
-void hw_leftovers_end_daemon(pid_t daemon)
+void hw_ompi_cleanup_end_daemon(pid_t daemon)
 {
     const char *folder = getenv("OMPI_MCA_orte_jobfam_session_dir"), *job = getenv("OMPI_MCA_ess_base_jobid");
     pid_t ranks[MAX_CHILDREN];
-    if (!hw_leftovers_is_daemon(daemon)) return;
+    if (!hw_ompi_cleanup_is_daemon(daemon)) return;
     if (job) remove_segments((uint32_t)strtoul(job, NULL, 10), -1);
     if (folder && strstr(folder, "/ompi.")) remove_folder(folder);
     remove_pmix_files(daemon);
@@ -136,7 +136,7 @@ void hw_leftovers_end_daemon(pid_t daemon)
     for (int i = 0; i < n; i++) kill(ranks[i], SIGKILL);
 }
 
-void hw_leftovers_remove_session(pid_t mpirun)
+void hw_ompi_cleanup_remove_session(pid_t mpirun)
 {
     char path[4096], host[256];
     if (mpirun <= 1) return;

@@ -8,19 +8,19 @@
 #include <sys/types.h>
 
 /* This rank's segment of shared memory, when it is about to end without MPI_Finalize. */
-void hw_leftovers_remove_own(void);
+void hw_ompi_cleanup_remove_own(void);
 
 /* Whether a process is Open MPI's daemon of a host, and runs. Above a rank it is on every host but mpirun's own. */
-bool hw_leftovers_is_daemon(pid_t pid);
+bool hw_ompi_cleanup_is_daemon(pid_t pid);
 
 /* Ends the daemon above this rank and the other ranks below it, and removes their segments and session folder: cut
  * off from mpirun, it would wait for minutes. Nothing happens where `daemon` is none. */
-void hw_leftovers_end_daemon(pid_t daemon);
+void hw_ompi_cleanup_end_daemon(pid_t daemon);
 
 /* Segments of all ranks of a job that this user had on this machine. */
-void hw_leftovers_remove_segments(uint32_t job);
+void hw_ompi_cleanup_remove_segments(uint32_t job);
 
 /* The session folder and other temporary files of an mpirun that has ended. */
-void hw_leftovers_remove_session(pid_t mpirun);
+void hw_ompi_cleanup_remove_session(pid_t mpirun);
 
 #endif

@@ -1,6 +1,6 @@
 #include "parallel/traffic_model.h"
 
-static void add_message(hw_volume *v, uint64_t n_bytes)
+static void add_message(hw_traffic_model *v, uint64_t n_bytes)
 {
     v->bytes += n_bytes;
     v->messages += n_bytes / HW_PIECE_BYTES + (n_bytes % HW_PIECE_BYTES != 0);
@@ -9,7 +9,7 @@ static void add_message(hw_volume *v, uint64_t n_bytes)
 /* Among p = 2^k nodes by halves. A node keeps the upper, larger half of an odd vector where its bit of that
  * step is set, so after i steps it has floor((count + node mod 2^i) / 2^i) elements. On the way there it
  * gives away the other halves, on the way back what it has. */
-static void add_halves(hw_volume *v, size_t count, size_t element_bytes, unsigned node, unsigned p)
+static void add_halves(hw_traffic_model *v, size_t count, size_t element_bytes, unsigned node, unsigned p)
 {
     size_t before = count;
     for (unsigned n = 2; n <= p; n *= 2) {
@@ -21,9 +21,9 @@ static void add_halves(hw_volume *v, size_t count, size_t element_bytes, unsigne
 }
 
 /* Messages alone. */
-static hw_volume by_message(size_t count, size_t element_bytes, int rank, int n_ranks)
+static hw_traffic_model by_message(size_t count, size_t element_bytes, int rank, int n_ranks)
 {
-    hw_volume v = {0};
+    hw_traffic_model v = {0};
     unsigned p = 1, r = (unsigned)rank;
     size_t n_bytes = count * element_bytes;
     if (n_ranks < 2 || !count) return v;
@@ -39,13 +39,13 @@ static hw_volume by_message(size_t count, size_t element_bytes, int rank, int n_
 
 /* ---- shared memory */
 
-int hw_volume_sharing(int n_ranks, int per_host)
+int hw_traffic_model_sharing(int n_ranks, int per_host)
 {
     if (n_ranks <= per_host) return n_ranks;
     return n_ranks % per_host == 0 && (per_host & (per_host - 1)) == 0 ? per_host : 1;
 }
 
-hw_slice hw_volume_slice(size_t n_bytes, int i, int n)
+hw_slice hw_traffic_model_slice(size_t n_bytes, int i, int n)
 {
     enum { LINE = 64 };
     const size_t lines = (n_bytes + LINE - 1) / LINE;
@@ -56,11 +56,11 @@ hw_slice hw_volume_slice(size_t n_bytes, int i, int n)
 
 static size_t slice_bytes(size_t n_bytes, int i, int n)
 {
-    hw_slice s = hw_volume_slice(n_bytes, i, n);
+    hw_slice s = hw_traffic_model_slice(n_bytes, i, n);
     return s.end - s.begin;
 }
 
-static void add_reads(hw_volume *v, uint64_t n_bytes, int readers)
+static void add_reads(hw_traffic_model *v, uint64_t n_bytes, int readers)
 {
     if (!n_bytes) return;
     v->bytes += n_bytes * (uint64_t)readers;
@@ -68,22 +68,22 @@ static void add_reads(hw_volume *v, uint64_t n_bytes, int readers)
 }
 
 /* One piece: every other rank's slice of this rank's vector, then this rank's slice of the sum to all. */
-static void add_slices(hw_volume *v, hw_place at, size_t n_bytes, int n_slices, size_t element_bytes)
+static void add_slices(hw_traffic_model *v, hw_place at, size_t n_bytes, int n_slices, size_t element_bytes)
 {
     const int me = at.rank % at.n_sharing;
     const size_t mine = slice_bytes(n_bytes, me, n_slices);
     for (int i = 0; i < n_slices; i++)
         if (i != me) add_reads(v, slice_bytes(n_bytes, i, n_slices), 1);
     add_reads(v, mine, at.n_sharing - 1);
-    hw_volume between =
+    hw_traffic_model between =
         by_message(mine / element_bytes, element_bytes, at.rank / at.n_sharing, at.n_ranks / at.n_sharing);
     v->bytes += between.bytes;
     v->messages += between.messages;
 }
 
-hw_volume hw_volume_all_reduce(hw_place at, size_t count, size_t element_bytes)
+hw_traffic_model hw_traffic_model_all_reduce(hw_place at, size_t count, size_t element_bytes)
 {
-    hw_volume v = {0};
+    hw_traffic_model v = {0};
     size_t n_bytes = count * element_bytes;
     if (at.n_sharing == 1) return by_message(count, element_bytes, at.rank, at.n_ranks);
     if (n_bytes >= HW_SHM_LONG_BYTES)
@@ -96,12 +96,12 @@ hw_volume hw_volume_all_reduce(hw_place at, size_t count, size_t element_bytes)
     return v;
 }
 
-hw_volume hw_volume_all_gather(hw_place at, size_t n_bytes)
+hw_traffic_model hw_traffic_model_all_gather(hw_place at, size_t n_bytes)
 {
     const uint64_t hosts = (uint64_t)(at.n_ranks / at.n_sharing), all = n_bytes * hosts;
     const uint64_t pieces = (all + HW_SHM_PIECE_BYTES - 1) / HW_SHM_PIECE_BYTES;
-    return (hw_volume){.bytes = n_bytes * ((uint64_t)at.n_ranks - 1),
-                       .messages = n_bytes ? hosts - 1 + pieces * ((uint64_t)at.n_sharing - 1) : 0};
+    return (hw_traffic_model){.bytes = n_bytes * ((uint64_t)at.n_ranks - 1),
+                              .messages = n_bytes ? hosts - 1 + pieces * ((uint64_t)at.n_sharing - 1) : 0};
 }
 
 double hw_ideal_all_reduce(double payload_bytes, int n_ranks)

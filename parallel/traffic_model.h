@@ -26,12 +26,12 @@ typedef struct hw_place {
 
 /* How many of n_ranks share memory under `shm` when every host has per_host neighbours: those of a host,
  * where it has all ranks or a power of two of them and the others as many; else 1. */
-int hw_volume_sharing(int n_ranks, int per_host);
+int hw_traffic_model_sharing(int n_ranks, int per_host);
 
 /* What one rank sends to the others together (meter.h says what that is in shared memory). */
-typedef struct hw_volume {
+typedef struct hw_traffic_model {
     uint64_t bytes, messages;
-} hw_volume;
+} hw_traffic_model;
 
 /* An all-reduce of `count` elements, S bytes.
  *
@@ -42,17 +42,17 @@ typedef struct hw_volume {
  * shm, n ranks on one host: n - 1 times S while S < HW_SHM_LONG_BYTES, else S and n - 2 times its slice of
  * it, in pieces. Over several hosts with n ranks each: the same in slices, or short vectors with one slice,
  * the first rank's; and what mpi sends for that slice among as many ranks as there are hosts. */
-hw_volume hw_volume_all_reduce(hw_place at, size_t count, size_t element_bytes);
+hw_traffic_model hw_traffic_model_all_reduce(hw_place at, size_t count, size_t element_bytes);
 
 /* An all-gather of `n_bytes` from every rank: each one's part goes to each other rank once. */
-hw_volume hw_volume_all_gather(hw_place at, size_t n_bytes);
+hw_traffic_model hw_traffic_model_all_gather(hw_place at, size_t n_bytes);
 
 /* Slice i of n of a vector of n_bytes, in whole lines of 64 bytes but for the end. Empty for i >= n. */
 typedef struct hw_slice {
     size_t begin, end;
 } hw_slice;
 
-hw_slice hw_volume_slice(size_t n_bytes, int i, int n);
+hw_slice hw_traffic_model_slice(size_t n_bytes, int i, int n);
 
 /* The least that a rank must send on average, whatever the algorithm, for this payload (all parts together
  * for a gather). */

@@ -161,7 +161,7 @@ static void send_ring(hw_watch *w)
 /* Nobody else may be left to clean up, and destructors could wait for the rank's own thread. */
 static _Noreturn void end_process(void)
 {
-    hw_leftovers_remove_own();
+    hw_ompi_cleanup_remove_own();
     _exit(hw_exit_code(HW_ERR_RANK));
 }
 
@@ -194,7 +194,7 @@ static void check_link(const hw_watch *w, hearing *h, bool open)
     int waiting = 0;
     if (open && (ioctl(w->fd, SIOCOUTQ, &waiting) || waiting == 0)) h->through = h->now;
     if (h->now - h->through <= h->limit_ns) return;
-    hw_leftovers_end_daemon(w->daemon); /* mpirun cannot */
+    hw_ompi_cleanup_end_daemon(w->daemon); /* mpirun cannot */
     end_process();
 }
 
@@ -236,7 +236,7 @@ static _Noreturn void guard_daemon(const hw_watch *w)
     setsid();
     if (w->fd > 0) close_range(0, (unsigned)w->fd - 1, 0);
     close_range((unsigned)w->fd + 1, ~0u, 0);
-    while (hw_leftovers_is_daemon(w->daemon)) {
+    while (hw_ompi_cleanup_is_daemon(w->daemon)) {
         int n = 0;
         usleep(GUARD_US);
         h.now = hw_clock_ns();
@@ -254,7 +254,7 @@ static _Noreturn void guard_daemon(const hw_watch *w)
  * Somebody waits for it to end. True when so: the connection is theirs. */
 static bool leave_guard(const hw_watch *w)
 {
-    if (!hw_leftovers_is_daemon(w->daemon)) return false;
+    if (!hw_ompi_cleanup_is_daemon(w->daemon)) return false;
     const pid_t pid = fork();
     if (pid == 0) guard_daemon(w);
     return pid > 0;

@@ -68,7 +68,7 @@ typedef struct hw_plan_limits {
     uint64_t memory;  /* bytes */
     double bandwidth; /* of reading weights, bytes per second */
     double latency;   /* of one all-reduce of a decode step, seconds */
-    int n_sharing;    /* ranks that add in shared memory (hw_volume_sharing); 1: backend mpi */
+    int n_sharing;    /* ranks that add in shared memory (hw_traffic_model_sharing); 1: backend mpi */
 } hw_plan_limits;
 
 typedef struct hw_plan {

@@ -13,7 +13,7 @@ static hw_place place(const hw_shard *shard)
 static hw_traffic all_reduce(const hw_shard *shard, size_t count, hw_dtype type)
 {
     size_t size = hw_dtype_size(type);
-    hw_volume sent = hw_volume_all_reduce(place(shard), count, size);
+    hw_traffic_model sent = hw_traffic_model_all_reduce(place(shard), count, size);
     return (hw_traffic){.calls = 1,
                         .payload_bytes = count * size,
                         .sent_bytes = sent.bytes,
@@ -24,7 +24,7 @@ static hw_traffic all_reduce(const hw_shard *shard, size_t count, hw_dtype type)
 static hw_traffic all_gather(const hw_shard *shard, size_t n_bytes)
 {
     uint64_t payload = (uint64_t)n_bytes * (uint64_t)shard->n_ranks;
-    hw_volume sent = hw_volume_all_gather(place(shard), n_bytes);
+    hw_traffic_model sent = hw_traffic_model_all_gather(place(shard), n_bytes);
     return (hw_traffic){.calls = 1,
                         .payload_bytes = payload,
                         .sent_bytes = sent.bytes,

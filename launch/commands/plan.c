@@ -161,7 +161,7 @@ static int count_sharing(const char *comm, const hw_config *c, int n_ranks)
     if (!cluster || !cluster->n_hosts) return n_ranks;
     for (int i = 1; i < cluster->n_hosts; i++)
         if (cluster->hosts[i].slots != cluster->hosts[0].slots) return 1;
-    return hw_volume_sharing(n_ranks, cluster->hosts[0].slots);
+    return hw_traffic_model_sharing(n_ranks, cluster->hosts[0].slots);
 }
 
 static hw_status run(const settings *a, const hw_config *config, hw_device **device, hw_error *err)

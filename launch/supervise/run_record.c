@@ -21,8 +21,8 @@ static void remove_leftovers(const hw_run_record *r)
     hw_processes_kill_all(r->mark);
     if (r->mpirun > 1 && !hw_process_has_ended(r->mpirun))
         return; /* the number is another process's by now, or mpirun goes on: leave it */
-    hw_leftovers_remove_segments(r->job);
-    hw_leftovers_remove_session(r->mpirun);
+    hw_ompi_cleanup_remove_segments(r->job);
+    hw_ompi_cleanup_remove_session(r->mpirun);
 }
 
 /* The record of a run that is over: ours, and not locked any more. */

@@ -31,7 +31,7 @@ static void check_collectives(void)
         must(hw_comm_all_reduce(comm, tag, buffer, counts[i], HW_F32, HW_SUM, &err), &err);
         hw_traffic t = hw_meter_site(hw_comm_meter(comm), HW_SITE_EMBED, HW_DECODE);
         snprintf(where, sizeof where, "all-reduce of %zu float32", counts[i]);
-        hw_volume v = hw_volume_all_reduce(at, counts[i], 4);
+        hw_traffic_model v = hw_traffic_model_all_reduce(at, counts[i], 4);
         expect_equal("sent", where, t.sent_bytes, v.bytes);
         expect_equal("messages", where, t.messages, v.messages);
         hw_meter_reset(hw_comm_meter(comm));
@@ -39,7 +39,7 @@ static void check_collectives(void)
         t = hw_meter_site(hw_comm_meter(comm), HW_SITE_EMBED, HW_DECODE);
         snprintf(where, sizeof where, "all-gather of %zu float32", counts[i]);
         expect_equal("sent", where, t.sent_bytes,
-                     n_ranks > 1 ? hw_volume_all_gather(at, counts[i] * 4).bytes : 0);
+                     n_ranks > 1 ? hw_traffic_model_all_gather(at, counts[i] * 4).bytes : 0);
     }
     free(buffer);
     free(all);

@@ -108,7 +108,7 @@ static bool by_hand(void) { return n_ranks <= 2 * hw_comm_n_sharing(comm) || hw_
 static void check_sent(uint64_t n, size_t size)
 {
     const hw_place at = {rank, n_ranks, hw_comm_n_sharing(comm)};
-    hw_volume v = hw_volume_all_reduce(at, n, size);
+    hw_traffic_model v = hw_traffic_model_all_reduce(at, n, size);
     hw_traffic t = counted(HW_SITE_MLP);
     expect(t.sent_bytes == v.bytes && t.messages == v.messages, "an all-reduce sends the closed form", n);
     hw_meter *m = hw_comm_meter(comm);

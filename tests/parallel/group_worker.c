@@ -56,7 +56,7 @@ static void check_counts(const members *m, const hw_comm *group, size_t n)
 {
     const hw_meter *meter = hw_comm_meter(comm);
     const hw_place at = {m->me, m->n, hw_comm_n_sharing(group)};
-    const hw_volume v = hw_volume_all_reduce(at, n, sizeof(float));
+    const hw_traffic_model v = hw_traffic_model_all_reduce(at, n, sizeof(float));
     const hw_traffic t = hw_meter_site(meter, HW_SITE_ATTN, HW_DECODE);
     uint64_t to_members = 0;
     for (int i = 0; i < m->n; i++) to_members += hw_meter_recent_bytes(meter, m->job_rank[i]);

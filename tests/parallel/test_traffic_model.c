@@ -2,9 +2,9 @@
 
 #include "parallel/traffic_model.h"
 
-static hw_volume reduce(size_t count, size_t element, int rank, int n_ranks, int n_sharing)
+static hw_traffic_model reduce(size_t count, size_t element, int rank, int n_ranks, int n_sharing)
 {
-    return hw_volume_all_reduce((hw_place){rank, n_ranks, n_sharing}, count, element);
+    return hw_traffic_model_all_reduce((hw_place){rank, n_ranks, n_sharing}, count, element);
 }
 
 static uint64_t sum_of_bytes(size_t count, size_t element, int n_ranks)
@@ -18,14 +18,14 @@ Test(volume, nothing_is_sent_by_one_rank_or_for_nothing)
 {
     cr_expect_eq(sum_of_bytes(100000, 4, 1), 0);
     cr_expect_eq(sum_of_bytes(0, 4, 7), 0);
-    cr_expect_eq(hw_volume_all_gather((hw_place){0, 5, 1}, 0).messages, 0);
+    cr_expect_eq(hw_traffic_model_all_gather((hw_place){0, 5, 1}, 0).messages, 0);
 }
 
 /* By hand: 8 ranks double three times, 3 * 4 * 768 bytes each. */
 Test(volume, short_vectors_are_sent_whole_log2_times)
 {
     for (int r = 0; r < 8; r++) {
-        hw_volume v = reduce(768, 4, r, 8, 1);
+        hw_traffic_model v = reduce(768, 4, r, 8, 1);
         cr_expect_eq(v.bytes, 9216);
         cr_expect_eq(v.messages, 3);
     }
@@ -56,12 +56,12 @@ Test(volume, long_vectors_reach_the_ideal_over_all_ranks)
 /* 3 GiB over 2 ranks: a half is six pieces of 256 MiB, sent there and back. */
 Test(volume, messages_longer_than_a_piece_are_several)
 {
-    hw_volume v = reduce((size_t)3 << 28, 4, 1, 2, 1);
+    hw_traffic_model v = reduce((size_t)3 << 28, 4, 1, 2, 1);
     cr_expect_eq(v.bytes, UINT64_C(3) << 30);
     cr_expect_eq(v.messages, 12);
 }
 
-static void expect_volume(hw_volume v, uint64_t bytes, uint64_t messages)
+static void expect_traffic(hw_traffic_model v, uint64_t bytes, uint64_t messages)
 {
     cr_expect_eq(v.bytes, bytes, "%zu bytes, wanted %zu", (size_t)v.bytes, (size_t)bytes);
     cr_expect_eq(v.messages, messages, "%zu messages, wanted %zu", (size_t)v.messages, (size_t)messages);
@@ -72,10 +72,10 @@ static void expect_volume(hw_volume v, uint64_t bytes, uint64_t messages)
 Test(volume, in_shared_memory_every_reader_counts)
 {
     for (int r = 0; r < 4; r++) {
-        expect_volume(reduce(768, 4, r, 4, 4), 3 * 3072, 3);
-        expect_volume(reduce(8192, 4, r, 4, 4), 3 * 8192 + 3 * 8192, 6);
+        expect_traffic(reduce(768, 4, r, 4, 4), 3 * 3072, 3);
+        expect_traffic(reduce(8192, 4, r, 4, 4), 3 * 8192 + 3 * 8192, 6);
     }
-    expect_volume(hw_volume_all_gather((hw_place){2, 4, 4}, 40), 3 * 40, 3);
+    expect_traffic(hw_traffic_model_all_gather((hw_place){2, 4, 4}, 40), 3 * 40, 3);
 }
 
 /* By hand, two hosts of 2: the first rank of a host adds a short vector, gives its sum to the other host and
@@ -84,17 +84,17 @@ Test(volume, in_shared_memory_every_reader_counts)
  * there), and a slice of the total to its neighbour. */
 Test(volume, between_hosts_one_sum_goes_by_message)
 {
-    expect_volume(reduce(768, 4, 0, 4, 2), 3072 + 3072, 2);
-    expect_volume(reduce(768, 4, 1, 4, 2), 3072, 1);
-    for (int r = 0; r < 4; r++) expect_volume(reduce(16384, 4, r, 4, 2), 3 * 32768, 1 + 2 + 1);
-    expect_volume(hw_volume_all_gather((hw_place){3, 4, 2}, 40), 3 * 40, 2);
+    expect_traffic(reduce(768, 4, 0, 4, 2), 3072 + 3072, 2);
+    expect_traffic(reduce(768, 4, 1, 4, 2), 3072, 1);
+    for (int r = 0; r < 4; r++) expect_traffic(reduce(16384, 4, r, 4, 2), 3 * 32768, 1 + 2 + 1);
+    expect_traffic(hw_traffic_model_all_gather((hw_place){3, 4, 2}, 40), 3 * 40, 2);
 }
 
 /* 600 KiB are pieces of 256, 256 and 88 KiB; two ranks exchange half of each, and the sums of the halves. */
 Test(volume, long_vectors_go_through_shared_memory_in_pieces)
 {
-    expect_volume(reduce(150 << 10, 4, 1, 2, 2), 600 << 10, 3 * 2);
-    expect_volume(hw_volume_all_gather((hw_place){1, 2, 2}, 600 << 10), 600 << 10, 3);
+    expect_traffic(reduce(150 << 10, 4, 1, 2, 2), 600 << 10, 3 * 2);
+    expect_traffic(hw_traffic_model_all_gather((hw_place){1, 2, 2}, 600 << 10), 600 << 10, 3);
 }
 
 Test(volume, slices_cover_a_vector_in_whole_lines)
@@ -104,24 +104,25 @@ Test(volume, slices_cover_a_vector_in_whole_lines)
         for (int n = 1; n <= 9; n++) {
             size_t end = 0;
             for (int i = 0; i < n; i++) {
-                hw_slice s = hw_volume_slice(sizes[k], i, n);
+                hw_slice s = hw_traffic_model_slice(sizes[k], i, n);
                 cr_expect_eq(s.begin, end);
                 cr_expect(s.begin % 64 == 0 || s.begin == sizes[k]);
                 end = s.end;
             }
             cr_expect_eq(end, sizes[k]);
-            cr_expect_eq(hw_volume_slice(sizes[k], n, n).begin, hw_volume_slice(sizes[k], n, n).end);
+            cr_expect_eq(hw_traffic_model_slice(sizes[k], n, n).begin,
+                         hw_traffic_model_slice(sizes[k], n, n).end);
         }
 }
 
 /* A host's sum is a node of the tree over all ranks only where hosts have equal powers of two. */
 Test(volume, memory_is_shared_where_hosts_are_subtrees)
 {
-    cr_expect_eq(hw_volume_sharing(5, 8), 5);
-    cr_expect_eq(hw_volume_sharing(3, 3), 3);
-    cr_expect_eq(hw_volume_sharing(8, 4), 4);
-    cr_expect_eq(hw_volume_sharing(6, 2), 2);
-    cr_expect_eq(hw_volume_sharing(6, 3), 1);
-    cr_expect_eq(hw_volume_sharing(6, 4), 1);
-    cr_expect_eq(hw_volume_sharing(4, 1), 1);
+    cr_expect_eq(hw_traffic_model_sharing(5, 8), 5);
+    cr_expect_eq(hw_traffic_model_sharing(3, 3), 3);
+    cr_expect_eq(hw_traffic_model_sharing(8, 4), 4);
+    cr_expect_eq(hw_traffic_model_sharing(6, 2), 2);
+    cr_expect_eq(hw_traffic_model_sharing(6, 3), 1);
+    cr_expect_eq(hw_traffic_model_sharing(6, 4), 1);
+    cr_expect_eq(hw_traffic_model_sharing(4, 1), 1);
 }
