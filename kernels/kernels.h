@@ -37,7 +37,7 @@ extern "C" {
 #endif
 
 typedef struct hw_graph hw_graph;   /* ops that are started together */
-typedef struct hw_mark hw_mark;     /* a point in the order of the work */
+typedef struct hw_event hw_event;   /* a point in the order of the work */
 typedef struct hw_weight hw_weight; /* a matrix in the device's own layout */
 typedef struct hw_device hw_device;
 
@@ -203,10 +203,10 @@ typedef struct hw_device_loop_ops {
     hw_status (*feed_keys)(hw_device *d, const hw_fed_rows *rows);
 
     /* Marks the point that the stream has been given work up to. Good until HW_N_MARKS more were made. */
-    hw_status (*mark)(hw_device *d, hw_mark **out);
+    hw_status (*mark)(hw_device *d, hw_event **out);
 
     /* Returns when all before the mark has run, and tells what went wrong as `synchronize` does. */
-    hw_status (*mark_wait)(hw_device *d, hw_mark *m, hw_error *err);
+    hw_status (*mark_wait)(hw_device *d, hw_event *m, hw_error *err);
 } hw_device_loop_ops;
 
 /* Since the device was created: kernels that it was given, those in graphs included; calls that gave it kernels, one

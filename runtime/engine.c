@@ -388,7 +388,7 @@ hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_byte
 
 /* The device tells once what went wrong, whichever call it came from. Where collectives are in its stream,
  * other ranks may be why it does not come to an end. */
-static hw_status wait_until(hw_engine *e, hw_mark *m, hw_error *err)
+static hw_status wait_until(hw_engine *e, hw_event *m, hw_error *err)
 {
     const hw_kernels *k = e->device->k;
     hw_status lost = hw_comm_device_wait(e->tensor, m, err);
@@ -403,7 +403,7 @@ hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
     return told ? told : st;
 }
 
-hw_status hw_engine_wait_mark(hw_engine *e, hw_mark *m, hw_error *err) { return wait_until(e, m, err); }
+hw_status hw_engine_wait_mark(hw_engine *e, hw_event *m, hw_error *err) { return wait_until(e, m, err); }
 
 /* Every rank's slice of a row is sent padded to the widest, so that one all-gather takes them all. */
 hw_status hw_engine_logits(hw_engine *e, const hw_batch *b, float *out, hw_error *err)

@@ -99,7 +99,7 @@ hw_status hw_forward_fed(hw_engine *e, const hw_batch *b, uint64_t step, hw_erro
 hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err);
 
 /* Local. The same for work up to a mark; what comes behind it goes on. */
-hw_status hw_engine_wait_mark(hw_engine *e, hw_mark *m, hw_error *err);
+hw_status hw_engine_wait_mark(hw_engine *e, hw_event *m, hw_error *err);
 
 /* Local. Copies from the device, and waits.   dst [n_bytes]   src [n_bytes] D */
 hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_bytes, hw_error *err);

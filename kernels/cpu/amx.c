@@ -23,7 +23,7 @@ static bool usable(void)
     unsigned a, b, c, d = 0;
     const unsigned bf16 = 1u << 22, tile = 1u << 24;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (bf16 | tile)) != (bf16 | tile)) return false;
-    if (!hw_units_dot.usable()) return false; /* its conversion makes single terms */
+    if (!hw_matrix_unit_dot.usable()) return false; /* its conversion makes single terms */
     return !syscall(SYS_arch_prctl, ARCH_REQUEST_PERMISSION, XFEATURE_TILE_DATA);
 }
 
@@ -55,10 +55,10 @@ static uint64_t peak(uint64_t n_rounds)
 
 static void end_tiles(void) { _tile_release(); }
 
-const hw_units hw_units_amx = {.usable = usable,
-                               .begin = begin_tiles,
-                               .multiply = multiply,
-                               .end = end_tiles,
-                               .peak = peak,
-                               .min_rows = {1, 1},
-                               .beats_float32 = true};
+const hw_matrix_unit hw_matrix_unit_amx = {.usable = usable,
+                                           .begin = begin_tiles,
+                                           .multiply = multiply,
+                                           .end = end_tiles,
+                                           .peak = peak,
+                                           .min_rows = {1, 1},
+                                           .beats_float32 = true};

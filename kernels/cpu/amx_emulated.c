@@ -70,9 +70,9 @@ static bool usable(void) { return true; }
 static void nothing(void) {}
 
 /* As if it were one. */
-const hw_units hw_units_emulated = {.usable = usable,
-                                    .begin = begin_tiles,
-                                    .multiply = multiply,
-                                    .end = nothing,
-                                    .min_rows = {1, 1},
-                                    .beats_float32 = true};
+const hw_matrix_unit hw_matrix_unit_emulated = {.usable = usable,
+                                                .begin = begin_tiles,
+                                                .multiply = multiply,
+                                                .end = nothing,
+                                                .min_rows = {1, 1},
+                                                .beats_float32 = true};

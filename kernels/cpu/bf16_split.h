@@ -15,7 +15,7 @@
 
 /* x = low + middle + high, exactly: high is the upper 16 bits of x, middle those of x - high, low the rest. Infinities
  * and NaN have no other terms: their difference would be a NaN. Adding one to itself makes a NaN's upper half a NaN. */
-HW_INLINE void hw_terms_split(v16 term[3], v16 x)
+HW_INLINE void hw_bf16_split_split(v16 term[3], v16 x)
 {
     const v16 size = v16_abs(x), infinity = v16_set1(INFINITY);
     v16 high = v16_bf16_odd(x), rest = v16_sub(x, high);
@@ -29,17 +29,20 @@ HW_INLINE void hw_terms_split(v16 term[3], v16 x)
 
 /* What rounds to one term: numbers below 2^-126 count as zeros before they are rounded, as they do in a processor's own
  * conversion. */
-HW_INLINE v16 hw_terms_flush(v16 x) { return v16_pick_lt(v16_abs(x), v16_set1(0x1p-126f), v16_zero(), x); }
+HW_INLINE v16 hw_bf16_split_flush(v16 x)
+{
+    return v16_pick_lt(v16_abs(x), v16_set1(0x1p-126f), v16_zero(), x);
+}
 
 /* The only term, rounded to nearest. */
-HW_INLINE v16 hw_terms_round(v16 x)
+HW_INLINE v16 hw_bf16_split_round(v16 x)
 {
     uint16_t half[HW_LANES];
-    v16_store_bf16_n(half, hw_terms_flush(x), HW_LANES);
+    v16_store_bf16_n(half, hw_bf16_split_flush(x), HW_LANES);
     return v16_load_bf16(half);
 }
 
-HW_INLINE v16 hw_terms_load(const float *x, size_t i, size_t n)
+HW_INLINE v16 hw_bf16_split_load(const float *x, size_t i, size_t n)
 {
     if (i + HW_LANES <= n) return v16_load(x + i);
     return i < n ? v16_load_n(x + i, (int)(n - i)) : v16_zero();
@@ -47,26 +50,26 @@ HW_INLINE v16 hw_terms_load(const float *x, size_t i, size_t n)
 
 /* Three terms of a row's block. They are cut off rather than rounded to 16 bits: what is cut off of the lowest is below
  * 2^-126, so that it is flushed either way. */
-HW_INLINE void hw_terms_put_three(uint16_t *to, size_t next, v16 a, v16 b)
+HW_INLINE void hw_bf16_split_put_three(uint16_t *to, size_t next, v16 a, v16 b)
 {
     v16 left[3], right[3];
-    hw_terms_split(left, a), hw_terms_split(right, b);
+    hw_bf16_split_split(left, a), hw_bf16_split_split(right, b);
     for (size_t i = 0; i < 3; i++) v16_store_upper_2(to + i * next, left[i], right[i]);
 }
 
-HW_INLINE void hw_terms_put_one(uint16_t *to, v16 a, v16 b)
+HW_INLINE void hw_bf16_split_put_one(uint16_t *to, v16 a, v16 b)
 {
 #if defined(__AVX512BF16__)
     const __m512bh both = _mm512_cvtne2ps_pbh(b, a);
     memcpy(to, &both, sizeof both);
 #else
-    v16_store_bf16_n(to, hw_terms_flush(a), HW_LANES);
-    v16_store_bf16_n(to + HW_LANES, hw_terms_flush(b), HW_LANES);
+    v16_store_bf16_n(to, hw_bf16_split_flush(a), HW_LANES);
+    v16_store_bf16_n(to + HW_LANES, hw_bf16_split_flush(b), HW_LANES);
 #endif
 }
 
 /* Of every four inputs of a block in the order 2 0 3 1. */
-HW_INLINE void hw_terms_cross(uint16_t *block)
+HW_INLINE void hw_bf16_split_cross(uint16_t *block)
 {
     typedef uint16_t halves __attribute__((vector_size(32)));
     for (int i = 0; i < 2; i++) {
@@ -80,8 +83,8 @@ HW_INLINE void hw_terms_cross(uint16_t *block)
 /* Blocks [first, end) of a tile of rows: `rows` of them have room, `there` of them are there, the others become zeros.
  *   to [end - first, n_terms, rows, HW_BLOCK]   x [there, n_in]
  * `three` and `crossed` are constants at each call. */
-HW_INLINE void hw_terms_put_tile(uint16_t *to, const float *x, const hw_weight *w, size_t rows, size_t there,
-                                 size_t first, size_t end, bool three, bool crossed)
+HW_INLINE void hw_bf16_split_put_tile(uint16_t *to, const float *x, const hw_weight *w, size_t rows,
+                                      size_t there, size_t first, size_t end, bool three, bool crossed)
 {
     const size_t n_terms = three ? 3 : 1, next = rows * HW_BLOCK;
     int cut = 0;
@@ -92,10 +95,10 @@ HW_INLINE void hw_terms_put_tile(uint16_t *to, const float *x, const hw_weight *
         const float *from = x + begin;
         uint16_t *at = to;
         for (size_t r = 0; r < there; r++, at += HW_BLOCK, from += w->dims.n_in) {
-            const v16 left = hw_terms_load(from, 0, n), right = hw_terms_load(from, HW_LANES, n);
-            if (three) hw_terms_put_three(at, next, left, right);
-            else hw_terms_put_one(at, left, right);
-            for (size_t i = 0; i < (crossed ? n_terms : 0); i++) hw_terms_cross(at + i * next);
+            const v16 left = hw_bf16_split_load(from, 0, n), right = hw_bf16_split_load(from, HW_LANES, n);
+            if (three) hw_bf16_split_put_three(at, next, left, right);
+            else hw_bf16_split_put_one(at, left, right);
+            for (size_t i = 0; i < (crossed ? n_terms : 0); i++) hw_bf16_split_cross(at + i * next);
         }
         for (size_t r = there; r < rows; r++, at += HW_BLOCK)
             for (size_t i = 0; i < n_terms; i++) memset(at + i * next, 0, HW_BLOCK * sizeof *at);
@@ -103,15 +106,15 @@ HW_INLINE void hw_terms_put_tile(uint16_t *to, const float *x, const hw_weight *
 }
 
 /* One row as float32.   to [n_blocks, n_terms, HW_BLOCK] */
-HW_INLINE void hw_terms_put_row(float *to, const float *x, const hw_weight *w, bool three)
+HW_INLINE void hw_bf16_split_put_row(float *to, const float *x, const hw_weight *w, bool three)
 {
     for (int c = 0; c < HW_N_CUTS; c++) {
         const size_t begin = w->dims.cuts[c], n = w->dims.cuts[c + 1] - begin;
         for (size_t b = w->first_block[c]; b < w->first_block[c + 1]; b++, to += (three ? 3 : 1) * HW_BLOCK)
             for (size_t i = 0; i < HW_BLOCK; i += HW_LANES) {
-                v16 term[3] = {hw_terms_load(x + begin, (b - w->first_block[c]) * HW_BLOCK + i, n)};
-                if (three) hw_terms_split(term, term[0]);
-                else term[0] = hw_terms_round(term[0]);
+                v16 term[3] = {hw_bf16_split_load(x + begin, (b - w->first_block[c]) * HW_BLOCK + i, n)};
+                if (three) hw_bf16_split_split(term, term[0]);
+                else term[0] = hw_bf16_split_round(term[0]);
                 for (int k = 0; k < (three ? 3 : 1); k++) v16_store(to + k * HW_BLOCK + i, term[k]);
             }
     }

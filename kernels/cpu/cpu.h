@@ -9,7 +9,7 @@
 typedef struct hw_cpu_device {
     hw_device_base base;
     hw_pool *pool;
-    const hw_units *units; /* NULL: multiply-adds alone */
+    const hw_matrix_unit *units; /* NULL: multiply-adds alone */
     void *terms; /* room for the terms of some rows of the widest bfloat16 weight, see bf16_split.h */
     size_t n_terms_bytes;
     void *tile_room; /* [threads, HW_TILE_ROOM], where units have `multiply` and a weight is for them */

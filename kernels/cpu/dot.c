@@ -1,7 +1,7 @@
 /* VDPBF16PS adds two products of a pair of bfloat16 numbers to a float32, the upper one first, each as a multiply-add
  * that rounds to nearest and flushes denormals, whatever the thread's rounding is (Intel's manual, volume 2; AMD's does
  * the same). A tile's sums want two chains, over even and over odd inputs, so pairs are of inputs that lie two apart:
- * weights are crossed on the way from memory, inputs when they become terms (hw_units.crossed). */
+ * weights are crossed on the way from memory, inputs when they become terms (hw_matrix_unit.crossed). */
 #include <immintrin.h>
 
 #include "kernels/cpu/matrix_unit.h"
@@ -131,5 +131,5 @@ static uint64_t peak(uint64_t n_rounds)
     return n_rounds * CHAINS * 2 * 32;
 }
 
-const hw_units hw_units_dot = {
+const hw_matrix_unit hw_matrix_unit_dot = {
     .usable = usable, .run = run, .peak = peak, .min_rows = {6, 2}, .panel_blocks = 16, .crossed = true};

@@ -27,9 +27,9 @@ typedef struct matmul_job {
     const float *x, *bias;
     const hw_weight *w;
     size_t n_rows, item_groups, n_row_items, panel_blocks;
-    int n_terms;           /* 0: x is taken as it is */
-    void *terms;           /* of x, see bf16_split.h */
-    const hw_units *units; /* NULL: multiply-adds */
+    int n_terms;                 /* 0: x is taken as it is */
+    void *terms;                 /* of x, see bf16_split.h */
+    const hw_matrix_unit *units; /* NULL: multiply-adds */
 } matmul_job;
 
 /* Sums of an item's rows and outputs. */
@@ -222,7 +222,7 @@ static void split_rows(void *arg, size_t begin, size_t end)
     const matmul_job *job = arg;
     const size_t n_in = job->w->dims.n_in, step = job->w->n_blocks * (size_t)job->n_terms * HW_BLOCK;
     for (size_t r = begin; r < end; r++)
-        hw_terms_put_row((float *)job->terms + r * step, job->x + r * n_in, job->w, job->n_terms == 3);
+        hw_bf16_split_put_row((float *)job->terms + r * step, job->x + r * n_in, job->w, job->n_terms == 3);
 }
 
 enum { SPLIT_BLOCKS = 16 /* of a tile of rows, split by one thread at a time */ };
@@ -239,10 +239,10 @@ static void split_tile(const matmul_job *job, size_t tile, size_t first, size_t 
         (uint16_t *)job->terms + (tile * HW_UNIT_ROWS * w->n_blocks + first * rows) * n_terms * HW_BLOCK;
     const float *x = job->x + top * w->dims.n_in;
     const bool crossed = job->units->crossed;
-    if (n_terms == 3 && crossed) hw_terms_put_tile(to, x, w, rows, there, first, end, true, true);
-    else if (n_terms == 3) hw_terms_put_tile(to, x, w, rows, there, first, end, true, false);
-    else if (crossed) hw_terms_put_tile(to, x, w, rows, there, first, end, false, true);
-    else hw_terms_put_tile(to, x, w, rows, there, first, end, false, false);
+    if (n_terms == 3 && crossed) hw_bf16_split_put_tile(to, x, w, rows, there, first, end, true, true);
+    else if (n_terms == 3) hw_bf16_split_put_tile(to, x, w, rows, there, first, end, true, false);
+    else if (crossed) hw_bf16_split_put_tile(to, x, w, rows, there, first, end, false, true);
+    else hw_bf16_split_put_tile(to, x, w, rows, there, first, end, false, false);
 }
 
 /* An item is some blocks of a tile of rows. */

@@ -28,7 +28,7 @@ typedef struct hw_unit_task {
 
 typedef struct hw_tile_product hw_tile_product; /* tile_product.h */
 
-typedef struct hw_units {
+typedef struct hw_matrix_unit {
     /* Whether this processor has them and the kernel lets this process use them; may cost a system call. */
     bool (*usable)(void);
     /* Units that work on single tasks have `run`. */
@@ -47,9 +47,9 @@ typedef struct hw_units {
         panel_blocks; /* of `run`, with many rows: blocks before the next outputs, what the first-level cache keeps */
     bool beats_float32; /* three terms take less time than float32 */
     bool crossed;       /* X has every four inputs in the order 2 0 3 1: pairs of even ones and of odd ones */
-} hw_units;
+} hw_matrix_unit;
 
 /* The first two are there in builds for x86-64 only. */
-extern const hw_units hw_units_amx, hw_units_dot, hw_units_emulated;
+extern const hw_matrix_unit hw_matrix_unit_amx, hw_matrix_unit_dot, hw_matrix_unit_emulated;
 
 #endif

@@ -10,10 +10,10 @@
 
 typedef struct hw_cpu_path {
     const char *name;
-    bool (*announced)(void); /* by the processor */
-    bool (*allowed)(void);   /* by the kernel too; may cost a system call. NULL: whatever is announced */
-    const hw_kernels *table; /* NULL: of the best path that has one */
-    const hw_units *units;   /* NULL: none */
+    bool (*announced)(void);     /* by the processor */
+    bool (*allowed)(void);       /* by the kernel too; may cost a system call. NULL: whatever is announced */
+    const hw_kernels *table;     /* NULL: of the best path that has one */
+    const hw_matrix_unit *units; /* NULL: none */
     /* How much more its units do than multiply-adds, measured on this thread in some tenths of a millisecond; a path whose units
      * do less is not chosen unasked. NULL: they always do more. */
     double (*gain)(void);

@@ -96,7 +96,7 @@ static void fma_parts(void *arg, size_t begin, size_t end)
 static void matrix_parts(void *arg, size_t begin, size_t end)
 {
     hw_peaks *a = arg;
-    const hw_units *units = hw_cpu(a->device)->units;
+    const hw_matrix_unit *units = hw_cpu(a->device)->units;
     for (size_t i = begin; i < end; i++) atomic_fetch_add(&a->n_flops, units->peak(MATRIX_ROUNDS));
 }
 

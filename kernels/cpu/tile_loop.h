@@ -370,8 +370,8 @@ HW_INLINE void many_split(const many *m, size_t panel, size_t end, int terms)
     for (size_t i = 0; i < m->n_tiles; i++) {
         const size_t top = (m->first_tile + i) * HW_UNIT_ROWS;
         const size_t there = top < p->n_rows ? tile_least(p->n_rows - top, HW_UNIT_ROWS) : 0;
-        hw_terms_put_tile(m->terms + i * tile_numbers, p->x + (there ? top : 0) * p->w->dims.n_in, p->w,
-                          HW_UNIT_ROWS, there, panel, end, terms == 3, false);
+        hw_bf16_split_put_tile(m->terms + i * tile_numbers, p->x + (there ? top : 0) * p->w->dims.n_in, p->w,
+                               HW_UNIT_ROWS, there, panel, end, terms == 3, false);
     }
 }
 

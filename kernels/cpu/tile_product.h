@@ -28,7 +28,7 @@ typedef struct hw_tile_merge {
 } hw_tile_merge;
 
 struct hw_tile_product {
-    const hw_units *units;
+    const hw_matrix_unit *units;
     const hw_weight *w;
     const float *x; /* [n_rows, n_in] */
     const uint16_t

@@ -28,16 +28,16 @@ hw_status feed_keys(hw_device *d, const hw_fed_rows *rows)
     return hw_cuda_launch(hw_cuda_of(d), "feed_keys", feed, dim3(1), BLOCK, 0, *rows);
 }
 
-hw_status mark(hw_device *d, hw_mark **out)
+hw_status mark(hw_device *d, hw_event **out)
 {
     hw_cuda_device *c = hw_cuda_of(d);
     const cudaEvent_t event = c->marks[c->next_mark];
     c->next_mark = (c->next_mark + 1) % HW_N_MARKS;
-    *out = reinterpret_cast<hw_mark *>(event);
+    *out = reinterpret_cast<hw_event *>(event);
     return hw_cuda_note(&c->failure, cudaEventRecord(event, c->stream), "marking the stream");
 }
 
-hw_status mark_wait(hw_device *d, hw_mark *m, hw_error *err)
+hw_status mark_wait(hw_device *d, hw_event *m, hw_error *err)
 {
     return hw_cuda_waited(hw_cuda_of(d), cudaEventSynchronize(reinterpret_cast<cudaEvent_t>(m)), err);
 }

@@ -12,7 +12,7 @@ struct hw_feed {
     int *first_positions;               /* [L] of each row's first step */
     hw_draw *draws;                     /* [L] */
     uint64_t *keys;                     /* [L] to begin with */
-    hw_mark *marks[HW_FEED_AHEAD];      /* behind each step under way */
+    hw_event *marks[HW_FEED_AHEAD];     /* behind each step under way */
     hw_status late; /* why no further step could be begun, once those under way are taken */
     hw_error late_error;
 };

@@ -68,9 +68,9 @@ static hw_tile_config configuration_for(const hw_tile_product *p)
     struct sigaction action = {.sa_sigaction = on_illegal, .sa_flags = SA_SIGINFO}, before;
     sigaction(SIGILL, &action, &before);
     n_captured = 0;
-    hw_units_amx.begin(p);
+    hw_matrix_unit_amx.begin(p);
     if (!n_captured) hw_tile_config_store(&captured); /* nothing was asked for, and yet it is there */
-    hw_units_amx.end();
+    hw_matrix_unit_amx.end();
     sigaction(SIGILL, &before, NULL);
     return captured;
 }

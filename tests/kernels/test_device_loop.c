@@ -127,7 +127,7 @@ Test(feed_keys, hands_tokens_on_and_keeps_keys_for_the_host)
     static const hw_draw draws[N_ROWS];
     int32_t tokens[N_ROWS], next[N_ROWS];
     uint64_t left[N_ROWS];
-    hw_mark *mark;
+    hw_event *mark;
     hw_error err = {.rank = -1};
     float *logits = calloc((size_t)N_ROWS * N_VOCAB, sizeof *logits);
     fed f = put(keys, draws, positions, logits);
@@ -155,7 +155,7 @@ Test(mark, waits_for_what_is_before_it)
     static const int32_t positions[N_ROWS] = {40, 41, 42, 43, 44};
     const hw_draw draws[N_ROWS] = {{0, WHOLE, 0}, {0, WHOLE, 0}, {0, WHOLE, 0}, {0, WHOLE, 0}, {0, WHOLE, 0}};
     float *logits = noise_array((size_t)N_ROWS * N_VOCAB, 72);
-    hw_mark *marks[2];
+    hw_event *marks[2];
     hw_error err = {.rank = -1};
     fed f = put(nothing, draws, positions, logits);
     for (int step = 0; step < 2; step++) {

@@ -96,8 +96,8 @@ Test(peaks, multiply_adds_are_counted_as_they_are_done)
 Test(peaks, units_for_bfloat16_count_what_they_do)
 {
 #if defined(__x86_64__)
-    if (hw_units_amx.usable()) cr_expect_eq(hw_units_amx.peak(10), 10 * 4 * 2 * 16 * 16 * 32);
-    if (hw_units_dot.usable()) cr_expect_eq(hw_units_dot.peak(10), 10 * 24 * 2 * 32);
+    if (hw_matrix_unit_amx.usable()) cr_expect_eq(hw_matrix_unit_amx.peak(10), 10 * 4 * 2 * 16 * 16 * 32);
+    if (hw_matrix_unit_dot.usable()) cr_expect_eq(hw_matrix_unit_dot.peak(10), 10 * 24 * 2 * 32);
 #endif
 }
 #endif
