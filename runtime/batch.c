@@ -220,7 +220,7 @@ hw_status hw_batch_check_logits(const hw_batch *b, hw_error *err)
                    b->step ? "after another step" : "before a step");
 }
 
-/* ---- rows of a feed: row i is the newest token of sequence i */
+/* ---- rows of the device loop: row i is the newest token of sequence i */
 
 static hw_status make_room(hw_batch *b, int i, hw_error *err)
 {

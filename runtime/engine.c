@@ -65,12 +65,13 @@ static hw_status make_buffers(hw_engine *e, hw_error *err)
         st = e->device->k->alloc(e->device, list[i], sizes[i] ? sizes[i] : 1, err);
     if (!st && !e->device->host_memory && e->shard.n_ranks > 1 && !hw_comm_on_device(e->tensor))
         st = e->device->k->host_alloc(e->device, &e->buffers.stage, sizes[HW_BUFFER_Y], err);
-    if (!st && e->feeds) {
+    if (!st && e->has_device_loop) {
         const hw_kernels *k = e->device->k;
-        st = k->host_alloc(e->device, (void **)&e->buffers.ring, HW_FEED_AHEAD * sizes[HW_BUFFER_KEYS], err);
+        st = k->host_alloc(e->device, (void **)&e->buffers.ring, HW_DEVICE_LOOP_AHEAD * sizes[HW_BUFFER_KEYS],
+                           err);
         if (!st)
             st = k->host_alloc(e->device, (void **)&e->buffers.next_tables,
-                               HW_FEED_AHEAD * sizes[HW_BUFFER_BLOCK_TABLES], err);
+                               HW_DEVICE_LOOP_AHEAD * sizes[HW_BUFFER_BLOCK_TABLES], err);
     }
     return hw_context(err, st, "buffers of a step");
 }
@@ -243,12 +244,12 @@ static hw_status settle_arithmetic(hw_engine *e, hw_error *err)
 }
 
 /* Collective: keys go the same way on all ranks. */
-static hw_status settle_feeds(hw_engine *e, hw_error *err)
+static hw_status settle_device_loop(hw_engine *e, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
-    uint64_t not_here = !(e->device->k->device_loop && !hw_graph_obstacle(e));
+    uint64_t not_here = !(e->device->k->device_loop && !hw_graph_unavailable_reason(e));
     hw_status st = hw_comm_all_reduce(e->world, tag, &not_here, 1, HW_U64, HW_MAX, err);
-    e->feeds = !st && !not_here;
+    e->has_device_loop = !st && !not_here;
     return st;
 }
 
@@ -259,7 +260,7 @@ static hw_status create(hw_engine *e, const char *folder, hw_error *err)
     if (!st) st = hw_comm_agree(e->world, read_config(e, &c, folder, err), err);
     if (!st) st = make_device(e, err);
     if (!st) st = settle_arithmetic(e, err);
-    if (!st) st = settle_feeds(e, err);
+    if (!st) st = settle_device_loop(e, err);
     if (!st) st = settle_capacity(e, prepare_layers(e, err), err);
     if (!st) st = hw_comm_agree(e->world, load(e, c, err), err);
     hw_checkpoint_close(c);
@@ -318,8 +319,8 @@ hw_engine_info hw_engine_info_get(const hw_engine *e)
                             .gpu_note = e->gpu_note.message,
                             .comm = hw_comm_backend(e->tensor),
                             .n_graph_steps = e->graphs->n_launched,
-                            .no_graphs = e->device->host_memory ? NULL : hw_graph_obstacle(e),
-                            .n_fed_steps = e->n_fed_steps,
+                            .no_graphs = e->device->host_memory ? NULL : hw_graph_unavailable_reason(e),
+                            .n_device_loop_steps = e->n_device_loop_steps,
                             .sent_is_estimate = hw_comm_on_device(e->tensor),
                             .rank = e->shard.rank,
                             .n_ranks = e->shard.n_ranks,

@@ -108,7 +108,7 @@ typedef struct hw_engine_info {
         gpu_note; /* why GPUs that are there were not taken unasked; "": they were, or there are none. Borrowed */
     const char *no_graphs; /* why none can be; NULL: they can, or the device is the host. Static */
     uint64_t
-        n_fed_steps; /* decode steps that gave their tokens to the next one on the device (device_loop.h) */
+        n_device_loop_steps; /* decode steps that gave their tokens to the next one on the device (device_loop.h) */
     bool sent_is_estimate; /* bytes sent are those of a ring: the library's own choice is unknown */
     int rank, n_ranks, n_threads;
     int n_cores;    /* of the host, that are this rank's share; 0: fewer than ranks, which take turns */

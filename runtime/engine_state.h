@@ -9,9 +9,9 @@
 #include "runtime/model.h"
 #include "runtime/weights/weights.h"
 
-/* Steps of a feed (device_loop.h) that can be under way at once: while one runs, the choice of the one before it is
+/* Steps of a device loop (device_loop.h) that can be under way at once: while one runs, the choice of the one before it is
  * read. */
-enum { HW_FEED_AHEAD = 2 };
+enum { HW_DEVICE_LOOP_AHEAD = 2 };
 
 /* Memory of a step, on the device, made once for the largest one. R = max_batch_rows, L = max_logit_rows. */
 typedef struct hw_buffers {
@@ -28,12 +28,14 @@ typedef struct hw_buffers {
     int32_t *tokens, *positions, *seqs; /* [R] */
     int32_t *logit_rows;                /* [L] */
     int32_t *block_tables;              /* [max_seqs, shape.seq_blocks] */
-    uint64_t *keys;                     /* [L] replicated: what a feed's step chose */
-    hw_draw *draws;                     /* [L] and how; both only where the device has feeds */
-    void *stage;          /* [R, dim] host memory through which all-reduces go; NULL where they need not */
-    uint64_t *ring;       /* [HW_FEED_AHEAD, L] host memory: keys on their way back; NULL without feeds */
-    int32_t *next_tables; /* [HW_FEED_AHEAD, max_seqs, shape.seq_blocks] host memory: tables on their way */
-    size_t n_bytes;       /* on the device */
+    uint64_t *keys;                     /* [L] replicated: what a step of the device loop chose */
+    hw_draw *draws;                     /* [L] and how; both only with a device loop */
+    void *stage; /* [R, dim] host memory through which all-reduces go; NULL where they need not */
+    uint64_t
+        *ring; /* [HW_DEVICE_LOOP_AHEAD, L] host memory: keys on their way back; NULL without a device loop */
+    int32_t *
+        next_tables; /* [HW_DEVICE_LOOP_AHEAD, max_seqs, shape.seq_blocks] host memory: tables on their way */
+    size_t n_bytes;  /* on the device */
 } hw_buffers;
 
 struct hw_engine {
@@ -53,8 +55,8 @@ struct hw_engine {
     uint64_t n_steps;  /* so far: the batch of the last one has its logits in the buffers */
     struct hw_sampler *sampler;
     struct hw_decode_graphs *graphs;
-    bool feeds; /* decode steps can follow one another on the device, on all ranks */
-    uint64_t n_fed_steps;
+    bool has_device_loop; /* decode steps can follow one another on the device, on all ranks */
+    uint64_t n_device_loop_steps;
     bool cancelled;
     hw_work_table work;
     bool scattered; /* rank 0 sends everybody its weights */
@@ -89,7 +91,7 @@ struct hw_batch {
 /* Collective. The forward pass, see forward.c. */
 hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err);
 
-/* Collective. The forward pass of step number `step` of a feed, from 0: begins it, and does not wait. After
+/* Collective. The forward pass of step number `step` of the device loop, from 0: begins it, and does not wait. After
  * the first one the device has tokens and positions, and gets only block tables that changed. */
 hw_status hw_forward_fed(hw_engine *e, const hw_batch *b, uint64_t step, hw_error *err);
 

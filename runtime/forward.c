@@ -37,7 +37,7 @@ static hw_status upload_changes(hw_step *s, uint64_t step)
     const hw_batch *b = s->b;
     const size_t width = (size_t)s->e->shape.seq_blocks, all = (size_t)s->e->options.max_seqs * width,
                  from = (size_t)b->first_changed * width, end = (size_t)b->end_changed * width;
-    int32_t *const next = s->buf->next_tables + (size_t)(step % HW_FEED_AHEAD) * all;
+    int32_t *const next = s->buf->next_tables + (size_t)(step % HW_DEVICE_LOOP_AHEAD) * all;
     if (from == end) return HW_OK;
     memcpy(next + from, b->block_tables + from, (end - from) * sizeof *next);
     return s->k->copy_in(s->d, s->buf->block_tables + from, next + from, (end - from) * sizeof *next);
@@ -135,11 +135,11 @@ static hw_status layers(hw_step *s)
     return head(s);
 }
 
-/* A step of a feed ends by choosing the tokens of the next one. */
-static hw_status layers_and_feed(hw_step *s)
+/* A step of the device loop ends by choosing the tokens of the next one. */
+static hw_status layers_and_feed_keys(hw_step *s)
 {
     TRY(layers(s));
-    return hw_op_feed(s);
+    return hw_op_feed_keys(s);
 }
 
 static hw_step begin(hw_engine *e, const hw_batch *b, hw_error *err)
@@ -167,7 +167,7 @@ hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err)
 static hw_status run_fed(hw_step *s, uint64_t step)
 {
     TRY(step ? upload_changes(s, step) : upload(s));
-    return hw_graph_run(s, layers_and_feed);
+    return hw_graph_run(s, layers_and_feed_keys);
 }
 
 hw_status hw_forward_fed(hw_engine *e, const hw_batch *b, uint64_t step, hw_error *err)

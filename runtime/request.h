@@ -47,9 +47,9 @@ typedef struct hw_generate_options {
 typedef struct hw_generate_result {
     hw_tokens tokens; /* the new ones, without the end-of-sequence token */
     int n_prompt;
-    int n_steps;      /* decode steps: sampled tokens after the first */
-    int n_vain_steps; /* begun before it was known that the text was over: 0, or 1 with a feed (device_loop.h) */
-    int n_cached;     /* prompt tokens found in the cache */
+    int n_steps; /* decode steps: sampled tokens after the first */
+    int n_discarded_steps; /* begun before it was known that the text was over: 0, or 1 with a device loop (device_loop.h) */
+    int n_cached;      /* prompt tokens found in the cache */
     int n_preemptions; /* how often it gave its room in the cache away and was computed again */
     hw_kv_usage kv;    /* of this rank, before the sequence gave its blocks back */
     hw_finish finish;

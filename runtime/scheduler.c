@@ -22,9 +22,10 @@ struct hw_scheduler {
     int n_valid; /* ids from here on have no token: they pad the vocabulary */
     queue waiting, running /* the oldest first */, ended;
     hw_batch *batch;
-    hw_feed *feed;         /* NULL: every token comes to the host before the next step */
-    int n_fed, n_fed_left; /* sequences in the feed that is under way, 0: none is; steps that it has left */
-    /* Of the rows of a step from which a token is chosen, and of those in a feed, [max_seqs] each. */
+    hw_device_loop *loop; /* NULL: every token comes to the host before the next step */
+    int n_looped,
+        n_loop_left; /* sequences in the device loop that is under way, 0: none is; steps that it has left */
+    /* Of the rows of a step from which a token is chosen, and of those in a device loop, [max_seqs] each. */
     hw_request **askers;
     int *rows;
     hw_sampling *settings;
@@ -82,7 +83,8 @@ hw_status hw_scheduler_create(hw_scheduler **out, hw_engine *e, const hw_schedul
                        ? HW_OK
                        : hw_fail(err, HW_ERR_NO_MEMORY, "scheduler: no memory for %zu sequences", n);
     if (!st) st = hw_batch_create(&s->batch, e, err);
-    if (!st && !options->no_feed && hw_feed_possible(e, NULL, 0)) st = hw_feed_create(&s->feed, e, err);
+    if (!st && !options->no_device_loop && hw_device_loop_possible(e, NULL, 0))
+        st = hw_device_loop_create(&s->loop, e, err);
     if (st) hw_scheduler_destroy(s);
     else *out = s;
     return st;
@@ -91,7 +93,7 @@ hw_status hw_scheduler_create(hw_scheduler **out, hw_engine *e, const hw_schedul
 void hw_scheduler_destroy(hw_scheduler *s)
 {
     if (!s) return;
-    hw_feed_destroy(s->feed);
+    hw_device_loop_destroy(s->loop);
     hw_batch_destroy(s->batch);
     free_queue(&s->waiting);
     free_queue(&s->running);
@@ -437,16 +439,16 @@ static hw_status run_step(hw_scheduler *s, hw_step_report *report, hw_error *err
 /* ---- steps that follow one another on the device */
 
 /* All running requests have one token that no step has been given, and one exchange of keys is all that a choice takes. */
-static bool can_feed(const hw_scheduler *s)
+static bool can_loop(const hw_scheduler *s)
 {
-    bool can = s->feed && s->running.n;
+    bool can = s->loop && s->running.n;
     for (int i = 0; i < s->running.n && can; i++)
         can = decodes(s->running.at[i]) && hw_sampling_is_plain(&s->running.at[i]->options.sampling);
     return can;
 }
 
 /* For as many steps as no request ends by its length. Without room for the first of them it does not begin. */
-static hw_status begin_feed(hw_scheduler *s, hw_error *err)
+static hw_status begin_loop(hw_scheduler *s, hw_error *err)
 {
     const int n = s->running.n;
     int least = INT_MAX;
@@ -458,28 +460,29 @@ static hw_status begin_feed(hw_scheduler *s, hw_error *err)
         s->tokens[i] = r->tokens.ids[r->tokens.n - 1];
         s->settings[i] = r->options.sampling;
     }
-    hw_status st = hw_feed_begin(s->feed, s->sequences, s->tokens, s->settings, n, s->n_valid, least, err);
-    if (!st) s->n_fed = n, s->n_fed_left = least;
+    hw_status st =
+        hw_device_loop_begin(s->loop, s->sequences, s->tokens, s->settings, n, s->n_valid, least, err);
+    if (!st) s->n_looped = n, s->n_loop_left = least;
     return st == HW_ERR_CACHE_FULL ? HW_OK : st;
 }
 
-static hw_status end_feed(hw_scheduler *s, hw_error *err)
+static hw_status end_loop(hw_scheduler *s, hw_error *err)
 {
-    int n_vain = 0;
-    hw_status st = s->n_fed ? hw_feed_end(s->feed, &n_vain, err) : HW_OK;
-    for (int i = 0; i < s->n_fed; i++) s->running.at[i]->result.n_vain_steps += n_vain;
-    s->n_fed = 0;
+    int n_discarded = 0;
+    hw_status st = s->n_looped ? hw_device_loop_end(s->loop, &n_discarded, err) : HW_OK;
+    for (int i = 0; i < s->n_looped; i++) s->running.at[i]->result.n_discarded_steps += n_discarded;
+    s->n_looped = 0;
     return st;
 }
 
-/* Ends the feed when `st` or a request that is done says so; then these requests end. */
+/* Ends the device loop when `st` or a request that is done says so; then these requests end. */
 static hw_status settle_fed(hw_scheduler *s, hw_status st, hw_error *err)
 {
     hw_error unused;
-    bool over = st != HW_OK || !s->n_fed_left;
+    bool over = st != HW_OK || !s->n_loop_left;
     for (int i = 0; i < s->n_asked; i++) over = over || s->askers[i];
     if (!over) return HW_OK;
-    const hw_status ended = end_feed(s, st ? &unused : err);
+    const hw_status ended = end_loop(s, st ? &unused : err);
     if (!st) st = ended;
     for (int i = 0; i < s->n_asked && !st; i++)
         if (s->askers[i]) end_running(s, s->askers[i], s->askers[i]->status, &s->askers[i]->error);
@@ -490,8 +493,8 @@ static hw_status settle_fed(hw_scheduler *s, hw_status st, hw_error *err)
 static hw_status hand_out_fed(hw_scheduler *s, hw_status refused, const hw_error *why, hw_error *err)
 {
     hw_status st = HW_OK;
-    s->n_asked = s->n_fed;
-    for (int i = 0; i < s->n_fed && !st; i++) {
+    s->n_asked = s->n_looped;
+    for (int i = 0; i < s->n_looped && !st; i++) {
         hw_request *const r = s->running.at[i];
         bool done = false;
         if (s->tokens[i] == HW_TOKEN_UNKNOWN) r->status = refused, r->error = *why, done = true;
@@ -501,21 +504,21 @@ static hw_status hand_out_fed(hw_scheduler *s, hw_status refused, const hw_error
     return st;
 }
 
-/* *ran is false when the cache had no room for the step, which the feed has not survived then. */
+/* *ran is false when the cache had no room for the step, which the device loop has not survived then. */
 static hw_status fed_step(hw_scheduler *s, hw_step_report *report, bool *ran, hw_error *err)
 {
-    *report = (hw_step_report){.n_rows = s->n_fed, .n_sampled = s->n_fed};
+    *report = (hw_step_report){.n_rows = s->n_looped, .n_sampled = s->n_looped};
     s->n_asked = 0;
-    for (int i = 0; i < s->n_fed; i++) {
+    for (int i = 0; i < s->n_looped; i++) {
         hw_request *const r = s->running.at[i];
         r->in_step = true;
         if ((int)r->tokens.n > report->longest) report->longest = (int)r->tokens.n;
     }
     hw_error why;
-    hw_status st = hw_feed_next(s->feed, s->tokens, &why);
+    hw_status st = hw_device_loop_next(s->loop, s->tokens, &why);
     *ran = st != HW_ERR_CACHE_FULL;
-    if (!*ran) return end_feed(s, err);
-    s->n_fed_left--;
+    if (!*ran) return end_loop(s, err);
+    s->n_loop_left--;
     count_steps(s);
     if (!st || st == HW_ERR_FAILED) st = hand_out_fed(s, st, &why, err);
     else pass_on(st, &why, err);
@@ -531,12 +534,12 @@ static bool any_cancelled(const queue *q)
     return any;
 }
 
-/* Who runs in the next step. A feed goes on as long as these are the same. */
+/* Who runs in the next step. A device loop goes on as long as these are the same. */
 static hw_status settle_members(hw_scheduler *s, hw_error *err)
 {
     const bool cancelled = any_cancelled(&s->waiting) || any_cancelled(&s->running);
     bool admitted = s->waiting.n && has_room(s, s->waiting.at[0]);
-    hw_status st = cancelled || admitted ? end_feed(s, err) : HW_OK;
+    hw_status st = cancelled || admitted ? end_loop(s, err) : HW_OK;
     if (st) return st;
     end_cancelled(s, &s->running);
     end_cancelled(s, &s->waiting);
@@ -549,8 +552,8 @@ static hw_status next_step(hw_scheduler *s, hw_step_report *report, hw_error *er
 {
     bool ran = false;
     hw_status st = settle_members(s, err);
-    if (!st && !s->n_fed && can_feed(s)) st = begin_feed(s, err);
-    if (!st && s->n_fed) st = fed_step(s, report, &ran, err);
+    if (!st && !s->n_looped && can_loop(s)) st = begin_loop(s, err);
+    if (!st && s->n_looped) st = fed_step(s, report, &ran, err);
     return st || ran ? st : run_step(s, report, err);
 }
 

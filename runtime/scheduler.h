@@ -28,7 +28,7 @@ typedef struct hw_scheduler hw_scheduler;
 /* Plain; all zero is fine. Equal on all ranks. */
 typedef struct hw_scheduler_options {
     const hw_tokenizer *tokenizer; /* borrowed; NULL: requests make no text */
-    bool no_feed;                  /* every token comes to the host before the next step */
+    bool no_device_loop;           /* every token comes to the host before the next step */
 } hw_scheduler_options;
 
 /* Local. On HW_OK the caller owns *out (hw_scheduler_destroy, before the engine); the engine takes steps of nobody else

@@ -279,7 +279,7 @@ static hw_status reduce_keys(hw_step *s, const hw_fed_rows *rows)
     return reduce_on_device(s, tag, rows->keys, (size_t)rows->n_rows, HW_U64, HW_MAX);
 }
 
-hw_status hw_op_feed(hw_step *s)
+hw_status hw_op_feed_keys(hw_step *s)
 {
     const hw_engine *e = s->e;
     const hw_buffers *buf = s->buf;
@@ -290,7 +290,7 @@ hw_status hw_op_feed(hw_step *s)
                               .tokens = buf->tokens,
                               .positions = buf->positions,
                               .ring = buf->ring,
-                              .n_slots = HW_FEED_AHEAD,
+                              .n_slots = HW_DEVICE_LOOP_AHEAD,
                               .slot_rows = e->options.max_logit_rows};
     const int n_local = (int)hw_range_size(e->shard.vocab), first_id = (int)e->shard.vocab.begin;
     hw_status st = RUN(s, s->k->device_loop->choose_keys(s->d, &rows, buf->logits, n_local, first_id));

@@ -73,7 +73,7 @@ hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, c
 void hw_count_embedding(hw_engine *e, const int32_t *tokens, int n);
 
 /* Collective. The tokens of the next step, from the buffer logits into the buffer tokens; see hw_fed_rows. */
-hw_status hw_op_feed(hw_step *s);
+hw_status hw_op_feed_keys(hw_step *s);
 
 /* The rows of x that have logits, into y [n, dim]. */
 hw_status hw_op_select_rows(hw_step *s, int n);

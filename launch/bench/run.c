@@ -78,8 +78,8 @@ static int32_t token(const hw_bench *b, int seq, int position)
 typedef struct rows {
     hw_bench *b;
     hw_batch *batch;
-    hw_feed *feed;      /* NULL: tokens come to the host, and ours go to the device */
-    hw_sequence **seqs; /* [n_seqs] */
+    hw_device_loop *loop; /* NULL: tokens come to the host, and ours go to the device */
+    hw_sequence **seqs;   /* [n_seqs] */
     int n_seqs;
     int32_t *tokens;     /* [max_batch_rows] */
     hw_sampling *greedy; /* [n_seqs] */
@@ -90,7 +90,7 @@ typedef struct rows {
 static void end_rows(rows *r)
 {
     for (int i = 0; r->seqs && i < r->n_seqs; i++) hw_sequence_destroy(r->seqs[i]);
-    hw_feed_destroy(r->feed);
+    hw_device_loop_destroy(r->loop);
     hw_batch_destroy(r->batch);
     free(r->seqs);
     free(r->tokens);
@@ -109,7 +109,7 @@ static hw_status begin_rows(rows *r, hw_bench *b, int n_seqs, const hw_bench_sta
     if (!r->seqs || !r->tokens || !r->greedy || !r->next)
         return hw_fail(b->err, HW_ERR_NO_MEMORY, "bench: no memory for %d sequences", n_seqs);
     hw_status st = hw_batch_create(&r->batch, e, b->err);
-    if (!st && hw_feed_possible(e, r->greedy, n_seqs)) st = hw_feed_create(&r->feed, e, b->err);
+    if (!st && hw_device_loop_possible(e, r->greedy, n_seqs)) st = hw_device_loop_create(&r->loop, e, b->err);
     for (int i = 0; i < n_seqs && !st; i++)
         st = start && start->seqs ? hw_sequence_fork(&r->seqs[i], start->seqs[i], b->err)
                                   : hw_sequence_create(&r->seqs[i], e, 0, b->err);
@@ -253,24 +253,24 @@ static hw_status read_work(const hw_bench *b, hw_bench_run *out)
 /* As text is generated where the device can: a step takes as long as it is from one token to the next. */
 static hw_status timed_fed(rows *r, int n, double *steps)
 {
-    int n_vain;
+    int n_discarded;
     for (int i = 0; i < r->n_seqs; i++) r->next[i] = token(r->b, i, hw_sequence_n_tokens(r->seqs[i]));
     uint64_t start = hw_clock_ns();
-    hw_status st = hw_feed_begin(r->feed, r->seqs, r->next, r->greedy, r->n_seqs, 0, n, r->b->err);
+    hw_status st = hw_device_loop_begin(r->loop, r->seqs, r->next, r->greedy, r->n_seqs, 0, n, r->b->err);
     for (int i = 0; i < n && !st; i++) {
-        st = hw_feed_next(r->feed, r->next, r->b->err);
+        st = hw_device_loop_next(r->loop, r->next, r->b->err);
         const uint64_t now = hw_clock_ns();
         steps[i] = 1e-9 * (double)(now - start);
         start = now;
         r->n_steps++;
     }
-    return st ? st : hw_feed_end(r->feed, &n_vain, r->b->err);
+    return st ? st : hw_device_loop_end(r->loop, &n_discarded, r->b->err);
 }
 
 static hw_status timed(rows *r, const hw_bench_test *t, hw_bench_run *out, double *steps)
 {
     if (!t->decode) return prefill(r, t->n, &out->first_token);
-    if (r->feed) return timed_fed(r, t->n, steps);
+    if (r->loop) return timed_fed(r, t->n, steps);
     hw_status st = HW_OK;
     for (int i = 0; i < t->n && !st; i++) {
         const uint64_t start = hw_clock_ns();

@@ -53,7 +53,7 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
 {
     const hw_engine_info info = hw_engine_info_get(e);
     const hw_meter *meter = hw_comm_meter(hw_engine_comm(e));
-    const int n_run = r->n_steps + r->n_vain_steps; /* which is what was counted */
+    const int n_run = r->n_steps + r->n_discarded_steps; /* which is what was counted */
     uint64_t payload = 0, sent = 0, predicted = 0;
     char text[2][16];
     for (int site = 0; site < HW_N_SITES; site++) {
@@ -93,9 +93,10 @@ void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r)
         fprintf(f, "graphs                 %llu of %d decode steps\n", (unsigned long long)info.n_graph_steps,
                 n_run);
     if (info.no_graphs) fprintf(f, "graphs                 none: %s\n", info.no_graphs);
-    if (info.n_fed_steps)
-        fprintf(f, "fed back on the device %llu tokens; %d step%s in vain\n",
-                (unsigned long long)info.n_fed_steps, r->n_vain_steps, r->n_vain_steps == 1 ? "" : "s");
+    if (info.n_device_loop_steps)
+        fprintf(f, "fed back on the device %llu tokens; %d step%s discarded\n",
+                (unsigned long long)info.n_device_loop_steps, r->n_discarded_steps,
+                r->n_discarded_steps == 1 ? "" : "s");
     fprintf(f, "rank 0                 weights %s, peak resident %s\n",
             hw_format_bytes(text[0], (double)info.weight_bytes),
             hw_format_bytes(text[1], (double)hw_memory_peak()));

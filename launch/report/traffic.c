@@ -38,7 +38,7 @@ hw_status hw_traffic_gather(hw_traffic_run *out, hw_engine *e, const hw_generate
     const hw_tag tag = {.site = HW_SITE_CONTROL};
     hw_traffic_run t = {.info = hw_engine_info_get(e),
                         .n_prompt = r->n_prompt,
-                        .n_steps = r->n_steps + r->n_vain_steps,
+                        .n_steps = r->n_steps + r->n_discarded_steps,
                         .prefill_seconds = r->prefill_seconds,
                         .decode_seconds = r->decode_seconds};
     int n = t.info.n_ranks;
@@ -132,7 +132,7 @@ hw_status hw_traffic_check(hw_engine *e, const hw_generate_result *r, const hw_s
     hw_generation_shape shape = {
         .n_prompt = r->n_prompt,
         .chunk = prefill_chunk && prefill_chunk < info.max_batch_rows ? prefill_chunk : info.max_batch_rows,
-        .n_steps = r->n_steps + r->n_vain_steps,
+        .n_steps = r->n_steps + r->n_discarded_steps,
         .cache_off = info.kv_policy == HW_KV_OFF};
     hw_step_traffic plan = {0};
     hw_status st = HW_OK;

@@ -11,7 +11,7 @@
 /* One generation's traffic. Plain; hw_traffic_run_free. */
 typedef struct hw_traffic_run {
     hw_engine_info info;
-    int n_prompt, n_steps; /* prompt tokens, decode steps (with those run in vain) */
+    int n_prompt, n_steps; /* prompt tokens, decode steps (with those discarded) */
     double prefill_seconds, decode_seconds;
     hw_traffic *all;            /* [n_ranks, n_layers, HW_N_SITES, HW_N_PHASES] */
     uint64_t *bytes, *messages; /* [n_ranks, n_ranks] from, to: since the meter was reset */

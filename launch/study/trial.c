@@ -25,7 +25,7 @@ typedef struct run {
 
 static hw_status prepare(run *r, int n_seqs)
 {
-    const hw_scheduler_options step_by_step = {.no_feed = true};
+    const hw_scheduler_options step_by_step = {.no_device_loop = true};
     const hw_engine_info info = hw_engine_info_get(r->e);
     hw_trial *t = r->t;
     size_t n = (size_t)n_seqs;

@@ -2,7 +2,7 @@
 
 #include "kernels/kernels.h"
 
-const char *hw_graph_obstacle(const hw_engine *e)
+const char *hw_graph_unavailable_reason(const hw_engine *e)
 {
     const hw_device *d = e->device;
     if (!d->k->graph) return "the device keeps none";
@@ -17,7 +17,7 @@ const char *hw_graph_obstacle(const hw_engine *e)
 bool hw_graph_suits(const hw_step *s)
 {
     const hw_batch *b = s->b;
-    return !hw_graph_obstacle(s->e) && !b->n_prefill_rows && b->n_decode_rows == b->n_rows &&
+    return !hw_graph_unavailable_reason(s->e) && !b->n_prefill_rows && b->n_decode_rows == b->n_rows &&
            b->n_logits == b->n_rows && b->n_seqs == b->n_rows;
 }
 

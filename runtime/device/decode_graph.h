@@ -24,7 +24,7 @@ typedef struct hw_decode_graphs {
 } hw_decode_graphs;
 
 /* Why no decode step of this engine can be one, in words for people; NULL: they can. */
-const char *hw_graph_obstacle(const hw_engine *e);
+const char *hw_graph_unavailable_reason(const hw_engine *e);
 
 /* Whether the step can be one: rows of decode alone, each with its logits. */
 bool hw_graph_suits(const hw_step *s);

@@ -5,44 +5,44 @@
 #include "parallel/watch.h"
 #include "runtime/step.h"
 
-struct hw_feed {
+struct hw_device_loop {
     hw_engine *e;
     hw_batch *batch;
-    uint64_t n_steps, n_begun, n_taken; /* at most, so far */
-    int *first_positions;               /* [L] of each row's first step */
-    hw_draw *draws;                     /* [L] */
-    uint64_t *keys;                     /* [L] to begin with */
-    hw_event *marks[HW_FEED_AHEAD];     /* behind each step under way */
+    uint64_t n_steps, n_begun, n_taken;    /* at most, so far */
+    int *first_positions;                  /* [L] of each row's first step */
+    hw_draw *draws;                        /* [L] */
+    uint64_t *keys;                        /* [L] to begin with */
+    hw_event *marks[HW_DEVICE_LOOP_AHEAD]; /* behind each step under way */
     hw_status late; /* why no further step could be begun, once those under way are taken */
     hw_error late_error;
 };
 
-bool hw_feed_possible(const hw_engine *e, const hw_sampling *settings, int n)
+bool hw_device_loop_possible(const hw_engine *e, const hw_sampling *settings, int n)
 {
-    bool plain = e->feeds;
+    bool plain = e->has_device_loop;
     for (int i = 0; i < n; i++) plain = plain && hw_sampling_is_plain(&settings[i]);
     return plain;
 }
 
-hw_status hw_feed_create(hw_feed **out, hw_engine *e, hw_error *err)
+hw_status hw_device_loop_create(hw_device_loop **out, hw_engine *e, hw_error *err)
 {
     const size_t n = (size_t)e->options.max_logit_rows;
     *out = NULL;
-    hw_feed *f = calloc(1, sizeof *f);
-    if (!f) return hw_fail(err, HW_ERR_NO_MEMORY, "feed: no memory");
+    hw_device_loop *f = calloc(1, sizeof *f);
+    if (!f) return hw_fail(err, HW_ERR_NO_MEMORY, "device loop: no memory");
     f->e = e;
     f->first_positions = calloc(n, sizeof *f->first_positions);
     f->draws = calloc(n, sizeof *f->draws);
     f->keys = calloc(n, sizeof *f->keys);
     hw_status st = f->first_positions && f->draws && f->keys
                        ? hw_batch_create(&f->batch, e, err)
-                       : hw_fail(err, HW_ERR_NO_MEMORY, "feed: no memory for %zu rows", n);
-    if (st) hw_feed_destroy(f);
+                       : hw_fail(err, HW_ERR_NO_MEMORY, "device loop: no memory for %zu rows", n);
+    if (st) hw_device_loop_destroy(f);
     else *out = f;
     return st;
 }
 
-void hw_feed_destroy(hw_feed *f)
+void hw_device_loop_destroy(hw_device_loop *f)
 {
     if (!f) return;
     hw_batch_destroy(f->batch);
@@ -58,12 +58,12 @@ static hw_status check_sequence(const hw_sequence *s, hw_error *err)
 {
     if (s->n_tokens && s->n_computed == s->n_tokens) return HW_OK;
     return hw_fail(err, HW_ERR_INVALID,
-                   "a feed goes on from a sequence of %d tokens, of which %d were computed", s->n_tokens,
-                   s->n_computed);
+                   "the device loop goes on from a sequence of %d tokens, of which %d were computed",
+                   s->n_tokens, s->n_computed);
 }
 
 /* How rows are drawn, and no keys yet. The host's arrays can be written again when this returns. */
-static hw_status upload(hw_feed *f, hw_error *err)
+static hw_status upload(hw_device_loop *f, hw_error *err)
 {
     hw_engine *e = f->e;
     const hw_kernels *k = e->device->k;
@@ -74,13 +74,14 @@ static hw_status upload(hw_feed *f, hw_error *err)
     return st ? hw_engine_wait(e, st, err) : HW_OK;
 }
 
-hw_status hw_feed_begin(hw_feed *f, hw_sequence *const *seqs, const int32_t *tokens,
-                        const hw_sampling *settings, int n, int n_valid, int n_steps, hw_error *err)
+hw_status hw_device_loop_begin(hw_device_loop *f, hw_sequence *const *seqs, const int32_t *tokens,
+                               const hw_sampling *settings, int n, int n_valid, int n_steps, hw_error *err)
 {
     hw_engine *e = f->e;
     const int vocab = e->model.vocab_size;
-    if (!hw_feed_possible(e, settings, n))
-        return hw_fail(err, HW_ERR_INVALID, "a feed was begun where the device or the settings have none");
+    if (!hw_device_loop_possible(e, settings, n))
+        return hw_fail(err, HW_ERR_INVALID,
+                       "the device loop was begun where the device or the settings have none");
     hw_batch_clear(f->batch);
     f->n_steps = n_steps > 0 ? (uint64_t)n_steps : 0;
     f->n_begun = f->n_taken = 0;
@@ -107,7 +108,7 @@ hw_status hw_feed_begin(hw_feed *f, hw_sequence *const *seqs, const int32_t *tok
 /* ---- steps */
 
 /* This rank's key outranks what it would have chosen, and with it all other ranks'. */
-static hw_status cancel(hw_feed *f)
+static hw_status cancel(hw_device_loop *f)
 {
     hw_engine *e = f->e;
     const size_t n = (size_t)f->batch->n_rows;
@@ -115,7 +116,7 @@ static hw_status cancel(hw_feed *f)
     return e->device->k->copy_in(e->device, e->buffers.keys, f->keys, n * sizeof *f->keys);
 }
 
-static hw_status begin_step(hw_feed *f, hw_error *err)
+static hw_status begin_step(hw_device_loop *f, hw_error *err)
 {
     hw_engine *e = f->e;
     hw_status st = f->n_begun ? hw_batch_advance(f->batch, err) : HW_OK;
@@ -123,29 +124,29 @@ static hw_status begin_step(hw_feed *f, hw_error *err)
     if (e->cancelled && (st = cancel(f))) return hw_engine_wait(e, st, err);
     st = hw_forward_fed(e, f->batch, f->n_begun, err);
     if (st) return st;
-    st = e->device->k->device_loop->mark(e->device, &f->marks[f->n_begun % HW_FEED_AHEAD]);
+    st = e->device->k->device_loop->mark(e->device, &f->marks[f->n_begun % HW_DEVICE_LOOP_AHEAD]);
     if (st) return hw_engine_wait(e, st, err);
     f->n_begun++;
-    e->n_fed_steps++;
+    e->n_device_loop_steps++;
     return HW_OK;
 }
 
 /* As many as may be under way. */
-static void begin_steps(hw_feed *f)
+static void begin_steps(hw_device_loop *f)
 {
-    while (!f->late && f->n_begun < f->n_steps && f->n_begun < f->n_taken + HW_FEED_AHEAD)
+    while (!f->late && f->n_begun < f->n_steps && f->n_begun < f->n_taken + HW_DEVICE_LOOP_AHEAD)
         f->late = begin_step(f, &f->late_error);
 }
 
-static hw_status take(hw_feed *f, int32_t *tokens, hw_error *err)
+static hw_status take(hw_device_loop *f, int32_t *tokens, hw_error *err)
 {
     hw_engine *e = f->e;
     const hw_batch *b = f->batch;
     const uint64_t step = f->n_taken;
-    hw_status st = hw_engine_wait_mark(e, f->marks[step % HW_FEED_AHEAD], err);
+    hw_status st = hw_engine_wait_mark(e, f->marks[step % HW_DEVICE_LOOP_AHEAD], err);
     if (st) return st;
     for (int i = 0; i < b->n_rows; i++) {
-        const size_t slot = ((size_t)f->first_positions[i] + step) % HW_FEED_AHEAD;
+        const size_t slot = ((size_t)f->first_positions[i] + step) % HW_DEVICE_LOOP_AHEAD;
         const uint64_t key = e->buffers.ring[slot * (size_t)e->options.max_logit_rows + (size_t)i];
         const hw_status of_row = hw_sampler_check_key(key, st ? NULL : err);
         tokens[i] = of_row ? HW_TOKEN_UNKNOWN : hw_key_token(key);
@@ -157,7 +158,7 @@ static hw_status take(hw_feed *f, int32_t *tokens, hw_error *err)
     return st;
 }
 
-hw_status hw_feed_next(hw_feed *f, int32_t *tokens, hw_error *err)
+hw_status hw_device_loop_next(hw_device_loop *f, int32_t *tokens, hw_error *err)
 {
     hw_watch *const w = hw_comm_watch(f->e->world);
     const hw_watch_phase before = hw_watch_enter(w, HW_WATCH_DECODE);
@@ -166,19 +167,19 @@ hw_status hw_feed_next(hw_feed *f, int32_t *tokens, hw_error *err)
     if (f->n_begun > f->n_taken) {
         st = take(f, tokens, err);
     } else {
-        st = f->late ? f->late : hw_fail(err, HW_ERR_INVALID, "a feed has taken all its steps");
+        st = f->late ? f->late : hw_fail(err, HW_ERR_INVALID, "the device loop has taken all its steps");
         if (f->late && err) *err = f->late_error;
     }
     hw_watch_enter(w, before);
     return st;
 }
 
-hw_status hw_feed_end(hw_feed *f, int *n_vain, hw_error *err)
+hw_status hw_device_loop_end(hw_device_loop *f, int *n_discarded, hw_error *err)
 {
-    *n_vain = 0;
+    *n_discarded = 0;
     if (!f->batch->n_rows) return HW_OK;
     const hw_status st = hw_engine_wait(f->e, HW_OK, err);
-    *n_vain = (int)(f->n_begun - f->n_taken);
+    *n_discarded = (int)(f->n_begun - f->n_taken);
     hw_batch_retreat(f->batch);
     hw_batch_clear(f->batch);
     return st;

@@ -183,25 +183,25 @@ static void run_crowd(hw_kv_policy policy)
     for (int i = 0; i < N_REQUESTS; i++) hw_tokens_free(&wanted[i].tokens);
 }
 
-static void run_all(bool no_feed, hw_generate_result *out, uint64_t *n_fed_steps)
+static void run_all(bool no_device_loop, hw_generate_result *out, uint64_t *n_device_loop_steps)
 {
     hw_request *requests[N_FED], *r;
     hw_scheduler *s;
     hw_error err;
     hw_engine *e = open_engine(HW_KV_PAGED, MAX_SEQS, 0);
     make_jobs(n_vocab, false);
-    must(hw_scheduler_create(&s, e, &(hw_scheduler_options){NULL, no_feed}, &err), &err);
+    must(hw_scheduler_create(&s, e, &(hw_scheduler_options){NULL, no_device_loop}, &err), &err);
     for (int i = 0; i < N_FED; i++)
         must(hw_scheduler_submit(s, &requests[i], jobs[i].prompt, jobs[i].n_prompt, &jobs[i].o, &err), &err);
     while (must(hw_scheduler_poll(s, &r, &err), &err), r) {
         const int i = index_of(requests, r);
         out[i] = *hw_request_result(r);
-        memcpy(kept[no_feed][i], out[i].tokens.ids, out[i].tokens.n * sizeof(int32_t));
-        out[i].tokens.ids = kept[no_feed][i];
+        memcpy(kept[no_device_loop][i], out[i].tokens.ids, out[i].tokens.n * sizeof(int32_t));
+        out[i].tokens.ids = kept[no_device_loop][i];
         hw_request_destroy(r);
     }
     expect_nothing_held(e);
-    *n_fed_steps = hw_engine_info_get(e).n_fed_steps;
+    *n_device_loop_steps = hw_engine_info_get(e).n_device_loop_steps;
     hw_scheduler_destroy(s);
     hw_engine_destroy(e);
 }
@@ -209,10 +209,10 @@ static void run_all(bool no_feed, hw_generate_result *out, uint64_t *n_fed_steps
 static void run_fed(void)
 {
     hw_generate_result fed[N_FED], single[N_FED];
-    uint64_t n_fed, n_single;
-    run_all(false, fed, &n_fed);
+    uint64_t n_looped, n_single;
+    run_all(false, fed, &n_looped);
     run_all(true, single, &n_single);
-    expect(n_fed > 0 && n_single == 0, "steps follow one another where they may", (size_t)n_fed);
+    expect(n_looped > 0 && n_single == 0, "steps follow one another where they may", (size_t)n_looped);
     for (int i = 0; i < N_FED; i++) expect_same(&fed[i], &single[i], (size_t)i);
 }
 

@@ -19,7 +19,7 @@ static hw_tokenizer *tokenizer;
 typedef struct outcome {
     hw_status status;
     hw_finish finish;
-    int n_tokens, n_steps, n_vain_steps;
+    int n_tokens, n_steps, n_discarded_steps;
     int32_t tokens[N_NEW];
     uint64_t payload[HW_N_SITES]; /* of decode, by site */
     uint64_t used_bytes, reserved_bytes;
@@ -50,7 +50,7 @@ static outcome generate(hw_engine *e, const hw_generate_options *o)
     out.finish = r.finish;
     out.n_tokens = (int)r.tokens.n;
     out.n_steps = r.n_steps;
-    out.n_vain_steps = r.n_vain_steps;
+    out.n_discarded_steps = r.n_discarded_steps;
     memcpy(out.tokens, r.tokens.ids, r.tokens.n * sizeof *out.tokens);
     for (int site = 0; site < HW_N_SITES; site++)
         out.payload[site] = hw_meter_site(hw_comm_meter(comm), (hw_site)site, HW_DECODE).payload_bytes;
@@ -98,10 +98,10 @@ static void run(outcome out[N_TEXTS], const char *model, const char *device, boo
     o.user = &w;
     out[CANCELLED] = generate(e, &o);
     const hw_engine_info info = hw_engine_info_get(e);
-    const bool feeds = strcmp(device, "cpu") && graphs;
-    expect(feeds == (info.n_fed_steps > 0), "tokens are fed back where they can be",
-           (size_t)info.n_fed_steps);
-    expect(!feeds || n_ranks == 1 || !strcmp(info.comm, "nccl"), info.comm, 0);
+    const bool loops = strcmp(device, "cpu") && graphs;
+    expect(loops == (info.n_device_loop_steps > 0), "tokens are fed back where they can be",
+           (size_t)info.n_device_loop_steps);
+    expect(!loops || n_ranks == 1 || !strcmp(info.comm, "nccl"), info.comm, 0);
     hw_engine_destroy(e);
 }
 
@@ -112,18 +112,19 @@ static void expect_same_text(const outcome *a, const outcome *b, const char *wha
            what, (size_t)text);
 }
 
-/* Steps that ran in vain carried as much as any other. */
+/* Steps that were discarded carried as much as any other. */
 static void compare_text(const outcome *fed, const outcome *single, int text)
 {
-    const uint64_t n_fed = (uint64_t)(fed->n_steps + fed->n_vain_steps), n_single = (uint64_t)single->n_steps;
+    const uint64_t n_looped = (uint64_t)(fed->n_steps + fed->n_discarded_steps),
+                   n_single = (uint64_t)single->n_steps;
     expect(fed->used_bytes == single->used_bytes && fed->reserved_bytes == single->reserved_bytes,
            "the cache is that of single steps", (size_t)text);
-    expect(single->n_vain_steps == 0, "single steps are never in vain", (size_t)text);
-    expect(fed->n_vain_steps == (single->n_steps < N_NEW - 1), "a text that ends early has a step in vain",
-           (size_t)text);
+    expect(single->n_discarded_steps == 0, "single steps are never discarded", (size_t)text);
+    expect(fed->n_discarded_steps == (single->n_steps < N_NEW - 1),
+           "a text that ends early has a discarded step", (size_t)text);
     for (int site = 0; site < HW_N_SITES; site++) {
         if (!hw_site_is_predicted((hw_site)site)) continue;
-        expect(fed->payload[site] * n_single == single->payload[site] * n_fed &&
+        expect(fed->payload[site] * n_single == single->payload[site] * n_looped &&
                    (fed->payload[site] > 0) == (n_ranks > 1),
                "payload of a step", (size_t)site);
     }

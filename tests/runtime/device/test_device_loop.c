@@ -18,7 +18,7 @@ typedef struct run {
     hw_comm *comm;
     hw_engine *e;
     hw_batch *batch;
-    hw_feed *feed; /* NULL: single steps */
+    hw_device_loop *loop; /* NULL: single steps */
     hw_sequence *seqs[MOST_SEQS];
     int32_t tokens[MOST_SEQS]; /* what was chosen last */
     int n_seqs;
@@ -48,7 +48,7 @@ static run start(bool fed, int n_seqs, hw_engine_options o)
     must(hw_comm_create_alone(&r.comm, &err), &err);
     must(hw_engine_create(&r.e, r.comm, FOLDER, &o, &err), &err);
     must(hw_batch_create(&r.batch, r.e, &err), &err);
-    if (fed) must(hw_feed_create(&r.feed, r.e, &err), &err);
+    if (fed) must(hw_device_loop_create(&r.loop, r.e, &err), &err);
     for (int i = 0; i < n_seqs; i++) {
         must(hw_sequence_create(&r.seqs[i], r.e, 0, &err), &err);
         must(hw_batch_add(r.batch, r.seqs[i], prompt, 7 - 3 * i, HW_LOGITS_LAST, &err), &err);
@@ -61,7 +61,7 @@ static run start(bool fed, int n_seqs, hw_engine_options o)
 static void end(run *r)
 {
     for (int i = 0; i < r->n_seqs; i++) hw_sequence_destroy(r->seqs[i]);
-    hw_feed_destroy(r->feed);
+    hw_device_loop_destroy(r->loop);
     hw_batch_destroy(r->batch);
     hw_engine_destroy(r->e);
     hw_comm_destroy(r->comm);
@@ -80,17 +80,17 @@ static hw_status single_step(run *r, hw_error *err)
 static void begin(run *r, int n_steps)
 {
     hw_error err = {.rank = -1};
-    must(hw_feed_begin(r->feed, r->seqs, r->tokens, settings, r->n_seqs, 0, n_steps, &err), &err);
+    must(hw_device_loop_begin(r->loop, r->seqs, r->tokens, settings, r->n_seqs, 0, n_steps, &err), &err);
 }
 
-static hw_status fed_step(run *r, hw_error *err) { return hw_feed_next(r->feed, r->tokens, err); }
+static hw_status fed_step(run *r, hw_error *err) { return hw_device_loop_next(r->loop, r->tokens, err); }
 
 static int finish(run *r)
 {
-    int n_vain;
+    int n_discarded;
     hw_error err = {.rank = -1};
-    must(hw_feed_end(r->feed, &n_vain, &err), &err);
-    return n_vain;
+    must(hw_device_loop_end(r->loop, &n_discarded, &err), &err);
+    return n_discarded;
 }
 
 static uint64_t starts(const run *r) { return r->e->device->k->counters->n_starts(r->e->device); }
@@ -104,7 +104,7 @@ static void expect_same_tokens(const run *a, const run *b, int step)
 }
 
 /* Sequences, cache and counts; and what is in the cache, as far as a further step of both can tell. */
-static void expect_same_state(run *a, run *b, int n_vain)
+static void expect_same_state(run *a, run *b, int n_discarded)
 {
     hw_error err = {.rank = -1};
     const hw_kv_usage u = hw_engine_kv_usage(a->e), v = hw_engine_kv_usage(b->e);
@@ -122,7 +122,7 @@ static void expect_same_state(run *a, run *b, int n_vain)
     hw_work_table t = *hw_engine_work(a->e), w = *hw_engine_work(b->e);
     memset(t.ticks, 0, sizeof t.ticks);
     memset(w.ticks, 0, sizeof w.ticks);
-    if (!n_vain) cr_expect(!memcmp(&t, &w, sizeof t), "work that was counted");
+    if (!n_discarded) cr_expect(!memcmp(&t, &w, sizeof t), "work that was counted");
     const size_t n = (size_t)a->n_seqs * (size_t)hw_engine_info_get(a->e).vocab_size;
     float *x = calloc(n, sizeof *x), *y = calloc(n, sizeof *y);
     must(single_step(a, &err), &err);
@@ -140,7 +140,7 @@ static void compare(int n_seqs, int n)
     hw_error err = {.rank = -1};
     run fed = start(true, n_seqs, options(true, n_seqs)),
         plain = start(false, n_seqs, options(false, n_seqs));
-    cr_assert(hw_feed_possible(fed.e, settings, n_seqs));
+    cr_assert(hw_device_loop_possible(fed.e, settings, n_seqs));
     const uint64_t allocated = allocations(&fed);
     uint64_t started = starts(&fed);
     begin(&fed, n);
@@ -154,19 +154,19 @@ static void compare(int n_seqs, int n)
     cr_expect_eq(fed_step(&fed, &err), HW_ERR_INVALID, "there is no step more");
     cr_expect_eq(finish(&fed), 0);
     cr_expect_eq(allocations(&fed), allocated);
-    cr_expect_eq(hw_engine_info_get(fed.e).n_fed_steps, n);
+    cr_expect_eq(hw_engine_info_get(fed.e).n_device_loop_steps, n);
     cr_expect_eq(hw_engine_info_get(fed.e).n_graph_steps, n - 1);
     expect_same_state(&fed, &plain, 0);
     end(&fed);
     end(&plain);
 }
 
-Test(feed, chooses_what_single_steps_choose) { compare(1, 18); }
-Test(feed, holds_sequences_that_are_drawn_differently) { compare(MOST_SEQS, 9); }
+Test(device_loop, chooses_what_single_steps_choose) { compare(1, 18); }
+Test(device_loop, holds_sequences_that_are_drawn_differently) { compare(MOST_SEQS, 9); }
 
-/* With blocks of 4 tokens the step in vain is the first of a block in one of four cases. The feed begins again
+/* With blocks of 4 tokens the discarded step is the first of a block in one of four cases. The loop begins again
  * where the last one ended. */
-Test(feed, leaves_no_trace_of_a_step_in_vain)
+Test(device_loop, leaves_no_trace_of_a_discarded_step)
 {
     hw_error err = {.rank = -1};
     run fed = start(true, 2, options(true, 2)), plain = start(false, 2, options(false, 2));
@@ -180,12 +180,12 @@ Test(feed, leaves_no_trace_of_a_step_in_vain)
         cr_expect_eq(finish(&fed), 1);
         expect_same_state(&fed, &plain, 1);
     }
-    cr_expect_eq(hw_engine_info_get(fed.e).n_fed_steps, 1 + 2 + 3 + 3, "they are counted");
+    cr_expect_eq(hw_engine_info_get(fed.e).n_device_loop_steps, 1 + 2 + 3 + 3, "they are counted");
     end(&fed);
     end(&plain);
 }
 
-Test(feed, that_ends_before_a_step_leaves_the_sequence_alone)
+Test(device_loop, that_ends_before_a_step_leaves_the_sequence_alone)
 {
     run fed = start(true, 1, options(true, 1)), plain = start(false, 1, options(false, 1));
     begin(&fed, 5);
@@ -199,7 +199,7 @@ Test(feed, that_ends_before_a_step_leaves_the_sequence_alone)
 }
 
 /* Every policy that keeps anything; a growing run of two blocks is copied in the middle. */
-Test(feed, goes_with_every_policy)
+Test(device_loop, goes_with_every_policy)
 {
     enum { N = 4 };
     static const hw_kv_policy policies[] = {HW_KV_CONTIGUOUS, HW_KV_GROWING};
@@ -227,8 +227,8 @@ Test(feed, goes_with_every_policy)
     end(&plain);
 }
 
-/* A prefix that the feed filled is found by the next sequence, with the tokens that were chosen. */
-Test(feed, makes_full_blocks_findable)
+/* A prefix that the loop filled is found by the next sequence, with the tokens that were chosen. */
+Test(device_loop, makes_full_blocks_findable)
 {
     hw_error err = {.rank = -1};
     run fed = start(true, 2, options(true, 2));
@@ -249,8 +249,8 @@ Test(feed, makes_full_blocks_findable)
     end(&fed);
 }
 
-/* Four blocks of 4 tokens: no step more than without a feed, and no step less. */
-Test(feed, runs_until_the_cache_is_full)
+/* Four blocks of 4 tokens: no step more than without a loop, and no step less. */
+Test(device_loop, runs_until_the_cache_is_full)
 {
     hw_error err = {.rank = -1}, said = {.rank = -1};
     hw_engine_options o = options(true, 1), single = options(false, 1);
@@ -274,7 +274,7 @@ Test(feed, runs_until_the_cache_is_full)
     end(&plain);
 }
 
-Test(feed, ends_where_the_context_does)
+Test(device_loop, ends_where_the_context_does)
 {
     hw_error err = {.rank = -1};
     hw_engine_options o = options(true, 1);
@@ -321,10 +321,10 @@ static void expect_refused_alike(float final_norm)
     end(&plain);
 }
 
-Test(feed, refuses_a_logit_that_is_not_a_number) { expect_refused_alike(NAN); }
-Test(feed, refuses_a_logit_that_is_infinite) { expect_refused_alike(3e38f); }
+Test(device_loop, refuses_a_logit_that_is_not_a_number) { expect_refused_alike(NAN); }
+Test(device_loop, refuses_a_logit_that_is_infinite) { expect_refused_alike(3e38f); }
 
-Test(feed, is_cancelled_at_the_next_step_that_begins)
+Test(device_loop, is_cancelled_at_the_next_step_that_begins)
 {
     hw_error err = {.rank = -1};
     run fed = start(true, 2, options(true, 2));
@@ -338,7 +338,7 @@ Test(feed, is_cancelled_at_the_next_step_that_begins)
     end(&fed);
 }
 
-Test(feed, that_fails_on_the_device_is_named)
+Test(device_loop, that_fails_on_the_device_is_named)
 {
     hw_error err = {.rank = -1};
     run r = start(true, 1, options(true, 1));
@@ -352,7 +352,7 @@ Test(feed, that_fails_on_the_device_is_named)
     end(&r);
 }
 
-Test(feed, is_refused_where_a_choice_takes_more_than_keys)
+Test(device_loop, is_refused_where_a_choice_takes_more_than_keys)
 {
     static const hw_sampling others[] = {{.temperature = 1, .top_k = 5},
                                          {.temperature = 1, .top_p = 0.5f},
@@ -361,11 +361,12 @@ Test(feed, is_refused_where_a_choice_takes_more_than_keys)
     hw_error err = {.rank = -1};
     run r = start(true, 1, options(true, 1)), plain = start(false, 1, options(false, 1));
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        cr_expect_not(hw_feed_possible(r.e, &others[i], 1));
-        cr_expect_eq(hw_feed_begin(r.feed, r.seqs, r.tokens, &others[i], 1, 0, 3, &err), HW_ERR_INVALID);
+        cr_expect_not(hw_device_loop_possible(r.e, &others[i], 1));
+        cr_expect_eq(hw_device_loop_begin(r.loop, r.seqs, r.tokens, &others[i], 1, 0, 3, &err),
+                     HW_ERR_INVALID);
     }
-    cr_expect(hw_feed_possible(r.e, &settings[1], 1));
-    cr_expect_not(hw_feed_possible(plain.e, &settings[0], 1), "without graphs");
+    cr_expect(hw_device_loop_possible(r.e, &settings[1], 1));
+    cr_expect_not(hw_device_loop_possible(plain.e, &settings[0], 1), "without graphs");
     end(&r);
     end(&plain);
 }

@@ -11,24 +11,25 @@ static uint64_t launches_of_a_fed_step(hw_engine *e, hw_sequence *const *seqs, i
 {
     static const hw_sampling settings[8] = {{.temperature = 0}, {.temperature = 1, .seed = 3}};
     int32_t tokens[8] = {3, 1, 4, 1, 5, 9, 2, 6};
-    int n_vain;
+    int n_discarded;
     hw_error err = {.rank = -1};
-    hw_feed *feed;
+    hw_device_loop *loop;
     uint64_t before = 0;
-    cr_assert_eq(hw_feed_create(&feed, e, &err), HW_OK, "%s", err.message);
-    cr_assert_eq(hw_feed_begin(feed, seqs, tokens, settings, n_seqs, 0, 3, &err), HW_OK, "%s", err.message);
+    cr_assert_eq(hw_device_loop_create(&loop, e, &err), HW_OK, "%s", err.message);
+    cr_assert_eq(hw_device_loop_begin(loop, seqs, tokens, settings, n_seqs, 0, 3, &err), HW_OK, "%s",
+                 err.message);
     for (int step = 0; step < 2; step++) { /* the first call begins two steps, the second one */
         before = launches(e);
-        cr_assert_eq(hw_feed_next(feed, tokens, &err), HW_OK, "%s", err.message);
+        cr_assert_eq(hw_device_loop_next(loop, tokens, &err), HW_OK, "%s", err.message);
     }
     const uint64_t n = launches(e) - before;
-    cr_assert_eq(hw_feed_end(feed, &n_vain, &err), HW_OK, "%s", err.message);
-    hw_feed_destroy(feed);
+    cr_assert_eq(hw_device_loop_end(loop, &n_discarded, &err), HW_OK, "%s", err.message);
+    hw_device_loop_destroy(loop);
     return n;
 }
 
 typedef struct launched {
-    uint64_t step, fed; /* kernels of a decode step, by itself and in a feed */
+    uint64_t step, fed; /* kernels of a decode step, by itself and in the device loop */
 } launched;
 
 /* Of the second step of a sequence: one row. */
