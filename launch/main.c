@@ -51,7 +51,7 @@ hw_status hw_no_such_command(const char *name, hw_error *err)
     int n = 0;
     for (int i = 0; i < N_COMMANDS; i++)
         if (commands[i].what && strcmp(commands[i].name, name)) known[n++] = commands[i].name;
-    const int nearest = hw_nearest(name, known, n);
+    const int nearest = hw_suggest(name, known, n);
     if (nearest >= 0) snprintf(guess, sizeof guess, " (did you mean %s?)", known[nearest]);
     return hw_fail(err, HW_ERR_INVALID, "there is no subcommand '%s'%s; 'headway --help' lists them", name,
                    guess);

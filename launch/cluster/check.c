@@ -287,7 +287,7 @@ static hw_status print_host(const findings *f, const seen *first, const seen *h,
         gpus);
 }
 
-static void say_why(findings *f, const hw_visit *v, const char *host)
+static void say_why(findings *f, const hw_parallel_run *v, const char *host)
 {
     if (v->timed_out)
         wrong(f, HW_ERR_INVALID,
@@ -304,21 +304,21 @@ static void say_why(findings *f, const hw_visit *v, const char *host)
 }
 
 /* Under srun every node has a line. */
-static int take_answers(findings *f, hw_visit *visits, int n_visits, seen *hosts, int most)
+static int take_answers(findings *f, hw_parallel_run *runs, int n_runs, seen *hosts, int most)
 {
     const bool slurm = f->c->launcher == HW_SRUN;
     int n = 0;
-    for (int i = 0; i < n_visits; i++) {
-        char *rest = NULL, *line = visits[i].out ? strtok_r(visits[i].out, "\n", &rest) : NULL;
+    for (int i = 0; i < n_runs; i++) {
+        char *rest = NULL, *line = runs[i].out ? strtok_r(runs[i].out, "\n", &rest) : NULL;
         const int before = n;
         for (; line && n < most; line = strtok_r(NULL, "\n", &rest)) {
             json_t *facts = json_loads(line, 0, NULL);
             if (!facts) continue; /* greetings of a login */
             hosts[n++] = (seen){slurm ? text_of(facts, "host") : host_at(f->c, i)->name,
-                                host_at(f->c, i)->slots, visits[i].seconds, facts};
+                                host_at(f->c, i)->slots, runs[i].seconds, facts};
         }
         if (n > before) continue;
-        say_why(f, &visits[i], slurm ? "srun" : host_at(f->c, i)->name);
+        say_why(f, &runs[i], slurm ? "srun" : host_at(f->c, i)->name);
         if (n < most)
             hosts[n++] =
                 (seen){.name = slurm ? "srun" : host_at(f->c, i)->name, .slots = host_at(f->c, i)->slots};
@@ -347,12 +347,12 @@ static void give_out_ranks(const hw_cluster *c, seen *hosts, int n)
 static hw_status look_at_hosts(findings *f, const hw_cluster_check *check, hw_error *err)
 {
     const int most = f->c->launcher == HW_SRUN ? HW_MAX_HOSTS : check->n_hosts;
-    hw_visit *visits = calloc((size_t)check->n_hosts, sizeof *visits);
+    hw_parallel_run *runs = calloc((size_t)check->n_hosts, sizeof *runs);
     seen *hosts = calloc((size_t)most, sizeof *hosts);
-    hw_status st = visits && hosts ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "check: no memory");
-    for (int i = 0; i < check->n_hosts && !st; i++) visits[i].words = check->hosts[i].words;
-    if (!st) st = hw_visit_all(visits, check->n_hosts, HOST_PATIENCE_S, err);
-    const int n = st ? 0 : take_answers(f, visits, check->n_hosts, hosts, most);
+    hw_status st = runs && hosts ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "check: no memory");
+    for (int i = 0; i < check->n_hosts && !st; i++) runs[i].words = check->hosts[i].words;
+    if (!st) st = hw_run_parallel(runs, check->n_hosts, HOST_PATIENCE_S, err);
+    const int n = st ? 0 : take_answers(f, runs, check->n_hosts, hosts, most);
     const seen *first = NULL;
     give_out_ranks(f->c, hosts, n);
     for (int i = n; i--;)
@@ -365,8 +365,8 @@ static hw_status look_at_hosts(findings *f, const hw_cluster_check *check, hw_er
         st = print_host(f, first, &hosts[i], err);
     }
     for (int i = 0; i < n; i++) json_decref(hosts[i].facts);
-    hw_visits_free(visits, visits ? check->n_hosts : 0);
-    free(visits);
+    hw_parallel_runs_free(runs, runs ? check->n_hosts : 0);
+    free(runs);
     free(hosts);
     return st;
 }
@@ -383,7 +383,7 @@ static void last_try(const char *out, char text[160])
             snprintf(text, 160, "between %s and %s", a, b);
 }
 
-static hw_status print_pairs(const hw_visit *v, hw_error *err)
+static hw_status print_pairs(const hw_parallel_run *v, hw_error *err)
 {
     char a[64], b[64];
     double first, again, rate;
@@ -402,9 +402,9 @@ static hw_status print_pairs(const hw_visit *v, hw_error *err)
 
 static hw_status look_at_pairs(findings *f, const hw_cluster_check *check, hw_error *err)
 {
-    hw_visit v = {.words = check->pairs.words};
+    hw_parallel_run v = {.words = check->pairs.words};
     char where[160];
-    hw_status st = hw_visit_all(&v, 1, PAIR_PATIENCE_S, err);
+    hw_status st = hw_run_parallel(&v, 1, PAIR_PATIENCE_S, err);
     if (st) return st;
     st = print_pairs(&v, err);
     last_try(v.out, where);
@@ -419,7 +419,7 @@ static hw_status look_at_pairs(findings *f, const hw_cluster_check *check, hw_er
               "--dry-run\n%.2000s",
               v.exit_code, v.err ? v.err : "");
     else if (!st) st = hw_print(err, "\n%d ranks start in %.2f s\n", ranks_of(f->c), v.seconds);
-    hw_visits_free(&v, 1);
+    hw_parallel_runs_free(&v, 1);
     return st;
 }
 

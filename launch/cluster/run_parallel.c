@@ -18,7 +18,7 @@ static const double LAST_WORDS_S = 0.5; /* after its end, where something still 
 
 /* One that is under way. */
 typedef struct running {
-    hw_visit *v;
+    hw_parallel_run *v;
     pid_t pid;
     int fds[2]; /* our ends of its standard output and error; -1 once closed */
     uint64_t started_ns, heard_ns;
@@ -26,7 +26,7 @@ typedef struct running {
     int status;
 } running;
 
-static void become(const hw_visit *v, int out, int err)
+static void become(const hw_parallel_run *v, int out, int err)
 {
     const int nothing = open("/dev/null", O_RDONLY);
     setpgid(0, 0);
@@ -40,7 +40,7 @@ static void become(const hw_visit *v, int out, int err)
     _exit(127);
 }
 
-static hw_status start(running *r, hw_visit *v, hw_error *err)
+static hw_status start(running *r, hw_parallel_run *v, hw_error *err)
 {
     int out[2], error[2];
     if (pipe2(out, O_CLOEXEC)) return hw_fail(err, HW_ERR_FAILED, "check: no pipe: %s", strerror(errno));
@@ -126,7 +126,7 @@ static hw_status listen(running *all, hw_error *err)
     return st;
 }
 
-hw_status hw_visit_all(hw_visit *visits, int n, double patience_s, hw_error *err)
+hw_status hw_run_parallel(hw_parallel_run *runs, int n, double patience_s, hw_error *err)
 {
     running all[AT_ONCE] = {{.v = NULL}};
     int next = 0, under_way = 1;
@@ -134,7 +134,7 @@ hw_status hw_visit_all(hw_visit *visits, int n, double patience_s, hw_error *err
     while (!st && (next < n || under_way)) {
         under_way = 0;
         for (int i = 0; i < AT_ONCE && !st; i++) {
-            if (!all[i].v && next < n) st = start(&all[i], &visits[next++], err);
+            if (!all[i].v && next < n) st = start(&all[i], &runs[next++], err);
             under_way += all[i].v != NULL;
         }
         if (!st) st = listen(all, err);
@@ -149,11 +149,11 @@ hw_status hw_visit_all(hw_visit *visits, int n, double patience_s, hw_error *err
     return st;
 }
 
-void hw_visits_free(hw_visit *visits, int n)
+void hw_parallel_runs_free(hw_parallel_run *runs, int n)
 {
     for (int i = 0; i < n; i++) {
-        free(visits[i].out);
-        free(visits[i].err);
-        visits[i].out = visits[i].err = NULL;
+        free(runs[i].out);
+        free(runs[i].err);
+        runs[i].out = runs[i].err = NULL;
     }
 }

@@ -17,13 +17,14 @@ static hw_status submit(hw_scheduler *s, hw_request **ours, const hw_engine_info
                         int n, hw_generate_options o, hw_error *err)
 {
     const hw_generate_options theirs = {.max_new_tokens = o.max_new_tokens,
-                                        .prefill_chunk = o.prefill_chunk = info->max_batch_rows / HW_CROWD};
+                                        .prefill_chunk = o.prefill_chunk =
+                                            info->max_batch_rows / HW_BATCH_INVARIANCE_SEQS};
     int32_t *tokens = calloc((size_t)n, sizeof *tokens);
     hw_status st = tokens ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "check: no memory for %d tokens", n);
     if (!st && o.prefill_chunk < 1)
         st = hw_fail(err, HW_ERR_INVALID, "check: a step of %d rows has no room for %d sequences",
-                     info->max_batch_rows, HW_CROWD);
-    for (int j = 0; j < HW_CROWD && !st; j++) {
+                     info->max_batch_rows, HW_BATCH_INVARIANCE_SEQS);
+    for (int j = 0; j < HW_BATCH_INVARIANCE_SEQS && !st; j++) {
         for (int i = 0; i < n; i++) tokens[i] = token_of(prompt, n, j, i);
         st = hw_scheduler_submit(s, j == OURS ? ours : NULL, tokens, n, j == OURS ? &o : &theirs, err);
     }
@@ -47,8 +48,8 @@ static hw_status run(hw_scheduler *s, const hw_request *ours, hw_tokens *greedy,
     return st;
 }
 
-hw_status hw_in_crowd(hw_session *s, const int32_t *prompt, int n, int n_new, hw_row_function *each,
-                      void *user, hw_tokens *greedy, hw_error *err)
+hw_status hw_batch_invariance_rows(hw_session *s, const int32_t *prompt, int n, int n_new,
+                                   hw_row_function *each, void *user, hw_tokens *greedy, hw_error *err)
 {
     const hw_generate_options o = {.max_new_tokens = n_new, .on_logits = each, .user = user};
     const hw_engine_info info = hw_engine_info_get(s->engine);

@@ -43,7 +43,7 @@ typedef struct way {
     int n_ranks; /* the first of them, with this backend; 0: all, with the session's */
     const char *backend;
     int chunk, threads;
-    bool crowded; /* in a batch of eight */
+    bool in_batch; /* in a batch of eight */
     hw_kv_policy policy;
 } way;
 
@@ -75,21 +75,22 @@ static hw_status compute(hw_session *s, const settings *a, const way *w, outcome
     hw_generate_result result = {.n_prompt = 0};
     hw_generate_options o = {.max_new_tokens = a->max_tokens, .ignore_eos = true};
     int n = (int)s->prompt.n;
-    e.options.max_logit_rows = HW_ROWS_AT_ONCE;
+    e.options.max_logit_rows = HW_SCORE_ROWS;
     e.options.kv_policy = w->policy;
     if (w->threads) e.options.n_threads = w->threads;
     if (!e.options.max_seq_len) e.options.max_seq_len = hw_session_length(s, &o);
-    if (w->crowded) e.options.max_seqs = HW_CROWD;
+    if (w->in_batch) e.options.max_seqs = HW_BATCH_INVARIANCE_SEQS;
     o.prefill_chunk = w->chunk;
     *out = (outcome){.n = n};
     hw_status st = hw_session_open_engine(s, &e, err);
     if (!st) {
         out->kv_dtype = hw_engine_info_get(s->engine).kv_dtype;
         out->act_dtype = hw_engine_info_get(s->engine).act_dtype;
-        if (w->crowded)
-            st = hw_in_crowd(s, s->prompt.ids, n, o.max_new_tokens, keep_row, out, &result.tokens, err);
-        else st = hw_each_row(s, s->prompt.ids, n, w->chunk, keep_row, out, err);
-        if (!st && !w->crowded) st = hw_generate(s->engine, NULL, s->prompt.ids, n, &o, &result, err);
+        if (w->in_batch)
+            st = hw_batch_invariance_rows(s, s->prompt.ids, n, o.max_new_tokens, keep_row, out,
+                                          &result.tokens, err);
+        else st = hw_score_rows(s, s->prompt.ids, n, w->chunk, keep_row, out, err);
+        if (!st && !w->in_batch) st = hw_generate(s->engine, NULL, s->prompt.ids, n, &o, &result, err);
         hw_session_end_if_alone(s, st, err);
     }
     out->greedy = result.tokens;
@@ -191,7 +192,7 @@ static int list_ways(way ways[MAX_WAYS], const settings *a, int n_ranks)
         snprintf(name, sizeof name, "all ranks, chunks of %d", chunks[i]);
         add(ways, &n, name, base)->chunk = chunks[i];
     }
-    add(ways, &n, "all ranks, batch of eight", base)->crowded = true;
+    add(ways, &n, "all ranks, batch of eight", base)->in_batch = true;
     for (int i = 0; i < 4; i++) {
         if (policies[i] == base.policy) continue;
         snprintf(name, sizeof name, "all ranks, cache %s", hw_kv_policy_name(policies[i]));

@@ -38,7 +38,7 @@ static const char perplexity_doc[] = "Scores a text: exp of the mean negative lo
 static hw_status open_session(hw_session *s, hw_options *o, hw_engine_settings *e, hw_error *err)
 {
     hw_status st = hw_session_start(s, o, err);
-    e->options.max_logit_rows = HW_ROWS_AT_ONCE;
+    e->options.max_logit_rows = HW_SCORE_ROWS;
     if (!st) st = hw_session_open_prompt(s, err);
     if (!st && !s->prompt.n) st = hw_fail(err, HW_ERR_INVALID, "the prompt is empty");
     return st ? st : hw_session_open_engine(s, e, err);
@@ -92,7 +92,7 @@ hw_status hw_cmd_logits(int argc, char **argv, hw_error *err)
         st = hw_comm_agree(s.comm, st, err);
     }
     if (!st)
-        st = hw_each_row(&s, s.prompt.ids, (int)s.prompt.n, a.engine.prefill_chunk, write_row, &out, err);
+        st = hw_score_rows(&s, s.prompt.ids, (int)s.prompt.n, a.engine.prefill_chunk, write_row, &out, err);
     if (out.file && fclose(out.file) && !st)
         st = hw_fail(err, HW_ERR_FAILED, "%s: cannot write: %s", a.output, strerror(errno));
     hw_session_close(&s);
@@ -157,7 +157,7 @@ hw_status hw_cmd_perplexity(int argc, char **argv, hw_error *err)
     for (int i = 0; i < n && !st; i += window) {
         sum.tokens = s.prompt.ids + i;
         sum.n = n - i < window ? n - i : window;
-        st = hw_each_row(&s, sum.tokens, sum.n, a.engine.prefill_chunk, add_score, &sum, err);
+        st = hw_score_rows(&s, sum.tokens, sum.n, a.engine.prefill_chunk, add_score, &sum, err);
     }
     if (!st && !sum.n_predicted)
         st = hw_fail(err, HW_ERR_INVALID,

@@ -1,7 +1,7 @@
 #include "launch/commands/score.h"
 
-hw_status hw_each_row(hw_session *s, const int32_t *tokens, int n, int chunk, hw_row_function *each,
-                      void *user, hw_error *err)
+hw_status hw_score_rows(hw_session *s, const int32_t *tokens, int n, int chunk, hw_row_function *each,
+                        void *user, hw_error *err)
 {
     const hw_generate_options o = {
         .prefill_chunk = chunk, .prompt_only = true, .on_logits = each, .user = user};

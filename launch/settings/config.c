@@ -185,9 +185,9 @@ static hw_status no_such_setting(const place *p, const hw_yaml_node *n, const ch
     const hw_setting *s;
     int n_known = list_keys("", text, known);
     for (int i = 0; (s = hw_config_setting(i, &g)) && n_known < 2 * MOST; i++) known[n_known++] = s->path;
-    const int best = hw_nearest(path, known, n_known);
+    const int best = hw_suggest(path, known, n_known);
     if (best >= 0) snprintf(hint, sizeof hint, "did you mean %s?", known[best]);
-    else hw_nearest_list(known, list_keys(p->inside, text, known), hint, sizeof hint);
+    else hw_suggest_list(known, list_keys(p->inside, text, known), hint, sizeof hint);
     return hw_fail(p->err, HW_ERR_INVALID, "%s:%d:%d: there is no setting %s; %s", hw_yaml_name(p->y),
                    n->key_line, n->key_column, path, hint);
 }

@@ -325,7 +325,7 @@ static hw_status no_such_setting(const hw_setting_group *g, const char *name, hw
     for (int i = 0; i < g->n; i++)
         if (g->rows[i].path) known[n++] = strrchr(g->rows[i].path, '.') + 1;
     return hw_fail(err, HW_ERR_INVALID, "there is no setting %.60s; %s", name,
-                   hw_nearest_hint(name, known, n, hint, sizeof hint));
+                   hw_suggest_hint(name, known, n, hint, sizeof hint));
 }
 
 hw_status hw_setting_from_json(const hw_setting_group *g, void *values, const char *name, const json_t *value,

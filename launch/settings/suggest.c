@@ -39,7 +39,7 @@ static int path_distance(const char *found, const char *known)
     return smaller(distance_of(found, known), 1 + 2 * distance_of(last_word(found), last_word(known)));
 }
 
-int hw_nearest(const char *found, const char *const *known, int n)
+int hw_suggest(const char *found, const char *const *known, int n)
 {
     int least = FAR, best = -1;
     for (int i = 0; i < n; i++) {
@@ -50,7 +50,7 @@ int hw_nearest(const char *found, const char *const *known, int n)
     return least <= 1 + (strlen(last_word(found)) > 4) ? best : -1;
 }
 
-char *hw_nearest_list(const char *const *known, int n, char *text, size_t size)
+char *hw_suggest_list(const char *const *known, int n, char *text, size_t size)
 {
     size_t length = (size_t)snprintf(text, size, "there are");
     for (int i = 0; i < n && length < size; i++)
@@ -58,10 +58,10 @@ char *hw_nearest_list(const char *const *known, int n, char *text, size_t size)
     return text;
 }
 
-char *hw_nearest_hint(const char *found, const char *const *known, int n, char *text, size_t size)
+char *hw_suggest_hint(const char *found, const char *const *known, int n, char *text, size_t size)
 {
-    const int best = hw_nearest(found, known, n);
-    if (best < 0) return hw_nearest_list(known, n, text, size);
+    const int best = hw_suggest(found, known, n);
+    if (best < 0) return hw_suggest_list(known, n, text, size);
     snprintf(text, size, "did you mean %s?", known[best]);
     return text;
 }
