@@ -45,7 +45,7 @@ static bool is_cut_off(const hw_rank_view *ranks, int n, int rank, uint64_t limi
     return true;
 }
 
-static hw_verdict judge_silence(const hw_rank_view *ranks, int n, uint64_t limit_ms)
+static hw_diagnosis judge_silence(const hw_rank_view *ranks, int n, uint64_t limit_ms)
 {
     int worst = -1;
     for (int i = 0; i < n; i++) {
@@ -53,8 +53,8 @@ static hw_verdict judge_silence(const hw_rank_view *ranks, int n, uint64_t limit
         if (!should_be_heard(r) || r->silent_ms <= limit_ms) continue;
         if (worst < 0 || r->silent_ms > ranks[worst].silent_ms) worst = i;
     }
-    if (worst < 0) return (hw_verdict){HW_WELL, 0};
-    return (hw_verdict){is_cut_off(ranks, n, worst, limit_ms) ? HW_CUT_OFF : HW_STOPPED, worst};
+    if (worst < 0) return (hw_diagnosis){HW_WELL, 0};
+    return (hw_diagnosis){is_cut_off(ranks, n, worst, limit_ms) ? HW_CUT_OFF : HW_STOPPED, worst};
 }
 
 /* The others wait for a rank that is stopped or cut off, and may have waited since before that: they are not judged
@@ -77,7 +77,7 @@ static bool may_idle(const hw_rank_view *ranks, int n, int rank, uint64_t limit_
 }
 
 /* Ranks that wait are not to blame while one works; that one has its time. */
-static hw_verdict judge_work(const hw_rank_view *ranks, int n, uint64_t limit_ms)
+static hw_diagnosis judge_work(const hw_rank_view *ranks, int n, uint64_t limit_ms)
 {
     int worst = -1;
     uint64_t most = 0;
@@ -90,7 +90,7 @@ static hw_verdict judge_work(const hw_rank_view *ranks, int n, uint64_t limit_ms
         most = r->still_ms - allowed;
         worst = i;
     }
-    return worst < 0 ? (hw_verdict){HW_WELL, 0} : (hw_verdict){HW_STUCK, worst};
+    return worst < 0 ? (hw_diagnosis){HW_WELL, 0} : (hw_diagnosis){HW_STUCK, worst};
 }
 
 /* The number of collectives tells; where it is equal, a rank that waits for messages spins, and one that
@@ -103,7 +103,7 @@ static bool is_further_behind(const hw_rank_view *a, const hw_rank_view *b, uint
 
 /* When all wait and nobody works, the one that is not there, or else the one that has come least far,
  * keeps the others. */
-static hw_verdict judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit_ms)
+static hw_diagnosis judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit_ms)
 {
     int absent = -1, gone = -1, behind = -1, n_asleep = 0;
     bool any_call = false, long_ago = true, all_end = true, slow_end = true;
@@ -112,7 +112,7 @@ static hw_verdict judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit
         if (!r->known) absent = i;
         else if (r->left) gone = i;
         if (!r->known || r->left) continue;
-        if (!waits(r) || r->still_ms <= hw_allowed_ms(r, limit_ms)) return (hw_verdict){HW_WELL, 0};
+        if (!waits(r) || r->still_ms <= hw_allowed_ms(r, limit_ms)) return (hw_diagnosis){HW_WELL, 0};
         any_call = any_call || r->beat.call;
         n_asleep += r->asleep_ms > limit_ms;
         long_ago = long_ago && r->still_ms > ABSENT_MS && r->beat.phase == HW_WATCH_STARTING;
@@ -120,32 +120,32 @@ static hw_verdict judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit
         slow_end = slow_end && r->still_ms > SLOW_TIMES * limit_ms;
         if (behind < 0 || is_further_behind(r, &ranks[behind], limit_ms)) behind = i;
     }
-    if (behind < 0) return (hw_verdict){HW_WELL, 0};
-    if (absent >= 0) return (hw_verdict){long_ago ? HW_ABSENT : HW_WELL, absent};
+    if (behind < 0) return (hw_diagnosis){HW_WELL, 0};
+    if (absent >= 0) return (hw_diagnosis){long_ago ? HW_ABSENT : HW_WELL, absent};
     /* A rank leaves when all have come to MPI_Finalize: what still ends does not wait for it. */
-    if (gone >= 0 && all_end) return (hw_verdict){slow_end ? HW_STUCK : HW_WELL, behind};
-    if (gone >= 0) return (hw_verdict){HW_LEFT, gone};
-    if (any_call) return (hw_verdict){HW_ALL_WAIT, behind};
+    if (gone >= 0 && all_end) return (hw_diagnosis){slow_end ? HW_STUCK : HW_WELL, behind};
+    if (gone >= 0) return (hw_diagnosis){HW_LEFT, gone};
+    if (any_call) return (hw_diagnosis){HW_ALL_WAIT, behind};
     /* At the start those that look for the others do not sleep for long. */
-    if (n_asleep && n_asleep < n) return (hw_verdict){HW_STUCK, behind};
-    return (hw_verdict){long_ago ? HW_ALL_WAIT : HW_WELL, behind};
+    if (n_asleep && n_asleep < n) return (hw_diagnosis){HW_STUCK, behind};
+    return (hw_diagnosis){long_ago ? HW_ALL_WAIT : HW_WELL, behind};
 }
 
-hw_verdict hw_judge(const hw_rank_view *ranks, int n_ranks, uint64_t limit_ms)
+hw_diagnosis hw_diagnose(const hw_rank_view *ranks, int n_ranks, uint64_t limit_ms)
 {
-    hw_verdict v = judge_silence(ranks, n_ranks, limit_ms);
+    hw_diagnosis v = judge_silence(ranks, n_ranks, limit_ms);
     if (v.kind || is_any_quiet(ranks, n_ranks, limit_ms)) return v;
     v = judge_work(ranks, n_ranks, limit_ms);
     return v.kind ? v : judge_waiting(ranks, n_ranks, limit_ms);
 }
 
 /* When a link goes down, mpirun may notice first and kill the ranks that it reaches. */
-hw_verdict hw_judge_lost(const hw_rank_view *ranks, int n_ranks, int lost, uint64_t limit_ms)
+hw_diagnosis hw_diagnose_lost(const hw_rank_view *ranks, int n_ranks, int lost, uint64_t limit_ms)
 {
     for (int i = 0; i < n_ranks; i++)
         if (ranks[i].connected && ranks[i].unreached && ranks[i].silent_ms > limit_ms / 2)
-            return (hw_verdict){HW_CUT_OFF, i};
-    return (hw_verdict){HW_DIED, lost};
+            return (hw_diagnosis){HW_CUT_OFF, i};
+    return (hw_diagnosis){HW_DIED, lost};
 }
 
 /* ---- in words */
@@ -165,7 +165,7 @@ char *hw_rank_doing(char *text, size_t size, const hw_rank_view *r)
     return text;
 }
 
-char *hw_verdict_text(char *text, size_t size, hw_verdict v, const hw_rank_view *ranks, const char *how)
+char *hw_diagnosis_text(char *text, size_t size, hw_diagnosis v, const hw_rank_view *ranks, const char *how)
 {
     const hw_rank_view *r = &ranks[v.rank];
     char doing[160];

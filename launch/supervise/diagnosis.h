@@ -9,7 +9,7 @@
 
 #include "parallel/watch_wire.h"
 
-typedef enum hw_verdict_kind {
+typedef enum hw_diagnosis_kind {
     HW_WELL,
     HW_STOPPED,  /* a process that does nothing at all */
     HW_CUT_OFF,  /* nothing comes through to its host */
@@ -18,7 +18,7 @@ typedef enum hw_verdict_kind {
     HW_ALL_WAIT, /* every rank waits for the others */
     HW_ABSENT,   /* it was never heard of, and others wait for it */
     HW_DIED,     /* found out by who sees its connection end */
-} hw_verdict_kind;
+} hw_diagnosis_kind;
 
 /* What is known of a rank. Plain. */
 typedef struct hw_rank_view {
@@ -36,23 +36,23 @@ typedef struct hw_rank_view {
     hw_watch_beat beat;
 } hw_rank_view;
 
-typedef struct hw_verdict {
-    hw_verdict_kind kind;
+typedef struct hw_diagnosis {
+    hw_diagnosis_kind kind;
     int rank;
-} hw_verdict;
+} hw_diagnosis;
 
 /* ranks [n_ranks]. limit_ms: silence that is too long, and the least time that a piece of work is given. */
-hw_verdict hw_judge(const hw_rank_view *ranks, int n_ranks, uint64_t limit_ms);
+hw_diagnosis hw_diagnose(const hw_rank_view *ranks, int n_ranks, uint64_t limit_ms);
 
 /* The connection of rank `lost` ended without a farewell: it died, or was killed because of a link that is down. */
-hw_verdict hw_judge_lost(const hw_rank_view *ranks, int n_ranks, int lost, uint64_t limit_ms);
+hw_diagnosis hw_diagnose_lost(const hw_rank_view *ranks, int n_ranks, int lost, uint64_t limit_ms);
 
 /* What a piece of work may take. */
 uint64_t hw_allowed_ms(const hw_rank_view *r, uint64_t limit_ms);
 
 /* "rank 1 on node2 is stopped: ...", as far as it is known; `how` is what became of a rank that died.
  * Returns `text` [size]. */
-char *hw_verdict_text(char *text, size_t size, hw_verdict v, const hw_rank_view *ranks, const char *how);
+char *hw_diagnosis_text(char *text, size_t size, hw_diagnosis v, const hw_rank_view *ranks, const char *how);
 
 /* "decoding, in all-reduce mlp layer 3, after 1234 collectives". Returns `text` [size]. */
 char *hw_rank_doing(char *text, size_t size, const hw_rank_view *r);

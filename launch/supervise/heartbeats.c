@@ -37,7 +37,7 @@ typedef struct peer {
     bool has_all;
 } peer;
 
-struct hw_hub {
+struct hw_heartbeats {
     int epoll, listening[2];
     line *lines;
     int n_strangers;
@@ -55,7 +55,7 @@ static uint64_t ms_between(uint64_t from, uint64_t to) { return to > from ? (to 
 
 /* ---- connections */
 
-static void close_line(hw_hub *h, line *l)
+static void close_line(hw_heartbeats *h, line *l)
 {
     for (line **p = &h->lines; *p; p = &(*p)->next)
         if (*p == l) {
@@ -71,7 +71,7 @@ static void close_line(hw_hub *h, line *l)
     free(l);
 }
 
-static bool make_table(hw_hub *h, int n_ranks)
+static bool make_table(hw_heartbeats *h, int n_ranks)
 {
     if (h->ranks) return h->n_ranks == n_ranks;
     h->ranks = calloc((size_t)n_ranks, sizeof *h->ranks);
@@ -80,14 +80,14 @@ static bool make_table(hw_hub *h, int n_ranks)
     return h->n_ranks == n_ranks;
 }
 
-static bool is_secret(const hw_hub *h, const uint8_t *secret)
+static bool is_secret(const hw_heartbeats *h, const uint8_t *secret)
 {
     unsigned differs = 0;
     for (int i = 0; i < HW_WATCH_SECRET_BYTES; i++) differs |= (unsigned)(h->address.secret[i] ^ secret[i]);
     return !differs;
 }
 
-static bool take_hello(hw_hub *h, line *l, const hw_watch_message *m)
+static bool take_hello(hw_heartbeats *h, line *l, const hw_watch_message *m)
 {
     if (l->rank >= 0 || !is_secret(h, m->hello.secret) || !make_table(h, m->hello.n_ranks)) return false;
     hw_rank_view *r = &h->ranks[m->rank];
@@ -103,7 +103,7 @@ static bool take_hello(hw_hub *h, line *l, const hw_watch_message *m)
 
 /* How long pieces take, and how many operations there are in a millisecond, while the rank does the same
  * thing. */
-static void measure(hw_hub *h, peer *p, hw_rank_view *r, const hw_watch_beat *b)
+static void measure(hw_heartbeats *h, peer *p, hw_rank_view *r, const hw_watch_beat *b)
 {
     const uint64_t took = ms_between(p->moved_ns, h->now_ns);
     r->slowest_ms = r->slowest_ms * 15 / 16; /* what was slow is forgotten in some seconds */
@@ -119,7 +119,7 @@ static void measure(hw_hub *h, peer *p, hw_rank_view *r, const hw_watch_beat *b)
     p->moved_ns = h->now_ns;
 }
 
-static void take_beat(hw_hub *h, int rank, const hw_watch_beat *b)
+static void take_beat(hw_heartbeats *h, int rank, const hw_watch_beat *b)
 {
     hw_rank_view *r = &h->ranks[rank];
     if (b->cpu_us != r->beat.cpu_us) h->peers[rank].ran_ns = h->now_ns;
@@ -136,7 +136,7 @@ static void take_ring(peer *p, const hw_watch_message *m)
     for (int i = 0; i < m->value && p->n_ring < HW_WATCH_RING_LAST; i++) p->ring[p->n_ring++] = m->ring[i];
 }
 
-static bool take(hw_hub *h, line *l, const hw_watch_message *m)
+static bool take(hw_heartbeats *h, line *l, const hw_watch_message *m)
 {
     if (hw_watch_check(m, true)) return false;
     if (m->type == HW_WATCH_HELLO && !take_hello(h, l, m)) return false;
@@ -155,7 +155,7 @@ static bool take(hw_hub *h, line *l, const hw_watch_message *m)
     return true;
 }
 
-static void read_line(hw_hub *h, line *l)
+static void read_line(hw_heartbeats *h, line *l)
 {
     int n;
     while ((n = hw_watch_receive(l->fd, &l->in)) == 1)
@@ -163,7 +163,7 @@ static void read_line(hw_hub *h, line *l)
     if (n) close_line(h, l);
 }
 
-static void accept_line(hw_hub *h, int listening)
+static void accept_line(hw_heartbeats *h, int listening)
 {
     const int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), one = 1;
     if (fd < 0) return;
@@ -183,14 +183,14 @@ static void accept_line(hw_hub *h, int listening)
 /* ---- time */
 
 /* A pause of this process is nobody's silence. */
-static void start_anew(hw_hub *h)
+static void start_anew(hw_heartbeats *h)
 {
     for (int i = 0; i < h->n_ranks; i++)
         h->peers[i].heard_ns = h->peers[i].moved_ns = h->peers[i].ran_ns = h->now_ns;
     for (line *l = h->lines; l; l = l->next) l->since_ns = h->now_ns;
 }
 
-static void send_pings(hw_hub *h)
+static void send_pings(hw_heartbeats *h)
 {
     const hw_watch_message m = hw_watch_message_of(HW_WATCH_PING, h->limit_ms);
     if (ms_between(h->pinged_ns, h->now_ns) < PING_MS) return;
@@ -202,7 +202,7 @@ static void send_pings(hw_hub *h)
     }
 }
 
-static void update_views(hw_hub *h)
+static void update_views(hw_heartbeats *h)
 {
     for (int i = 0; i < h->n_ranks; i++) {
         hw_rank_view *r = &h->ranks[i];
@@ -219,7 +219,7 @@ static void update_views(hw_hub *h)
     }
 }
 
-void hw_hub_serve(hw_hub *h, uint64_t now_ns)
+void hw_heartbeats_serve(hw_heartbeats *h, uint64_t now_ns)
 {
     struct epoll_event events[MAX_EVENTS];
     const bool slept = ms_between(h->now_ns, now_ns) > ASLEEP_MS;
@@ -238,46 +238,46 @@ void hw_hub_serve(hw_hub *h, uint64_t now_ns)
 
 /* ---- what is known */
 
-const hw_rank_view *hw_hub_ranks(const hw_hub *h, int *n_ranks)
+const hw_rank_view *hw_heartbeats_ranks(const hw_heartbeats *h, int *n_ranks)
 {
     *n_ranks = h->n_ranks;
     return h->ranks;
 }
 
-hw_verdict hw_hub_judge(const hw_hub *h)
+hw_diagnosis hw_heartbeats_diagnose(const hw_heartbeats *h)
 {
     const uint64_t limit_ms = (uint64_t)h->limit_ms;
-    return h->lost >= 0 ? hw_judge_lost(h->ranks, h->n_ranks, h->lost, limit_ms)
-                        : hw_judge(h->ranks, h->n_ranks, limit_ms);
+    return h->lost >= 0 ? hw_diagnose_lost(h->ranks, h->n_ranks, h->lost, limit_ms)
+                        : hw_diagnose(h->ranks, h->n_ranks, limit_ms);
 }
 
-int hw_hub_exit_code(const hw_hub *h) { return h->exit_code; }
-uint32_t hw_hub_job(const hw_hub *h) { return h->job; }
-const char *hw_hub_address(const hw_hub *h) { return h->text; }
-int hw_hub_fd(const hw_hub *h) { return h->epoll; }
+int hw_heartbeats_exit_code(const hw_heartbeats *h) { return h->exit_code; }
+uint32_t hw_heartbeats_job(const hw_heartbeats *h) { return h->job; }
+const char *hw_heartbeats_address(const hw_heartbeats *h) { return h->text; }
+int hw_heartbeats_fd(const hw_heartbeats *h) { return h->epoll; }
 
-bool hw_hub_is_empty(const hw_hub *h)
+bool hw_heartbeats_is_empty(const hw_heartbeats *h)
 {
     for (int i = 0; i < h->n_ranks; i++)
         if (h->peers[i].line) return false;
     return true;
 }
 
-void hw_hub_end_ranks(hw_hub *h)
+void hw_heartbeats_end_ranks(hw_heartbeats *h)
 {
     const hw_watch_message m = hw_watch_message_of(HW_WATCH_END, 0);
     for (line *l = h->lines; l; l = l->next)
         if (l->rank >= 0) hw_watch_send(l->fd, &m);
 }
 
-void hw_hub_kill_local(const hw_hub *h)
+void hw_heartbeats_kill_local(const hw_heartbeats *h)
 {
     for (int i = 0; i < h->n_ranks; i++)
         if (h->ranks[i].known && !strcmp(h->ranks[i].host, h->address.host))
             hw_process_kill(h->ranks[i].pid, h->text);
 }
 
-bool hw_hub_write_report(const hw_hub *h, FILE *f)
+bool hw_heartbeats_write_report(const hw_heartbeats *h, FILE *f)
 {
     char doing[160];
     for (int i = 0; i < h->n_ranks; i++) {
@@ -301,7 +301,7 @@ bool hw_hub_write_report(const hw_hub *h, FILE *f)
 
 /* ---- beginning and end */
 
-static hw_status start_listening(hw_hub *h, int i, hw_error *err)
+static hw_status start_listening(hw_heartbeats *h, int i, hw_error *err)
 {
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = &h->listening[i]};
     h->listening[i] = hw_network_listen(&h->address.at[i], err);
@@ -311,13 +311,13 @@ static hw_status start_listening(hw_hub *h, int i, hw_error *err)
     return HW_OK;
 }
 
-hw_status hw_hub_open(hw_hub **out, const char *interface, const char *other_host, int limit_ms,
-                      hw_error *err)
+hw_status hw_heartbeats_open(hw_heartbeats **out, const char *interface, const char *other_host, int limit_ms,
+                             hw_error *err)
 {
-    hw_hub *h = calloc(1, sizeof *h);
+    hw_heartbeats *h = calloc(1, sizeof *h);
     *out = NULL;
     if (!h) return hw_fail(err, HW_ERR_NO_MEMORY, "launch: no memory");
-    *h = (hw_hub){
+    *h = (hw_heartbeats){
         .epoll = epoll_create1(EPOLL_CLOEXEC), .listening = {-1, -1}, .limit_ms = limit_ms, .lost = -1};
     h->now_ns = hw_clock_ns();
     h->address.limit_ms = limit_ms;
@@ -331,7 +331,7 @@ hw_status hw_hub_open(hw_hub **out, const char *interface, const char *other_hos
     if (!st && other_host) st = hw_network_own_address(&h->address.at[1], interface, other_host, err);
     if (!st && other_host) st = start_listening(h, 1, err);
     if (st) {
-        hw_hub_close(h);
+        hw_heartbeats_close(h);
         return st;
     }
     hw_watch_address_print(&h->address, h->text);
@@ -339,7 +339,7 @@ hw_status hw_hub_open(hw_hub **out, const char *interface, const char *other_hos
     return HW_OK;
 }
 
-void hw_hub_close(hw_hub *h)
+void hw_heartbeats_close(hw_heartbeats *h)
 {
     if (!h) return;
     h->lost = 0; /* nobody is lost any more */

@@ -36,7 +36,7 @@ typedef enum stage {
 
 typedef struct supervisor {
     const hw_supervision *s;
-    hw_hub *hub;
+    hw_heartbeats *heartbeats;
     hw_run_record record;
     pid_t mpirun;
     int status, signals;
@@ -45,8 +45,8 @@ typedef struct supervisor {
     stage stage;
     uint64_t since_ns; /* the stage */
     uint64_t alone_ns; /* since when the job has been ending by itself; 0: it has not */
-    hw_verdict verdict;
-    /* The verdict in words, when it was made: later a stopped rank may have been woken up to be killed. */
+    hw_diagnosis diagnosis;
+    /* The diagnosis in words, when it was made: later a stopped rank may have been woken up to be killed. */
     char what[512];
     bool told;         /* the message is out */
     char report[4096]; /* path of the file, "" when there is none */
@@ -60,8 +60,8 @@ static void write_report(supervisor *v, const char *message)
     snprintf(v->report, sizeof v->report, "%s/headway-collectives-XXXXXX", folder);
     const int fd = mkstemp(v->report);
     FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
-    bool ok =
-        f && fprintf(f, "headway %s: %s\n\n", HW_VERSION, message) > 0 && hw_hub_write_report(v->hub, f);
+    bool ok = f && fprintf(f, "headway %s: %s\n\n", HW_VERSION, message) > 0 &&
+              hw_heartbeats_write_report(v->heartbeats, f);
     if (f) ok = !fclose(f) && ok;
     else if (fd >= 0) close(fd);
     if (ok) return;
@@ -82,17 +82,17 @@ static const char *describe_death(const supervisor *v, char *text, size_t size)
 static void put_in_words(supervisor *v, const char *how)
 {
     int n;
-    const hw_rank_view *ranks = hw_hub_ranks(v->hub, &n);
-    hw_verdict_text(v->what, sizeof v->what, v->verdict, ranks, how);
+    const hw_rank_view *ranks = hw_heartbeats_ranks(v->heartbeats, &n);
+    hw_diagnosis_text(v->what, sizeof v->what, v->diagnosis, ranks, how);
 }
 
 /* Once, as soon as it is known what happened. */
 static void tell(supervisor *v)
 {
     char how[128];
-    if (v->told || !v->verdict.kind) return;
+    if (v->told || !v->diagnosis.kind) return;
     v->told = true;
-    if (v->verdict.kind == HW_DIED) put_in_words(v, describe_death(v, how, sizeof how));
+    if (v->diagnosis.kind == HW_DIED) put_in_words(v, describe_death(v, how, sizeof how));
     write_report(v, v->what);
     fprintf(stderr, "headway: %s%s%s\n", v->what, *v->report ? "; what all ranks did last is in " : "",
             v->report);
@@ -105,8 +105,8 @@ static void go_on(supervisor *v, stage next)
     v->stage = next;
     v->since_ns = hw_clock_ns();
     switch (next) {
-    case COLLECTING: hw_hub_end_ranks(v->hub); break;
-    case KILLING: hw_hub_kill_local(v->hub); break;
+    case COLLECTING: hw_heartbeats_end_ranks(v->heartbeats); break;
+    case KILLING: hw_heartbeats_kill_local(v->heartbeats); break;
     case OVER: kill(v->mpirun, SIGKILL); break;
     default: break;
     }
@@ -115,7 +115,7 @@ static void go_on(supervisor *v, stage next)
 static bool stage_is_over(const supervisor *v)
 {
     const double ms = hw_seconds_since(v->since_ns) * 1000;
-    if (v->stage == COLLECTING) return ms > RINGS_MS || hw_hub_is_empty(v->hub);
+    if (v->stage == COLLECTING) return ms > RINGS_MS || hw_heartbeats_is_empty(v->heartbeats);
     return ms > ALONE_MS;
 }
 
@@ -123,7 +123,7 @@ static bool stage_is_over(const supervisor *v)
  * given time, and then helped. */
 static bool is_ending_by_itself(supervisor *v)
 {
-    if (!hw_hub_exit_code(v->hub) && !v->asked) return false;
+    if (!hw_heartbeats_exit_code(v->heartbeats) && !v->asked) return false;
     if (!v->alone_ns) v->alone_ns = hw_clock_ns();
     if (hw_seconds_since(v->alone_ns) * 1000 > FAREWELL_MS) go_on(v, COLLECTING);
     return true;
@@ -133,16 +133,16 @@ static void decide(supervisor *v)
 {
     if (v->stage == RUNNING) {
         if (is_ending_by_itself(v)) return;
-        const hw_verdict found = hw_hub_judge(v->hub);
+        const hw_diagnosis found = hw_heartbeats_diagnose(v->heartbeats);
         if (!found.kind) return;
-        v->verdict = found;
+        v->diagnosis = found;
         put_in_words(v, "");
         go_on(v, COLLECTING);
         return;
     }
     if (!stage_is_over(v)) return;
     /* How a rank died, mpirun knows when it has ended; what else happened is known now. */
-    if (v->stage == COLLECTING && v->verdict.kind != HW_DIED) tell(v);
+    if (v->stage == COLLECTING && v->diagnosis.kind != HW_DIED) tell(v);
     if (v->stage < OVER) go_on(v, v->stage + 1);
 }
 
@@ -162,13 +162,14 @@ static void take_signals(supervisor *v)
 
 static void watch(supervisor *v)
 {
-    struct pollfd from[2] = {{v->signals, POLLIN, 0}, {hw_hub_fd(v->hub), POLLIN, 0}};
+    struct pollfd from[2] = {{v->signals, POLLIN, 0}, {hw_heartbeats_fd(v->heartbeats), POLLIN, 0}};
     uint32_t job = 0;
     while (!v->ended) {
         poll(from, 2, TICK_MS);
         take_signals(v);
-        hw_hub_serve(v->hub, hw_clock_ns());
-        if (hw_hub_job(v->hub) != job) hw_run_record_note(&v->record, v->mpirun, job = hw_hub_job(v->hub));
+        hw_heartbeats_serve(v->heartbeats, hw_clock_ns());
+        if (hw_heartbeats_job(v->heartbeats) != job)
+            hw_run_record_note(&v->record, v->mpirun, job = hw_heartbeats_job(v->heartbeats));
         if (!v->ended) decide(v);
     }
 }
@@ -176,21 +177,21 @@ static void watch(supervisor *v)
 /* mpirun does not wait for the ranks that it has killed, and their connections end with them. */
 static void watch_the_last(supervisor *v)
 {
-    struct pollfd from = {hw_hub_fd(v->hub), POLLIN, 0};
+    struct pollfd from = {hw_heartbeats_fd(v->heartbeats), POLLIN, 0};
     const uint64_t start_ns = hw_clock_ns();
     if (WIFEXITED(v->status) && WEXITSTATUS(v->status) == 0) return;
-    while (!hw_hub_is_empty(v->hub) && hw_seconds_since(start_ns) * 1000 < RINGS_MS) {
+    while (!hw_heartbeats_is_empty(v->heartbeats) && hw_seconds_since(start_ns) * 1000 < RINGS_MS) {
         poll(&from, 1, TICK_MS);
-        hw_hub_serve(v->hub, hw_clock_ns());
-        if (v->stage == RUNNING && hw_hub_judge(v->hub).kind) return;
+        hw_heartbeats_serve(v->heartbeats, hw_clock_ns());
+        if (v->stage == RUNNING && hw_heartbeats_diagnose(v->heartbeats).kind) return;
     }
 }
 
 /* Killed itself, rather than of what a rank's end did to it: it writes to pipes that nobody reads any more. */
 static bool mpirun_was_killed(const supervisor *v)
 {
-    if (!WIFSIGNALED(v->status) || v->asked || v->verdict.kind) return false;
-    return WTERMSIG(v->status) == SIGKILL || !hw_hub_judge(v->hub).kind;
+    if (!WIFSIGNALED(v->status) || v->asked || v->diagnosis.kind) return false;
+    return WTERMSIG(v->status) == SIGKILL || !hw_heartbeats_diagnose(v->heartbeats).kind;
 }
 
 /* As when `head` has seen enough: mpirun ends the run then, and that looks as if a rank had died. */
@@ -210,13 +211,13 @@ static hw_status conclude(supervisor *v, int *exit_code, hw_error *err)
     if (mpirun_was_killed(v))
         return hw_fail(err, HW_ERR_RANK, "mpirun was killed by signal %d (%s); all ranks have been ended",
                        WTERMSIG(v->status), strsignal(WTERMSIG(v->status)));
-    if (!v->verdict.kind && code && !v->asked && !hw_hub_exit_code(v->hub)) {
-        v->verdict = hw_hub_judge(v->hub);
-        if (v->verdict.kind) put_in_words(v, "");
+    if (!v->diagnosis.kind && code && !v->asked && !hw_heartbeats_exit_code(v->heartbeats)) {
+        v->diagnosis = hw_heartbeats_diagnose(v->heartbeats);
+        if (v->diagnosis.kind) put_in_words(v, "");
     }
     tell(v);
     if (v->told) *exit_code = hw_exit_code(HW_ERR_RANK);
-    else if (hw_hub_exit_code(v->hub)) *exit_code = hw_hub_exit_code(v->hub);
+    else if (hw_heartbeats_exit_code(v->heartbeats)) *exit_code = hw_heartbeats_exit_code(v->heartbeats);
     else if (code > 128 && code < 128 + NSIG && !v->asked)
         return hw_fail(err, HW_ERR_RANK, "a rank was killed by signal %d (%s) as it started", code - 128,
                        strsignal(code - 128));
@@ -238,22 +239,22 @@ static int take_over_signals(sigset_t *before)
 }
 
 /* Without a way to the other hosts, their ranks are not watched, but can still work. */
-static hw_status open_hub(supervisor *v, hw_error *err)
+static hw_status open_heartbeats(supervisor *v, hw_error *err)
 {
     const int limit_ms = (int)(v->s->stuck_after * 1000);
-    hw_status st = hw_hub_open(&v->hub, v->s->interface, v->s->other_host, limit_ms, err);
+    hw_status st = hw_heartbeats_open(&v->heartbeats, v->s->interface, v->s->other_host, limit_ms, err);
     if (!st || !v->s->other_host) return st;
     fprintf(stderr, "headway: ranks on other hosts are not watched: %s\n", err->message);
-    return hw_hub_open(&v->hub, NULL, NULL, limit_ms, err);
+    return hw_heartbeats_open(&v->heartbeats, NULL, NULL, limit_ms, err);
 }
 
 static hw_status start(supervisor *v, char *const *argv, const sigset_t *mask, hw_error *err)
 {
-    setenv(HW_WATCH_VARIABLE, hw_hub_address(v->hub), 1);
+    setenv(HW_WATCH_VARIABLE, hw_heartbeats_address(v->heartbeats), 1);
     /* What mpirun says of a rank that has ended is said here, and better. */
     setenv("OMPI_MCA_orte_execute_quiet", "1", 0);
     hw_error record_err;
-    if (hw_run_record_open(&v->record, hw_hub_address(v->hub), &record_err))
+    if (hw_run_record_open(&v->record, hw_heartbeats_address(v->heartbeats), &record_err))
         fprintf(stderr, "headway: %s; go on without\n", record_err.message);
     hw_status st = hw_child_start(&v->mpirun, argv, mask, err);
     if (!st) hw_run_record_note(&v->record, v->mpirun, 0);
@@ -270,14 +271,14 @@ hw_status hw_supervise(char *const *argv, const hw_supervision *s, int *exit_cod
     v->signals = take_over_signals(&before);
     hw_status st =
         v->signals < 0 ? hw_fail(err, HW_ERR_FAILED, "launch: no signals: %s", strerror(errno)) : HW_OK;
-    if (!st) st = open_hub(v, err);
+    if (!st) st = open_heartbeats(v, err);
     if (!st && !(st = start(v, argv, &before, err))) {
         watch(v);
         watch_the_last(v);
         hw_run_record_close(&v->record);
         st = conclude(v, exit_code, err);
-    } else if (v->hub) hw_run_record_close(&v->record);
-    hw_hub_close(v->hub);
+    } else if (v->heartbeats) hw_run_record_close(&v->record);
+    hw_heartbeats_close(v->heartbeats);
     if (v->signals >= 0) close(v->signals);
     sigprocmask(SIG_SETMASK, &before, NULL);
     free(v);

@@ -38,18 +38,18 @@ static void works(hw_rank_view *r)
     r->beat.work = 1000000;
 }
 
-static void judged(const hw_rank_view *r, hw_verdict_kind kind, int rank, const char *words)
+static void judged(const hw_rank_view *r, hw_diagnosis_kind kind, int rank, const char *words)
 {
     char text[512];
-    const hw_verdict v = hw_judge(r, 4, LIMIT);
-    cr_expect_eq(v.kind, kind, "verdict %d, wanted %d", v.kind, kind);
+    const hw_diagnosis v = hw_diagnose(r, 4, LIMIT);
+    cr_expect_eq(v.kind, kind, "diagnosis %d, wanted %d", v.kind, kind);
     if (!kind) return;
     cr_expect_eq(v.rank, rank, "rank %d, wanted %d", v.rank, rank);
-    hw_verdict_text(text, sizeof text, v, r, "");
+    hw_diagnosis_text(text, sizeof text, v, r, "");
     cr_expect(strstr(text, words), "'%s' is not in: %s", words, text);
 }
 
-Test(verdict, ranks_that_move_are_well)
+Test(diagnosis, ranks_that_move_are_well)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -57,10 +57,10 @@ Test(verdict, ranks_that_move_are_well)
     works(&r[2]);
     r[2].still_ms = LIMIT; /* no longer than is allowed */
     judged(r, HW_WELL, 0, "");
-    cr_expect_eq(hw_judge(NULL, 0, LIMIT).kind, HW_WELL); /* before the first hello */
+    cr_expect_eq(hw_diagnose(NULL, 0, LIMIT).kind, HW_WELL); /* before the first hello */
 }
 
-Test(verdict, a_silent_process_is_stopped)
+Test(diagnosis, a_silent_process_is_stopped)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -71,7 +71,7 @@ Test(verdict, a_silent_process_is_stopped)
     judged(r, HW_STOPPED, 1, "is stopped or its machine is");
 }
 
-Test(verdict, a_host_that_nothing_reaches_is_cut_off)
+Test(diagnosis, a_host_that_nothing_reaches_is_cut_off)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -83,7 +83,7 @@ Test(verdict, a_host_that_nothing_reaches_is_cut_off)
 }
 
 /* On another host somebody goes on in its name until Open MPI's daemon has ended. */
-Test(verdict, so_is_one_whose_ranks_have_said_good_bye)
+Test(diagnosis, so_is_one_whose_ranks_have_said_good_bye)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -96,7 +96,7 @@ Test(verdict, so_is_one_whose_ranks_have_said_good_bye)
 
 /* The link goes down 0.6 s after ranks 1 and 2 began to end; ranks 0 and 3 have ended, and a guard goes on in the name of
  * rank 3. Of those that wait the limit passes first, but it is the silence that tells why. */
-Test(verdict, a_link_that_goes_down_as_ranks_end_is_not_who_has_ended)
+Test(diagnosis, a_link_that_goes_down_as_ranks_end_is_not_who_has_ended)
 {
     hw_rank_view r[4];
     make_ending(r, LIMIT + 500);
@@ -108,7 +108,7 @@ Test(verdict, a_link_that_goes_down_as_ranks_end_is_not_who_has_ended)
 }
 
 /* The same of a collective, and of work: rank 2 was at its long op before it was stopped. */
-Test(verdict, nobody_is_blamed_while_one_is_silent)
+Test(diagnosis, nobody_is_blamed_while_one_is_silent)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -124,7 +124,7 @@ Test(verdict, nobody_is_blamed_while_one_is_silent)
 }
 
 /* Whoever has left has seen all others come to the end: they do not wait for it. */
-Test(verdict, slow_ends_are_no_fault_of_who_has_ended)
+Test(diagnosis, slow_ends_are_no_fault_of_who_has_ended)
 {
     hw_rank_view r[4];
     make_ending(r, 10 * LIMIT);
@@ -137,22 +137,22 @@ Test(verdict, slow_ends_are_no_fault_of_who_has_ended)
     judged(r, HW_LEFT, 1, "rank 1 on node1 has ended");
 }
 
-Test(verdict, who_dies_of_a_link_that_is_down_is_not_to_blame)
+Test(diagnosis, who_dies_of_a_link_that_is_down_is_not_to_blame)
 {
     hw_rank_view r[4];
     make_well(r);
     for (int i = 0; i < 4; i++) r[i].connected = i > 0;
     r[0].silent_ms = 10 * LIMIT, r[0].unreached = true; /* as it was before its connection ended */
-    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).kind, HW_DIED);
-    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).rank, 0);
+    cr_expect_eq(hw_diagnose_lost(r, 4, 0, LIMIT).kind, HW_DIED);
+    cr_expect_eq(hw_diagnose_lost(r, 4, 0, LIMIT).rank, 0);
     r[3].silent_ms = LIMIT / 2 + 1; /* what was sent there has arrived: it is busy, or stopped */
-    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).kind, HW_DIED);
+    cr_expect_eq(hw_diagnose_lost(r, 4, 0, LIMIT).kind, HW_DIED);
     r[3].unreached = true;
-    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).kind, HW_CUT_OFF);
-    cr_expect_eq(hw_judge_lost(r, 4, 0, LIMIT).rank, 3);
+    cr_expect_eq(hw_diagnose_lost(r, 4, 0, LIMIT).kind, HW_CUT_OFF);
+    cr_expect_eq(hw_diagnose_lost(r, 4, 0, LIMIT).rank, 3);
 }
 
-Test(verdict, who_does_not_move_while_the_others_wait_is_stuck)
+Test(diagnosis, who_does_not_move_while_the_others_wait_is_stuck)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -163,7 +163,7 @@ Test(verdict, who_does_not_move_while_the_others_wait_is_stuck)
 
 /* 0.2 G operations a second before anything is measured: 2 G may take 10 s. Measured at 8 M a millisecond and twenty
  * times slower: 400 k a millisecond, 5 s. */
-Test(verdict, large_pieces_of_work_have_more_time)
+Test(diagnosis, large_pieces_of_work_have_more_time)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -180,7 +180,7 @@ Test(verdict, large_pieces_of_work_have_more_time)
     cr_expect_eq(hw_allowed_ms(&r[3], LIMIT), 8000);
 }
 
-Test(verdict, loading_has_ten_times_as_long)
+Test(diagnosis, loading_has_ten_times_as_long)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -192,7 +192,7 @@ Test(verdict, loading_has_ten_times_as_long)
     judged(r, HW_STUCK, 0, "it is loading");
 }
 
-Test(verdict, who_waits_for_the_world_may_wait)
+Test(diagnosis, who_waits_for_the_world_may_wait)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -203,7 +203,7 @@ Test(verdict, who_waits_for_the_world_may_wait)
 }
 
 /* But ranks other than 0 have nothing to do with the world, and as long for a file as in loading. */
-Test(verdict, who_sleeps_in_idle_while_all_others_wait_is_stuck)
+Test(diagnosis, who_sleeps_in_idle_while_all_others_wait_is_stuck)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -220,7 +220,7 @@ Test(verdict, who_sleeps_in_idle_while_all_others_wait_is_stuck)
     judged(r, HW_WELL, 0, "");
 }
 
-Test(verdict, when_all_wait_it_is_who_is_furthest_behind)
+Test(diagnosis, when_all_wait_it_is_who_is_furthest_behind)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -234,7 +234,7 @@ Test(verdict, when_all_wait_it_is_who_is_furthest_behind)
     judged(r, HW_WELL, 0, "");
 }
 
-Test(verdict, who_has_gone_keeps_the_others)
+Test(diagnosis, who_has_gone_keeps_the_others)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -244,7 +244,7 @@ Test(verdict, who_has_gone_keeps_the_others)
 }
 
 /* Nothing of theirs is a collective yet. */
-Test(verdict, who_sleeps_at_the_start_is_stuck)
+Test(diagnosis, who_sleeps_at_the_start_is_stuck)
 {
     hw_rank_view r[4];
     make_well(r);
@@ -262,7 +262,7 @@ Test(verdict, who_sleeps_at_the_start_is_stuck)
     judged(r, HW_ALL_WAIT, 0, "all ranks wait for each other for 121.0 s");
 }
 
-Test(verdict, who_was_never_heard_of_is_missed_in_the_end)
+Test(diagnosis, who_was_never_heard_of_is_missed_in_the_end)
 {
     hw_rank_view r[4];
     make_well(r);
