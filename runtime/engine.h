@@ -34,10 +34,10 @@ typedef enum hw_kv_policy {
     HW_KV_PAGED,      /* blocks from a pool, a table per sequence; equal prefixes share full blocks */
     HW_KV_OFF,        /* no cache: every step runs the sequence's whole prefix again */
     HW_KV_CONTIGUOUS, /* one block of max_seq_len tokens per sequence, taken when it is created */
-    HW_KV_GROWING,    /* one piece per sequence, doubled and copied when full */
+    HW_KV_DYNAMIC,    /* one piece per sequence, doubled and copied when full */
 } hw_kv_policy;
 
-const char *hw_kv_policy_name(hw_kv_policy policy); /* "paged", "off", "contiguous", "growing" */
+const char *hw_kv_policy_name(hw_kv_policy policy); /* "paged", "off", "contiguous", "dynamic" */
 
 /* Bytes of this rank's cache. A block takes 2 * n_layers * n_local_kv_heads * head_dim * block_tokens *
  * (bytes of a number); all the others are multiples of it. Plain. */
@@ -50,7 +50,7 @@ typedef struct hw_kv_usage {
     uint64_t wasted_bytes;   /* reserved - used */
     uint64_t shared_bytes;   /* what the sequences would hold more if each had its own copy */
     uint64_t peak_bytes;     /* the most that was ever reserved; counts both sides of a copy */
-    uint64_t copied_bytes;   /* moved so far: growing, forking, and copies on write */
+    uint64_t copied_bytes;   /* moved so far: dynamic, forking, and copies on write */
     int block_tokens, n_blocks;
     int n_free, n_cached; /* blocks: empty; held by nobody but findable, given up when no other is free */
 } hw_kv_usage;
@@ -155,7 +155,7 @@ const int32_t *hw_sequence_tokens(const hw_sequence *s); /* borrowed, until the 
 
 /* A second sequence that goes on from the same tokens, of the same greatest length: for drawing several
  * continuations of one prompt. A paged cache shares all blocks, and the first of them to write into a shared
- * block gets a copy of it; contiguous and growing copy the content at once. On HW_OK the caller owns *out.
+ * block gets a copy of it; contiguous and dynamic copy the content at once. On HW_OK the caller owns *out.
  * Errors: HW_ERR_NO_MEMORY, HW_ERR_CACHE_FULL, HW_ERR_INVALID (tokens of `src` wait for a step). */
 hw_status hw_sequence_fork(hw_sequence **out, const hw_sequence *src, hw_error *err);
 

@@ -182,7 +182,7 @@ static void add_ranks(way *ways, int *n, int n_ranks, way base)
 static int list_ways(way ways[MAX_WAYS], const settings *a, int n_ranks)
 {
     const way base = {.policy = a->engine.options.kv_policy};
-    static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_CONTIGUOUS, HW_KV_GROWING, HW_KV_OFF};
+    static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_CONTIGUOUS, HW_KV_DYNAMIC, HW_KV_OFF};
     static const int chunks[] = {1, 7, 64};
     char name[48];
     int n = 0;

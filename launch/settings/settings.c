@@ -211,15 +211,23 @@ bool hw_setting_take(const hw_setting_group *g, const hw_setting *s, void *value
 
 /* ---- what is wrong */
 
+/* The choice after `c` that has a value of its own. */
+static const hw_named_value *next_choice(const hw_setting *s, const hw_named_value *c)
+{
+    const int value = c++->value;
+    while (s->type == HW_SETTING_CHOICE && c->name && c->value == value) c++;
+    return c;
+}
+
 /* "auto, a, b or c" */
 static void list_choices(const hw_setting *s, char *text, size_t size)
 {
     size_t n = 0;
-    for (const hw_named_value *c = s->choices; c->name && n < size; c++)
+    for (const hw_named_value *c = s->choices; c->name && n < size; c = next_choice(s, c))
         n += (size_t)snprintf(text + n, size - n, "%s%s",
-                              c == s->choices ? ""
-                              : c[1].name     ? ", "
-                                              : " or ",
+                              c == s->choices           ? ""
+                              : next_choice(s, c)->name ? ", "
+                                                        : " or ",
                               c->name);
 }
 

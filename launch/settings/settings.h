@@ -55,11 +55,12 @@ typedef struct hw_setting {
     hw_setting_type type;
     const char *unit; /* "tokens"; NULL: a pure number, or no number */
     double min, max;  /* of numbers; letters that a text has at least; entries that a list has at most */
-    const hw_named_value *choices; /* end with a NULL name */
-    const char *fallback;          /* the default, as YAML writes it; "auto" is stored as zero */
-    unsigned traits;               /* HW_SAME and the others above */
-    size_t offset;                 /* of the field in the struct of its group */
-    const char *help;              /* for --help, which adds the default; NULL: not listed */
+    const hw_named_value
+        *choices;         /* end with a NULL name; a second name of a value follows it, and is not listed */
+    const char *fallback; /* the default, as YAML writes it; "auto" is stored as zero */
+    unsigned traits;      /* HW_SAME and the others above */
+    size_t offset;        /* of the field in the struct of its group */
+    const char *help;     /* for --help, which adds the default; NULL: not listed */
 } hw_setting;
 
 /* The columns from type to choices. */

@@ -22,7 +22,8 @@ static const hw_named_value products[] = {{"auto", HW_MATMUL_AUTO},
 static const hw_named_value load_formats[] = {
     {"auto", HW_LOAD_AUTO}, {"safetensors", HW_LOAD_SAFETENSORS}, {"dummy", HW_LOAD_DUMMY}, {NULL, 0}};
 static const hw_named_value policies[] = {{"paged", HW_KV_PAGED},
-                                          {"growing", HW_KV_GROWING},
+                                          {"dynamic", HW_KV_DYNAMIC},
+                                          {"growing", HW_KV_DYNAMIC}, /* as it was called */
                                           {"contiguous", HW_KV_CONTIGUOUS},
                                           {"off", HW_KV_OFF},
                                           {NULL, 0}};
@@ -109,14 +110,14 @@ static const hw_setting engine_rows[] = {
      "Keep threads on the cores of their rank's share"},
 
     {"cache.policy", "kv-cache", 0, "POLICY", HW_CHOICE(policies), "paged", HW_SAME, OPT(kv_policy),
-     "paged: blocks from a pool; contiguous: room for the longest sequence up front; growing: one piece, "
+     "paged: blocks from a pool; contiguous: room for the longest sequence up front; dynamic: one piece, "
      "doubled and copied when full; off: run the whole prefix at every step"},
     {"cache.memory", "kv-cache-memory", 0, "BYTES", HW_BYTES, "auto", HW_SAME, OPT(kv_bytes),
      "Size of each rank's cache: bytes, also as 512M or 2G; auto: what the longest sequences need"},
     {"cache.dtype", "kv-cache-dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME, OPT(kv_dtype),
      "Type of cached keys and values: float32, float16, bfloat16; auto: as --dtype"},
     {"cache.block_tokens", "block-size", 0, "N", HW_WHOLE("tokens", 1, 1024), "16", HW_SAME,
-     OPT(block_tokens), "Tokens of a cache block, paged and growing"},
+     OPT(block_tokens), "Tokens of a cache block, paged and dynamic"},
     {"cache.prefix_sharing", "no-prefix-sharing", 0, NULL, HW_FLAG, "true", HW_SAME, OPT(prefix_sharing),
      "Paged: compute every prompt in full, even if the cache holds an equal prefix"},
 

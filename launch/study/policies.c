@@ -6,7 +6,7 @@
 
 enum { N_POLICIES = 4, N_SEQS = 6, MOST_TOKENS = 256, LEAST_TOKENS = 16 };
 
-static const hw_kv_policy policies[N_POLICIES] = {HW_KV_OFF, HW_KV_CONTIGUOUS, HW_KV_GROWING, HW_KV_PAGED};
+static const hw_kv_policy policies[N_POLICIES] = {HW_KV_OFF, HW_KV_CONTIGUOUS, HW_KV_DYNAMIC, HW_KV_PAGED};
 
 typedef struct mix {
     int longest; /* tokens of a sequence: the context */
@@ -173,7 +173,7 @@ static hw_status draw(hw_study *s, const mix *m, hw_error *err)
                                        "step (every sequence that is there makes one token)",
                                        "bytes of the cache (kB)", err);
     if (!st) st = add_line(&p, &m->trial[1], false, "contiguous, reserved", err);
-    if (!st) st = add_line(&p, &m->trial[2], false, "growing, reserved", err);
+    if (!st) st = add_line(&p, &m->trial[2], false, "dynamic, reserved", err);
     if (!st) st = add_line(&p, &m->trial[3], false, "paged, reserved", err);
     if (!st) st = add_line(&p, &m->trial[1], true, "used without sharing", err);
     if (!st) st = add_line(&p, &m->trial[3], true, "used with sharing (paged)", err);
@@ -195,7 +195,7 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
     if (st) return st;
     hw_study_text(s,
                   "Contiguous reserves the context of %d tokens for each sequence however short it is; "
-                  "growing reserves at most about twice what is "
+                  "dynamic reserves at most about twice what is "
                   "used and pays with copies; paged wastes less than a block of %d tokens per sequence, and "
                   "sequences that begin alike share "
                   "full blocks, whose rows are not run again. With the cache off the same blocks are scratch "

@@ -11,7 +11,7 @@ const char *hw_kv_policy_name(hw_kv_policy policy)
     static const char *const names[] = {[HW_KV_PAGED] = "paged",
                                         [HW_KV_OFF] = "off",
                                         [HW_KV_CONTIGUOUS] = "contiguous",
-                                        [HW_KV_GROWING] = "growing"};
+                                        [HW_KV_DYNAMIC] = "dynamic"};
     return names[policy];
 }
 
@@ -19,7 +19,7 @@ hw_kv_shape hw_kv_shape_of(hw_kv_policy policy, int block_tokens, int max_seq_le
 {
     hw_kv_shape s = {.block_tokens = policy == HW_KV_CONTIGUOUS ? max_seq_len : block_tokens};
     s.seq_blocks = max_seq_len / s.block_tokens + (max_seq_len % s.block_tokens != 0);
-    int64_t n = (int64_t)s.seq_blocks * (max_seqs + (policy == HW_KV_GROWING));
+    int64_t n = (int64_t)s.seq_blocks * (max_seqs + (policy == HW_KV_DYNAMIC));
     s.n_blocks = n < INT_MAX ? (int)n : INT_MAX;
     return s;
 }
@@ -44,7 +44,7 @@ static hw_status make_lists(hw_kv_cache *kv, hw_error *err)
     kv->filled = calloc((size_t)d.n_blocks, sizeof *kv->filled);
     if (!kv->filled)
         return hw_fail(err, HW_ERR_NO_MEMORY, "KV cache: no memory for the list of %d blocks", d.n_blocks);
-    if (kv->policy == HW_KV_GROWING)
+    if (kv->policy == HW_KV_DYNAMIC)
         return hw_kv_regions_create(&kv->regions, d.n_blocks, kv->seq_blocks, err);
     hw_status st = hw_kv_pool_create(&kv->pool, d.n_blocks, err);
     return st || !kv->sharing ? st : hw_kv_prefix_create(&kv->index, d.n_blocks, d.block_tokens, err);
@@ -107,7 +107,7 @@ hw_kv_dims hw_kv_cache_dims(const hw_kv_cache *kv) { return kv->dims; }
 
 int hw_kv_blocks_in_use(const hw_kv_cache *kv)
 {
-    return kv->policy == HW_KV_GROWING ? kv->dims.n_blocks - kv->regions.n_free
+    return kv->policy == HW_KV_DYNAMIC ? kv->dims.n_blocks - kv->regions.n_free
                                        : kv->dims.n_blocks - hw_kv_pool_available(&kv->pool);
 }
 
@@ -119,7 +119,7 @@ void hw_kv_note_peak(hw_kv_cache *kv)
 
 hw_kv_usage hw_kv_cache_usage(const hw_kv_cache *kv)
 {
-    const bool growing = kv->policy == HW_KV_GROWING;
+    const bool dynamic = kv->policy == HW_KV_DYNAMIC;
     const uint64_t block = (uint64_t)kv->block_bytes * (uint64_t)kv->dims.n_layers;
     const uint64_t token = block / (uint64_t)kv->dims.block_tokens;
     hw_kv_usage u = {.policy = kv->policy,
@@ -129,11 +129,11 @@ hw_kv_usage hw_kv_cache_usage(const hw_kv_cache *kv)
                      .copied_bytes = kv->copied_bytes,
                      .block_tokens = kv->dims.block_tokens,
                      .n_blocks = kv->dims.n_blocks,
-                     .n_free = growing ? kv->regions.n_free : kv->pool.n_free,
-                     .n_cached = growing ? 0 : kv->pool.n_cached};
+                     .n_free = dynamic ? kv->regions.n_free : kv->pool.n_free,
+                     .n_cached = dynamic ? 0 : kv->pool.n_cached};
     u.reserved_bytes = block * (uint64_t)(u.n_blocks - u.n_free - u.n_cached);
     for (int i = 0; i < u.n_blocks; i++) {
-        int32_t refs = growing ? kv->regions.taken[i] : kv->pool.refs[i];
+        int32_t refs = dynamic ? kv->regions.taken[i] : kv->pool.refs[i];
         if (!refs) continue;
         u.used_bytes += token * (uint64_t)kv->filled[i];
         u.shared_bytes += block * (uint64_t)(refs - 1);
@@ -195,7 +195,7 @@ hw_status hw_kv_open(hw_kv_cache *kv, hw_kv_table *table, hw_error *err)
 hw_status hw_kv_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int first, int n_tokens,
                        hw_error *err)
 {
-    hw_status st = kv->policy == HW_KV_GROWING ? hw_kv_growing_extend(kv, table, n_tokens, err)
+    hw_status st = kv->policy == HW_KV_DYNAMIC ? hw_kv_dynamic_extend(kv, table, n_tokens, err)
                                                : hw_kv_blocks_extend(kv, table, tokens, first, n_tokens, err);
     if (!st) hw_kv_note_tokens(kv, table, first, n_tokens);
     return st;
@@ -203,7 +203,7 @@ hw_status hw_kv_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t *token
 
 void hw_kv_shrink(hw_kv_cache *kv, hw_kv_table *table, int n_tokens)
 {
-    if (kv->policy != HW_KV_GROWING) hw_kv_blocks_shrink(kv, table, n_tokens);
+    if (kv->policy != HW_KV_DYNAMIC) hw_kv_blocks_shrink(kv, table, n_tokens);
     for (int i = hw_kv_blocks_for(kv, n_tokens); i < table->n_blocks; i++) kv->filled[table->blocks[i]] = 0;
     if (n_tokens) hw_kv_note_tokens(kv, table, n_tokens - 1, n_tokens);
 }
@@ -211,7 +211,7 @@ void hw_kv_shrink(hw_kv_cache *kv, hw_kv_table *table, int n_tokens)
 hw_status hw_kv_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err)
 {
     *out = (hw_kv_table){0};
-    hw_status st = kv->policy == HW_KV_GROWING ? hw_kv_growing_fork(kv, out, from, err)
+    hw_status st = kv->policy == HW_KV_DYNAMIC ? hw_kv_dynamic_fork(kv, out, from, err)
                                                : hw_kv_blocks_fork(kv, out, from, err);
     if (st) hw_kv_release(kv, out);
     return st;
@@ -219,7 +219,7 @@ hw_status hw_kv_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from,
 
 void hw_kv_release(hw_kv_cache *kv, hw_kv_table *table)
 {
-    if (kv->policy == HW_KV_GROWING) hw_kv_growing_release(kv, table);
+    if (kv->policy == HW_KV_DYNAMIC) hw_kv_dynamic_release(kv, table);
     else hw_kv_blocks_release(kv, table);
     free(table->blocks);
     *table = (hw_kv_table){0};

@@ -7,7 +7,7 @@
  *               tokens, by any number of them, and stay findable after the last one is gone, until their
  *               place is needed
  *   contiguous  a block holds max_seq_len tokens; a sequence takes one when it is created
- *   growing     a run of neighbouring blocks per sequence; when it is full, one of twice the length is taken,
+ *   dynamic     a run of neighbouring blocks per sequence; when it is full, one of twice the length is taken,
  *               the content copied, and the old run given back
  *   off         blocks as for paged, but only as scratch: every step writes them anew, and nothing in them
  *               outlives it
@@ -45,7 +45,7 @@ typedef struct hw_kv_table {
     uint64_t parent; /* the number of the last of them, see prefix.h */
 } hw_kv_table;
 
-/* `block_tokens` is what was asked for; contiguous decides for itself. Growing needs one sequence more than
+/* `block_tokens` is what was asked for; contiguous decides for itself. Dynamic needs one sequence more than
  * the others: while one is copied it is there twice. */
 hw_kv_shape hw_kv_shape_of(hw_kv_policy policy, int block_tokens, int max_seq_len, int max_seqs);
 
@@ -82,13 +82,13 @@ hw_status hw_kv_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t *token
                        hw_error *err);
 
 /* Forgets positions from n_tokens on, of which none is in a findable block: blocks that held nothing else go
- * back. Growing keeps its run, and contiguous its block. */
+ * back. Dynamic keeps its run, and contiguous its block. */
 void hw_kv_shrink(hw_kv_cache *kv, hw_kv_table *table, int n_tokens);
 
 /* Keys and values of the first `n_computed` tokens are there: makes the full blocks findable. */
 void hw_kv_publish(hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int n_computed);
 
-/* A second sequence with the same content. Paged shares the blocks, contiguous and growing copy them. `out`
+/* A second sequence with the same content. Paged shares the blocks, contiguous and dynamic copy them. `out`
  * is {0}. */
 hw_status hw_kv_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err);
 

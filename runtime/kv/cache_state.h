@@ -18,9 +18,9 @@ struct hw_kv_cache {
     size_t block_bytes, layer_bytes; /* of one layer: a block, all blocks */
     void *data;                      /* on the device */
     int32_t *filled;                 /* [n_blocks] tokens in a block that is in use */
-    hw_kv_pool pool;                 /* all policies but growing */
+    hw_kv_pool pool;                 /* all policies but dynamic */
     hw_kv_prefix index;              /* when sharing */
-    hw_kv_regions regions;           /* growing */
+    hw_kv_regions regions;           /* dynamic */
     int peak_blocks;
     uint64_t copied_bytes;
 };
@@ -48,8 +48,8 @@ hw_status hw_kv_blocks_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table
 void hw_kv_blocks_shrink(hw_kv_cache *kv, hw_kv_table *table, int n_tokens);
 void hw_kv_blocks_release(hw_kv_cache *kv, hw_kv_table *table);
 
-hw_status hw_kv_growing_extend(hw_kv_cache *kv, hw_kv_table *table, int n_tokens, hw_error *err);
-hw_status hw_kv_growing_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err);
-void hw_kv_growing_release(hw_kv_cache *kv, hw_kv_table *table);
+hw_status hw_kv_dynamic_extend(hw_kv_cache *kv, hw_kv_table *table, int n_tokens, hw_error *err);
+hw_status hw_kv_dynamic_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err);
+void hw_kv_dynamic_release(hw_kv_cache *kv, hw_kv_table *table);
 
 #endif

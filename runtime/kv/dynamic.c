@@ -30,7 +30,7 @@ static hw_status take(hw_kv_cache *kv, hw_kv_table *run, int n, int n_tokens, hw
     return HW_OK;
 }
 
-hw_status hw_kv_growing_extend(hw_kv_cache *kv, hw_kv_table *table, int n_tokens, hw_error *err)
+hw_status hw_kv_dynamic_extend(hw_kv_cache *kv, hw_kv_table *table, int n_tokens, hw_error *err)
 {
     int wanted = hw_kv_blocks_for(kv, n_tokens), n = table->n_blocks ? table->n_blocks : 1;
     hw_kv_table longer = {0};
@@ -45,14 +45,14 @@ hw_status hw_kv_growing_extend(hw_kv_cache *kv, hw_kv_table *table, int n_tokens
     return st;
 }
 
-hw_status hw_kv_growing_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err)
+hw_status hw_kv_dynamic_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err)
 {
     if (!from->n_blocks) return HW_OK;
     hw_status st = take(kv, out, from->n_blocks, from->n_blocks * kv->dims.block_tokens, err);
     return st ? st : hw_kv_copy_blocks(kv, out->blocks[0], from->blocks[0], from->n_blocks, err);
 }
 
-void hw_kv_growing_release(hw_kv_cache *kv, hw_kv_table *table)
+void hw_kv_dynamic_release(hw_kv_cache *kv, hw_kv_table *table)
 {
     if (table->n_blocks) hw_kv_regions_give(&kv->regions, table->blocks[0], table->n_blocks);
     table->n_blocks = 0;

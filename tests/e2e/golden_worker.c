@@ -66,10 +66,10 @@ static const variant variants[] = {
     {.name = "batch", .n_threads = 2, .chunk = 5, .batch = true},
     {.name = "crowd", .n_threads = 2, .crowd = true, .greedy = true},
     {.name = "contiguous", .n_threads = 1, .chunk = 9, .policy = HW_KV_CONTIGUOUS, .greedy = true},
-    {.name = "growing",
+    {.name = "dynamic",
      .n_threads = 1,
      .chunk = 3,
-     .policy = HW_KV_GROWING,
+     .policy = HW_KV_DYNAMIC,
      .batch = true,
      .greedy = true,
      .any_device = true},
@@ -77,7 +77,7 @@ static const variant variants[] = {
     {.name = "forked", .n_threads = 1, .forked = true},
     {.name = "forked-off", .n_threads = 1, .policy = HW_KV_OFF, .forked = true},
     {.name = "forked-piece", .n_threads = 1, .policy = HW_KV_CONTIGUOUS, .forked = true},
-    {.name = "forked-grow", .n_threads = 1, .policy = HW_KV_GROWING, .forked = true},
+    {.name = "forked-grow", .n_threads = 1, .policy = HW_KV_DYNAMIC, .forked = true},
     {.name = "reference", .n_threads = 1, .reference = true},
 };
 

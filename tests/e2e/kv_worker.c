@@ -93,7 +93,7 @@ static void step(hw_engine *e, hw_batch *batch, float *logits)
 /* Tokens whose step never came have no keys in the cache: what follows them must not be computed without. */
 static void check_skipped_step(const char *folder)
 {
-    static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_GROWING, HW_KV_CONTIGUOUS, HW_KV_OFF};
+    static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_DYNAMIC, HW_KV_CONTIGUOUS, HW_KV_OFF};
     const int32_t tokens[] = {1, 2, 3};
     for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
         hw_engine *e = open_engine(folder, policies[i], 0);

@@ -341,7 +341,7 @@ Test(bad_input, caches_without_room_for_a_block_or_for_the_prompt)
     REFUSED(2, 4, WORDS("2 more blocks of 16 tokens", "17 tokens", "1 of 1", "--kv-cache-memory"), "generate",
             "-m", TALES, "--tokens", prompt, "--kv-cache-memory", "16K");
     REFUSED(1, 4, WORDS("2 neighbouring blocks", "17 tokens", "1 of 1", "--kv-cache-memory"), "generate",
-            "-m", TALES, "--tokens", prompt, "--kv-cache-memory", "32K", "--kv-cache", "growing");
+            "-m", TALES, "--tokens", prompt, "--kv-cache-memory", "32K", "--kv-cache", "dynamic");
 }
 
 /* Prompt and new tokens are added up to a length, which must not pass an int. */

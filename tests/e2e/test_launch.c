@@ -216,7 +216,7 @@ Test(launch, flags_override_the_file_and_the_file_the_defaults)
 {
     write_config(
         "model: {path: models/tales}\nsampling: {max_tokens: 3, temperature: 0.9, top_k: 5, stop: [\"q!\"]}\n"
-        "cache: {policy: growing}\n");
+        "cache: {policy: dynamic}\n");
     for (int n_ranks = 1; n_ranks <= 2; n_ranks++) {
         char *from_file = OUTPUT(n_ranks, "generate", "-c", file, "-p", "Once upon a time");
         char *by_options = OUTPUT(n_ranks, "generate", "-m", TALES, "-p", "Once upon a time", "-n", "3",

@@ -84,7 +84,7 @@ static hw_engine *open_engine(hw_kv_policy policy, int max_seqs, uint64_t kv_byt
     return e;
 }
 
-/* Room for two sequences of the greatest length; growing needs a third, while one is copied. */
+/* Room for two sequences of the greatest length; dynamic needs a third, while one is copied. */
 static uint64_t little_room(hw_kv_policy policy)
 {
     hw_engine *e = open_engine(policy, 2, 0);
@@ -268,7 +268,7 @@ static void run_small(void)
 
 int main(int argc, char **argv)
 {
-    static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_OFF, HW_KV_CONTIGUOUS, HW_KV_GROWING};
+    static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_OFF, HW_KV_CONTIGUOUS, HW_KV_DYNAMIC};
     if (argc < 3) return fprintf(stderr, "scheduler_worker: crowd, fed, nan or small, and a folder\n"), 2;
     folder = argv[2];
     start("auto");

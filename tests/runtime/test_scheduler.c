@@ -34,7 +34,7 @@ Test(scheduler, gives_each_request_what_it_is_given_alone_without_a_cache) { exp
 Test(scheduler, gives_each_request_what_it_is_given_alone_in_one_piece) { expect_same_alone("contiguous"); }
 Test(scheduler, gives_each_request_what_it_is_given_alone_in_a_growing_piece)
 {
-    expect_same_alone("growing");
+    expect_same_alone("dynamic");
 }
 
 #ifdef HW_TEST_PLUGIN

@@ -58,7 +58,7 @@ Test(config, every_kind_of_setting_arrives)
         parse("model: {path: /m/x, load_format: dummy, dummy_seed: 9007199254740993, dtype: bfloat16,\n"
               "        matmul: bf16x3}\n"
               "parallelism:\n  ranks: 3\n  threads: 5\n"
-              "cache: {policy: \n  growing, memory: 3M, prefix_sharing: false}\n"
+              "cache: {policy: \n  dynamic, memory: 3M, prefix_sharing: false}\n"
               "sampling:\n  temperature: 0.75\n  top_k: 0\n  stop: [\"\\n\", ' no ']\n"
               "device: {kind: cuda}\n"
               "cluster:\n  launcher: srun\n  hosts:\n  - name: a1\n    slots: 2\n  - name: 10.0.0.7\n"
@@ -68,7 +68,7 @@ Test(config, every_kind_of_setting_arrives)
     cr_expect_eq(c.engine.options.dtype, HW_BF16);
     cr_expect_eq(c.engine.options.matmul, HW_MATMUL_BF16X3);
     cr_expect_eq(c.engine.options.n_threads, 5);
-    cr_expect_eq(c.engine.options.kv_policy, HW_KV_GROWING);
+    cr_expect_eq(c.engine.options.kv_policy, HW_KV_DYNAMIC);
     cr_expect_eq(c.engine.options.kv_bytes, 3u << 20);
     cr_expect_not(c.engine.options.prefix_sharing);
     cr_expect(IS_GIVEN(&c, temperature) && c.request.sampling.temperature == 0.75f);
@@ -122,6 +122,13 @@ Test(config, quotes_make_a_text_of_any_word)
 
 /* ---- what is refused */
 
+Test(config, a_policy_is_known_by_its_former_name)
+{
+    hw_config c = parse("cache: {policy: growing}\n");
+    cr_expect_eq(c.engine.options.kv_policy, HW_KV_DYNAMIC);
+    hw_config_free(&c);
+}
+
 Test(config, unknown_keys_name_the_nearest)
 {
     static const refusal rows[] = {
@@ -155,7 +162,7 @@ Test(config, wrong_types)
         {"cache: paged", "1:8", "cache has settings below it", "policy: paged"},
         {"cache: [policy]", "1:8", "cache has settings below it", ""},
         {"[1, 2]", "1:1", "wanted sections", "model:"},
-        {"cache: {policy: ring}", "1:17", "'ring'", "paged, growing, contiguous or off"},
+        {"cache: {policy: ring}", "1:17", "'ring'", "paged, dynamic, contiguous or off"},
         {"cache: {memory: 12X}", "1:17", "'12X'", "1024M"},
         {"sampling: {stop: word}", "1:18", "'word'", "a list"},
         {"sampling: {stop: [a, [b]]}", "1:22", "a list", "texts"},

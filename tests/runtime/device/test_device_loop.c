@@ -202,7 +202,7 @@ Test(device_loop, that_ends_before_a_step_leaves_the_sequence_alone)
 Test(device_loop, goes_with_every_policy)
 {
     enum { N = 4 };
-    static const hw_kv_policy policies[] = {HW_KV_CONTIGUOUS, HW_KV_GROWING};
+    static const hw_kv_policy policies[] = {HW_KV_CONTIGUOUS, HW_KV_DYNAMIC};
     hw_error err = {.rank = -1};
     run plain = start(false, 1, options(false, 1));
     int32_t want[N];

@@ -213,7 +213,7 @@ Test(kv_cache, paged_keeps_every_content_through_10000_random_operations)
 
 Test(kv_cache, contiguous_keeps_every_content) { run_random(HW_KV_CONTIGUOUS, 4, 0, 5000); }
 
-Test(kv_cache, growing_keeps_every_content) { run_random(HW_KV_GROWING, 4, 0, 5000); }
+Test(kv_cache, dynamic_keeps_every_content) { run_random(HW_KV_DYNAMIC, 4, 0, 5000); }
 
 /* ---- bytes, by hand */
 
@@ -229,7 +229,7 @@ Test(kv_bytes, of_32_sequences_of_2048_tokens_are_64_gib)
 }
 
 /* One token takes 2 * 2 * 3 * 2 * 4 = 96 bytes. Ten tokens: paged in blocks of 4 takes 12 places, contiguous
- * 40, growing 16 (4, then 8, then 16). */
+ * 40, dynamic 16 (4, then 8, then 16). */
 Test(kv_usage, is_what_each_policy_takes_for_ten_tokens)
 {
     static const struct {
@@ -238,7 +238,7 @@ Test(kv_usage, is_what_each_policy_takes_for_ten_tokens)
     } cases[] = {{HW_KV_PAGED, 12, 0, 0},
                  {HW_KV_OFF, 12, 0, 0},
                  {HW_KV_CONTIGUOUS, 40, 0, 0},
-                 {HW_KV_GROWING, 16, 4, 12}};
+                 {HW_KV_DYNAMIC, 16, 4, 12}};
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         world w = make_world(cases[c].policy, 4, 0, 1);
         model *m = &w.seqs[0];
@@ -256,7 +256,7 @@ Test(kv_usage, is_what_each_policy_takes_for_ten_tokens)
         cr_assert_eq(u.used_bytes, 960);
         cr_assert_eq(u.wasted_bytes, u.reserved_bytes - 960);
         cr_assert_eq(u.copied_bytes, (uint64_t)cases[c].all_copied * 96);
-        cr_assert_eq(u.capacity_bytes, 40 * 96 * (w.policy == HW_KV_GROWING ? 4 : 3));
+        cr_assert_eq(u.capacity_bytes, 40 * 96 * (w.policy == HW_KV_DYNAMIC ? 4 : 3));
         assert_content(&w);
         end_world(&w);
     }
@@ -363,9 +363,9 @@ Test(kv_cache, refuses_with_the_numbers_and_changes_nothing)
     end_world(&w);
 }
 
-Test(kv_cache, growing_says_that_free_blocks_are_scattered)
+Test(kv_cache, dynamic_says_that_free_blocks_are_scattered)
 {
-    world w = make_world(HW_KV_GROWING, 4, 10, 1); /* one slot: 10 blocks of 4 */
+    world w = make_world(HW_KV_DYNAMIC, 4, 10, 1); /* one slot: 10 blocks of 4 */
     hw_error err = {.rank = -1};
     for (int i = 0; i < 4; i++) start(&w, &w.seqs[i], eleven, 8);
     hw_kv_release(w.kv, &w.seqs[0].table), w.seqs[0].live = false;
@@ -380,9 +380,9 @@ Test(kv_cache, growing_says_that_free_blocks_are_scattered)
 }
 
 /* n sequences and n + 1 slots: whatever the order in which they grow, none is refused. */
-Test(kv_cache, growing_never_refuses_as_many_sequences_as_it_was_made_for)
+Test(kv_cache, dynamic_never_refuses_as_many_sequences_as_it_was_made_for)
 {
-    world w = make_world(HW_KV_GROWING, 4, 0, 5);
+    world w = make_world(HW_KV_DYNAMIC, 4, 0, 5);
     hw_error err = {.rank = -1};
     for (int round = 0; round < 3000; round++) {
         model *m = &w.seqs[draw(&w, 3)];
