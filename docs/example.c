@@ -9,7 +9,7 @@
 static hw_status print(void *rank, const char *text, size_t n, hw_error *err)
 {
     (void)err;
-    if (*(int *)rank == 0) fwrite(text, 1, n, stdout), fflush(stdout); /* every rank is told; one prints */
+    if (*(int *)rank == 0) fwrite(text, 1, n, stdout), fflush(stdout); /* called on every rank; one prints */
     return HW_OK;
 }
 
@@ -28,7 +28,7 @@ int main(int argc, char **argv)
     hw_status st = hw_comm_create(&comm, "auto", &err); /* MPI under mpirun, else one rank */
     if (!st) {
         rank = hw_comm_rank(comm);
-        /* What can fail on one rank alone is agreed on before the others wait for it. */
+        /* This can fail on one rank alone: agree before the others wait in a collective. */
         st = hw_tokenizer_open(&tokenizer, argv[1], &err);
         if (!st) st = hw_tokenizer_encode(tokenizer, argv[2], strlen(argv[2]), true, &prompt, &err);
         st = hw_comm_agree(comm, st, &err);
