@@ -1,9 +1,9 @@
-/* libheadway: everything that another program needs, in one header.
+/* libheadway: the public interface in one header.
  *
  *     #include <headway/headway.h>
  *
- * Found with find_package(headway) and headway::headway, or with `pkg-config --cflags --libs headway`. The
- * headers that are included here are the public ones; each explains its part. */
+ * Build with find_package(headway) and headway::headway, or with `pkg-config --cflags --libs headway`. The
+ * headers included here are the public ones; each documents its part. */
 #ifndef HW_RUNTIME_HEADWAY_H
 #define HW_RUNTIME_HEADWAY_H
 

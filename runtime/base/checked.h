@@ -1,5 +1,5 @@
-/* Size arithmetic that notices overflow. Sizes that come from a file or a user go through these, all of them:
- * the known heap overflows of model loaders are one unchecked product each. */
+/* Size arithmetic with overflow checks. All sizes that come from a file or a user go through these: the known heap
+ * overflows of model loaders each come from one unchecked product. */
 #ifndef HW_RUNTIME_BASE_CHECKED_H
 #define HW_RUNTIME_BASE_CHECKED_H
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Local. False when a * b (or a + b) does not fit in 64 bits; then *out is not to be used. */
+/* Local. False when a * b (or a + b) does not fit in 64 bits; then *out must not be used. */
 static inline bool hw_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
 {
     return !__builtin_mul_overflow(a, b, out);
@@ -17,7 +17,7 @@ static inline bool hw_add_u64(uint64_t a, uint64_t b, uint64_t *out)
     return !__builtin_add_overflow(a, b, out);
 }
 
-/* Local. The product of `n` factors, or SIZE_MAX when it does not fit: a size that no allocation grants. */
+/* Local. The product of `n` factors, or SIZE_MAX when it does not fit: a size that no allocator can satisfy. */
 static inline size_t hw_size_product(const size_t *factors, size_t n)
 {
     size_t product = 1;

@@ -15,7 +15,7 @@ static inline uint64_t hw_clock_ns(void)
 static inline double hw_seconds_since(uint64_t start_ns) { return (double)(hw_clock_ns() - start_ns) * 1e-9; }
 
 /* A cheaper clock for spans of microseconds: ticks of the processor's time-stamp counter where there is one,
- * else nanoseconds. How long a tick is, the reader finds out over a longer span of both clocks. */
+ * else nanoseconds. The length of a tick is found by reading both clocks over a longer span. */
 static inline uint64_t hw_clock_ticks(void)
 {
 #if defined(__x86_64__)

@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 typedef enum hw_dtype {
-    HW_DTYPE_NONE = 0, /* "auto" in options: take what the model was stored in */
+    HW_DTYPE_NONE = 0, /* "auto" in options: the type in which the model is stored */
     HW_F32,
     HW_F16,
     HW_BF16,
@@ -36,8 +36,8 @@ static inline size_t hw_dtype_size(hw_dtype t)
 /* Local. "float32", "float16", "bfloat16"...; "auto" for HW_DTYPE_NONE. Never NULL. */
 const char *hw_dtype_name(hw_dtype t);
 
-/* Local. Reads a name as Hugging Face writes it (float32, float16, bfloat16, also "auto" and vLLM's float
- * and half). HW_DTYPE_NONE with *known = 0 when it is none of them. */
+/* Local. Parses a Hugging Face name (float32, float16, bfloat16), "auto", or vLLM's float and half. Other names
+ * give HW_DTYPE_NONE with *known = 0. */
 hw_dtype hw_dtype_parse(const char *name, int *known);
 
 static inline float hw_bf16_to_f32(uint16_t h)

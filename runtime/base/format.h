@@ -1,5 +1,5 @@
-/* How the numbers of a weight are kept, and what that takes. Whoever sizes a weight asks here: today a format is the
- * type of one number; groups of numbers that share a scale change this file and no caller. */
+/* The storage format of a weight, and its size. All code that sizes a weight uses hw_format_size: today a format is
+ * the type of one number, and formats whose numbers share a scale per group would change this file and no caller. */
 #ifndef HW_RUNTIME_BASE_FORMAT_H
 #define HW_RUNTIME_BASE_FORMAT_H
 
@@ -15,7 +15,7 @@ typedef struct hw_format {
     hw_dtype type; /* of each number */
 } hw_format;
 
-/* Local. Every number by itself, in this type. */
+/* Local. Unscaled numbers of this type. */
 static inline hw_format hw_format_plain(hw_dtype type)
 {
     hw_format f = {type};

@@ -1,4 +1,4 @@
-/* What this host is called, and where it keeps what is temporary. */
+/* The name of this host, and its folder for temporary files. */
 #ifndef HW_RUNTIME_BASE_HOST_H
 #define HW_RUNTIME_BASE_HOST_H
 
@@ -9,8 +9,8 @@
 
 #include "runtime/base/status.h"
 
-/* Local. Writes the host's name, as the kernel has it, into name[size]: ended by a zero, and cut where it does not
- * fit; HOST_NAME_MAX + 1 bytes always do. The bytes behind the zero are not all written. */
+/* Local. Writes the kernel's host name into name[size], zero-terminated, and cut off if it does not fit;
+ * HOST_NAME_MAX + 1 bytes always suffice. Bytes after the zero may stay unwritten. */
 static inline void hw_host_name(char *name, size_t size)
 {
     name[0] = '\0';
@@ -18,7 +18,7 @@ static inline void hw_host_name(char *name, size_t size)
     name[size - 1] = '\0';
 }
 
-/* Local. Says whose an error is, and in front of its message, "rank 1 on HOST: ...". Does nothing when `st` is
+/* Local. Sets the rank of an error, and puts "rank 1 on HOST: " in front of its message. Does nothing when `st` is
  * HW_OK. Returns `st`. */
 static inline hw_status hw_rank_context(hw_error *err, hw_status st, int rank)
 {

@@ -1,6 +1,6 @@
-/* Reading JSON that somebody else wrote: jansson with its strict settings (duplicate keys, invalid UTF-8,
- * numbers that do not fit and anything after the value are refused), and getters that say what was found and
- * what was wanted. */
+/* Reading untrusted JSON: jansson with strict settings (duplicate keys, invalid UTF-8, numbers that do not fit
+ * and anything after the value are refused), and getters whose messages say what was found and what was
+ * expected. */
 #ifndef HW_RUNTIME_BASE_JSON_H
 #define HW_RUNTIME_BASE_JSON_H
 
@@ -31,7 +31,7 @@ hw_status hw_json_load(json_t **out, const char *path, size_t max_bytes, hw_stat
 hw_status hw_file_read(char **out, size_t *n_bytes, const char *path, size_t max_bytes, hw_status failure,
                        hw_error *err);
 
-/* Where a value is looked for, and what messages call it. */
+/* The object to read from, and its name in messages. */
 typedef struct hw_json_at {
     const json_t *object;
     const char *name; /* file name, and the path to the object within it where that helps */

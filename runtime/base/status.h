@@ -1,4 +1,4 @@
-/* What can go wrong, and how it is told.
+/* Status codes and error messages.
  *
  * Every function that can fail returns an hw_status and takes an `hw_error *` last. The first function to
  * notice writes the message; callers may put context in front of it, never replace it. Library code does not
@@ -12,15 +12,14 @@
 extern "C" {
 #endif
 
-/* Ordered by how much they outrank each other when several ranks fail at once: hw_comm_agree takes the
- * largest. */
+/* In ascending order of severity: when several ranks fail at once, hw_comm_agree takes the largest. */
 typedef enum hw_status {
     HW_OK = 0,
-    HW_ERR_CANCELLED,   /* a rank, or who asked, wanted no more; why is another one's message */
-    HW_ERR_FAILED,      /* something in the world: output closed, disk full */
-    HW_ERR_INVALID,     /* an argument, an option or a setting that makes no sense */
-    HW_ERR_UNSUPPORTED, /* asked for something that this build does not have */
-    HW_ERR_MODEL,       /* model files: missing, damaged, or of a kind that Headway does not know */
+    HW_ERR_CANCELLED,   /* a rank or the caller cancelled; the message with the cause is elsewhere */
+    HW_ERR_FAILED,      /* the environment: output closed, disk full */
+    HW_ERR_INVALID,     /* an invalid argument, option or setting */
+    HW_ERR_UNSUPPORTED, /* something that this build does not support */
+    HW_ERR_MODEL,       /* model files: missing, damaged, or of an unknown kind */
     HW_ERR_CACHE_FULL,  /* no blocks left in the KV cache; found on all ranks alike */
     HW_ERR_NO_MEMORY,   /* host or device memory */
     HW_ERR_DEVICE,      /* a device or a collective library failed */
@@ -29,24 +28,24 @@ typedef enum hw_status {
 
 enum { HW_ERROR_CAPACITY = 1024 };
 
-/* Plain: the caller owns it, usually on its stack, and reads it when a call has failed. A call that fails
- * without a word leaves it as it was: begin with {.rank = -1} where that can be. */
+/* Plain: the caller owns it, usually on its stack, and reads it when a call has failed. A call may fail
+ * without writing to it: initialise it with {.rank = -1}. */
 typedef struct hw_error {
-    char message[HW_ERROR_CAPACITY]; /* UTF-8, no newline at the end; "" when nothing was said */
-    int rank; /* of the job, whose error it is; -1: not known, or the same on all. What the message says of a
-                 rank is for people, and decides nothing */
+    char message[HW_ERROR_CAPACITY]; /* UTF-8, no newline at the end; "" if there is none */
+    int rank; /* the rank of the job that failed; -1: unknown, or all ranks alike. Code uses this field, never a
+                 rank named in the message */
 } hw_error;
 
-/* Local. Writes the message, of no rank, and returns `status`, so that it can stand in a return statement.
+/* Local. Writes the message, sets the rank to -1, and returns `status`, for use in a return statement.
  * `err` may be NULL. Control characters and broken UTF-8 in the formatted text (they can come from a hostile file) are
- * shown as '?'. */
+ * replaced by '?'. */
 hw_status hw_fail(hw_error *err, hw_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 hw_status hw_fail_va(hw_error *err, hw_status status, const char *format, va_list args)
     __attribute__((format(printf, 3, 0), cold));
 
-/* Local. Puts "context: " in front of a message that was already written. A context that is too long is cut
- * rather than the message. The rank stays. Does nothing when `status` is HW_OK. Returns `status`. */
+/* Local. Puts "context: " in front of a message that was already written. If both do not fit, the context is cut
+ * off, not the message. The rank is kept. Does nothing when `status` is HW_OK. Returns `status`. */
 hw_status hw_context(hw_error *err, hw_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 

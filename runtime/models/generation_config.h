@@ -1,4 +1,4 @@
-/* What a model folder says about generating with it. All functions are Local. */
+/* The generation defaults of a model folder. All functions are Local unless marked. */
 #ifndef HW_RUNTIME_MODELS_GENERATION_CONFIG_H
 #define HW_RUNTIME_MODELS_GENERATION_CONFIG_H
 
@@ -14,7 +14,7 @@ enum { HW_MAX_EOS = 64 };
 
 typedef struct hw_generation_config {
     hw_sampling sampling;    /* what generation_config.json recommends; greedy unless do_sample is true */
-    int max_new_tokens;      /* 0: it does not say */
+    int max_new_tokens;      /* 0: not given */
     int32_t eos[HW_MAX_EOS]; /* end-of-sequence ids of generation_config.json and config.json together */
     int n_eos;
 } hw_generation_config;
@@ -23,8 +23,8 @@ typedef struct hw_generation_config {
  * key. */
 hw_status hw_generation_config_open(hw_generation_config *out, const char *model_folder, hw_error *err);
 
-/* The same, where rank 0 may be who reads them: then Collective, with the same result on all ranks but for a lack of
- * memory. */
+/* The same from a source. Collective if rank 0 reads for all; then the result is the same on all ranks, except for
+ * HW_ERR_NO_MEMORY. */
 struct hw_source;
 hw_status hw_generation_config_open_from(hw_generation_config *out, const struct hw_source *source,
                                          hw_error *err);
