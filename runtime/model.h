@@ -1,6 +1,6 @@
-/* What a model is, as data: its sizes, the kinds of its parts, and the names of its tensors. An architecture
- * is one file in `runtime/models/` that fills this in from config.json; the forward pass and the loader read
- * it and know no architecture. All functions are Local. */
+/* The description of a model as data: its sizes, the kinds of its parts, and the names of its tensors. An
+ * architecture is one file in `runtime/models/` that fills this in from config.json; the forward pass and the loader
+ * read it and do not depend on architectures. All functions are Local unless marked. */
 #ifndef HW_RUNTIME_MODEL_H
 #define HW_RUNTIME_MODEL_H
 
@@ -16,7 +16,7 @@ enum { HW_MAX_LAYERS = 4096, HW_MAX_ATTN_KINDS = 4 };
 
 typedef enum hw_norm_kind { HW_NORM_RMS, HW_NORM_LAYER } hw_norm_kind;
 
-/* What a tensor is for: a row of params.def. */
+/* The role of a tensor: a row of params.def. */
 typedef enum hw_role {
 #define HW_MODEL_PARAM(role, ...) HW_ROLE_##role,
 #define HW_LAYER_PARAM(role, ...) HW_ROLE_##role,
@@ -24,9 +24,9 @@ typedef enum hw_role {
     HW_N_ROLES
 } hw_role;
 
-/* One tensor of the checkpoint for each parameter of a role. The name is a pattern (tensor_pattern.h): a role of layers
- * names {layer}. Rules that repeat a name share that tensor: their outputs lie one after the other in it, in the order of
- * the rules (GPT-2's c_attn). */
+/* The tensors of a role in the checkpoint. The name is a pattern (tensor_pattern.h); in a per-layer role it contains
+ * {layer}. Rules with the same name share a tensor: their outputs are stored one after the other, in the order of the
+ * rules (GPT-2's c_attn). */
 typedef struct hw_tensor_rule {
     const char *name;
     hw_role role;
@@ -38,9 +38,8 @@ typedef struct hw_model {
     int n_layers, n_heads, n_kv_heads, head_dim;
     int dim, ffn_dim, vocab_size, max_seq_len;
     hw_norm_kind norm;
-    bool pre_norm,
-        post_norm; /* of what goes into attention and MLP; of what comes out, before the residual */
-    bool qk_norm;  /* of every head of q and of k, before the rotation; always RMSNorm */
+    bool pre_norm, post_norm; /* before attention and MLP; after them, before the residual */
+    bool qk_norm;             /* on every head of q and k, before the rotation; always RMSNorm */
     float norm_eps;
     hw_activation activation;
     bool gated_mlp;
@@ -48,18 +47,18 @@ typedef struct hw_model {
     bool tied_embeddings;
     bool learned_positions;
     hw_rope rope;
-    /* How layers attend. A model has a few kinds of layers; where all are alike, the first is all there is. */
+    /* The kinds of attention of the layers; if all layers are alike, only the first is used. */
     hw_attn attn[HW_MAX_ATTN_KINDS];
     uint8_t attn_kind[HW_MAX_LAYERS]; /* of each layer: an index into attn */
-    hw_dtype stored; /* what config.json says the weights are stored in; HW_DTYPE_NONE when it does not say */
+    hw_dtype
+        stored; /* type of the stored weights according to config.json; HW_DTYPE_NONE if it does not say */
     const hw_tensor_rule *rules; /* static, ends with a NULL name */
-    const char *prefix;          /* names may also have this in front: GPT-2's "transformer." */
+    const char *prefix;          /* optional prefix of names: GPT-2's "transformer." */
     const char *const *
-        ignored; /* patterns of tensors that may be in the file and mean nothing (old buffers); ends with NULL */
+        ignored; /* patterns of tensors that may be in the file but are not used (old buffers); ends with NULL */
 } hw_model;
 
-/* One architecture: what fills in an hw_model. The common keys and their checks are in
- * hw_model_from_config. */
+/* One architecture: reads its keys into an hw_model. hw_model_from_config reads and checks the common keys. */
 typedef struct hw_architecture {
     const char *model_type; /* config.json "model_type" */
     hw_status (*read)(hw_model *out, hw_json_at config);
@@ -70,12 +69,12 @@ extern const hw_architecture *const hw_architectures[]; /* runtime/models/regist
 /* Reads <folder>/config.json. Errors: HW_ERR_MODEL naming the key. */
 hw_status hw_model_open(hw_model *out, const char *folder, hw_error *err);
 
-/* The same, where rank 0 may be who reads it: then Collective, with the same result on all ranks but for a lack of
- * memory. */
+/* The same from a source. Collective if rank 0 reads for all; then the result is the same on all ranks, except for
+ * HW_ERR_NO_MEMORY. */
 struct hw_source;
 hw_status hw_model_open_from(hw_model *out, const struct hw_source *source, hw_error *err);
 
-/* The same from a file of any name. */
+/* The same from a file with any name. */
 hw_status hw_model_open_config(hw_model *out, const char *path, hw_error *err);
 
 /* The same from parsed JSON; `name` is what messages call it. */

@@ -1,4 +1,4 @@
-/* The insides of a request, for request.c, scheduler.c and generate.c. All functions are Local. */
+/* The internals of a request, for request.c, scheduler.c and generate.c. All functions are Local. */
 #ifndef HW_RUNTIME_REQUEST_STATE_H
 #define HW_RUNTIME_REQUEST_STATE_H
 
@@ -6,52 +6,53 @@
 #include "runtime/stop.h"
 
 struct hw_request {
-    hw_generate_options options; /* its stop strings are in `stop` */
-    int32_t *eos;                /* what options.eos points to */
-    hw_tokens tokens;            /* the prompt, and what was chosen after it */
-    int n_prompt, most_new;      /* tokens; the second with the context in mind */
+    hw_generate_options options; /* its stop strings are copied into `stop` */
+    int32_t *eos;                /* owned; options.eos points to it */
+    hw_tokens tokens;            /* the prompt and the new tokens */
+    int n_prompt, most_new;      /* tokens; most_new is limited by the context */
     hw_sequence *seq;            /* NULL while it waits */
     const hw_tokenizer *tokenizer;
     hw_text_stream *stream; /* NULL without a tokenizer */
     hw_stop *stop;
-    int n_scored; /* rows of the prompt whose logits were told */
+    int n_scored; /* rows of the prompt whose logits were passed to on_logits */
     uint64_t start_ns, first_token_ns;
     bool cancelled, ended;
-    bool in_step;               /* has rows in the step that is being made */
+    bool in_step;               /* has rows in the current step */
     int first_row;              /* position of the first of them */
-    int first_logits, n_logits; /* where its logits are in it */
+    int first_logits, n_logits; /* its rows of logits in the step */
     hw_generate_result result;
     hw_status status;
     hw_error error;
 };
 
-/* Copies prompt [n_prompt] and options, but not what functions and `user` point to. `tokenizer` is borrowed; NULL: no text
- * is made, and stop strings are refused. On HW_OK the caller owns *out. Errors: HW_ERR_INVALID (empty prompt, longer than the
- * context, settings), HW_ERR_NO_MEMORY. */
+/* Copies prompt [n_prompt] and options, but not what `user` points to. `tokenizer` is borrowed; NULL: no text is
+ * produced, and stop strings are refused. On HW_OK the caller owns *out. Errors: HW_ERR_INVALID (empty prompt, longer
+ * than the context, settings), HW_ERR_NO_MEMORY. */
 hw_status hw_request_create(hw_request **out, const hw_engine *e, const hw_tokenizer *tokenizer,
                             const int32_t *prompt, int n_prompt, const hw_generate_options *options,
                             hw_error *err);
 
-/* How many of its tokens no step has been given. */
+/* Number of its tokens that are not in a step yet. */
 int hw_request_n_pending(const hw_request *r);
 
-/* Text that is certain. */
+/* A piece of text. */
 typedef struct hw_text {
     const char *bytes; /* borrowed until the next call for the request */
     size_t n;
 } hw_text;
 
-/* A token was chosen: it is kept, and *text is what it made certain. *done when it was the last one; `result.finish` says
- * why. Errors: HW_ERR_NO_MEMORY. */
+/* Appends a new token; *text is the text that it made certain. *done: it was the last one, and `result.finish` says why.
+ * Errors: HW_ERR_NO_MEMORY. */
 hw_status hw_request_take(hw_request *r, int32_t token, hw_text *text, bool *done, hw_error *err);
 
-/* No token comes any more. What a decoder and a search for stop strings held back, in up to two pieces. */
+/* No more tokens follow. Returns the text held back by the decoder and the search for stop strings, in up to two
+ * pieces. */
 hw_status hw_request_flush(hw_request *r, hw_text text[2], hw_error *err);
 
-/* It ends: how is in result.finish unless `status` says that it failed. Gives its blocks back. */
+/* Ends the request and releases its blocks. `status` other than HW_OK: it failed; else result.finish says how it ended. */
 void hw_request_end(hw_request *r, hw_engine *e, hw_status status, const hw_error *why);
 
-/* Gives its blocks back, to be computed again from its tokens. */
+/* Releases its blocks; its tokens will be recomputed. */
 void hw_request_preempt(hw_request *r);
 
 #endif

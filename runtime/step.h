@@ -1,6 +1,5 @@
-/* One step of the forward pass: what every op call needs, and the ops with their work counted
- * (runtime/work.h) from the shapes they are called with. They do what the ops of the same name in
- * kernels.h do, on this step's rows. All functions are Local but hw_op_all_reduce. */
+/* The ops of the forward pass on the rows of one step. They call the ops of the same name in kernels.h, and count
+ * their work (runtime/work.h) from the shapes. All functions are Local unless marked. */
 #ifndef HW_RUNTIME_STEP_H
 #define HW_RUNTIME_STEP_H
 
@@ -14,22 +13,22 @@ typedef struct hw_step {
     const hw_model *m;
     hw_buffers *buf;
     hw_rows rows;
-    uint64_t since;         /* hw_clock_ticks at the beginning of the op that runs */
+    uint64_t since;         /* hw_clock_ticks at the start of the current op */
     uint64_t pending_flops; /* of ops since the last wait for the device */
-    bool only_counts;       /* a launch of a graph has run the ops already: they count what they did */
+    bool only_counts;       /* a graph launch has run the ops already: only count their work */
     hw_error *err;
 } hw_step;
 
-/* Before waiting for the device: the watch is told how much there is to wait for. */
+/* Call before waiting for the device: tells the watch how much work is pending. */
 void hw_step_expect(hw_step *s);
 
-/* What a layer multiplies with: a matrix and what belongs to its outputs. */
+/* A matrix and the bias of its outputs. */
 typedef struct hw_linear {
     const hw_weight *w;
     const float *bias; /* [n_out] D or NULL */
 } hw_linear;
 
-/* RMSNorm or LayerNorm, as the model has it.   w, bias [dim] D; w NULL: there is none in this place */
+/* The model's kind of norm: RMSNorm or LayerNorm.   w, bias [dim] D; w NULL: no norm at this place */
 hw_norm hw_step_norm(const hw_step *s, const float *w, const float *bias);
 
 /* From x [n, dim] D to the buffer normed [n, dim]. */
@@ -41,7 +40,7 @@ hw_status hw_op_norm_matmul(hw_step *s, hw_work_site site, void *out, hw_norm no
 /* Norm, if there is one, product, activation: the first half of an MLP, from the buffer x to the buffer act [n_rows, ffn]. */
 hw_status hw_op_norm_matmul_activate(hw_step *s, hw_norm norm, hw_linear l, int ffn);
 
-/* W in.   out [n_rows, n_out] D   in [n_rows, n_in] D */
+/* out = W in.   out [n_rows, n_out] D   in [n_rows, n_in] D */
 hw_status hw_op_matmul(hw_step *s, hw_work_site site, void *out, const void *in, const hw_weight *w);
 
 /* x += y + bias.   y [n_rows, dim] D: replicated   bias [dim] D or NULL */
@@ -64,18 +63,18 @@ hw_status hw_op_rope_append(hw_step *s, const float *angles, int half, hw_kv_lay
 /* From the buffer qkv to the buffer attn. */
 hw_status hw_op_attention(hw_step *s, const hw_attn *attn, hw_kv_layer kv);
 
-/* Into x. `ids` [n_rows] on the host and again on the device; rows that are another rank's are not read. What
- * the host does not know yet (HW_TOKEN_UNKNOWN) is counted later, by hw_count_embedding. */
+/* Into the buffer x. `ids` [n_rows] on the host, and the same on the device; rows of other ranks are not read. Tokens
+ * that the host does not know yet (HW_TOKEN_UNKNOWN) are counted later, by hw_count_embedding. */
 hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, const int32_t *device_ids,
                        int first_id, bool accumulate);
 
-/* Counts that rows of the embedding were read for these tokens [n], in a decode step. */
+/* Counts the embedding rows read for these tokens [n] in a decode step. */
 void hw_count_embedding(hw_engine *e, const int32_t *tokens, int n);
 
-/* Collective. The tokens of the next step, from the buffer logits into the buffer tokens; see hw_fed_rows. */
+/* Collective. Chooses the tokens of the next step, from the buffer logits into the buffer tokens; see hw_fed_rows. */
 hw_status hw_op_feed_keys(hw_step *s);
 
-/* The rows of x that have logits, into y [n, dim]. */
+/* Gathers the rows of x that need logits into the buffer y [n, dim]. */
 hw_status hw_op_select_rows(hw_step *s, int n);
 
 /* Collective. Sums over ranks, in place.   partial [n_rows, dim] D */
