@@ -1,5 +1,5 @@
-/* Which device each rank computes on, and what adds up there: where devices, which have never heard of ranks,
- * and communicators, which have never heard of devices, meet. */
+/* Chooses the device of each rank and its collectives. Devices do not know ranks, and communicators do not know
+ * devices; this module connects them. */
 #ifndef HW_RUNTIME_DEVICE_DEVICES_H
 #define HW_RUNTIME_DEVICE_DEVICES_H
 
@@ -10,19 +10,16 @@
 extern "C" {
 #endif
 
-/* Collective. `name`: "cpu", "cuda", "reference", the path of a plug-in, or "auto": CUDA where every rank has
- * a GPU of its own, with a plug-in and a driver for it, else the CPU on all ranks. A communicator of one
- * process makes the device that a rank alone would have. `dtype`: of the weights; some devices keep
- * activations in it. On HW_OK the caller owns *out (hw_device_destroy), and `note` says, the same on all ranks, why GPUs that
- * are there were not taken by "auto", or is "";
- * errors are the same on all ranks: HW_ERR_UNSUPPORTED (no such device, no such plug-in), HW_ERR_DEVICE
- * (no driver, an old one, no GPU), HW_ERR_NO_MEMORY. */
+/* Collective. `name`: "cpu", "cuda", "reference", the path of a plug-in, or "auto": CUDA if every rank has a GPU to
+ * itself, with a plug-in and a driver for it, else the CPU on all ranks. `dtype`: of the weights; some devices keep
+ * activations in it too. On HW_OK the caller owns *out (hw_device_destroy), and `note` says why "auto" did not take the
+ * GPUs of this machine, or is ""; it is the same on all ranks. Errors are the same on all ranks: HW_ERR_UNSUPPORTED (no
+ * such device, no such plug-in), HW_ERR_DEVICE (no driver, an old one, no GPU), HW_ERR_NO_MEMORY. */
 hw_status hw_device_choose(hw_device **out, hw_comm *comm, const char *name, int n_threads, hw_dtype dtype,
                            hw_error *note, hw_error *err);
 
-/* Collective. Lets collectives run on the device, where communicator and device both can: see
- * hw_comm_attach. One sum is made and compared with what it should be, unless HW_PROVE is "off": HW_ERR_DEVICE when it is
- * wrong, HW_ERR_RANK when it does not end. */
+/* Collective. Lets collectives run on the device if communicator and device both support it: see hw_comm_attach. Unless
+ * HW_PROVE is "off", tests one sum: HW_ERR_DEVICE if the result is wrong, HW_ERR_RANK if it does not complete. */
 hw_status hw_device_attach(hw_device *d, hw_comm *comm, hw_error *err);
 
 #ifdef __cplusplus

@@ -1,6 +1,5 @@
-/* The insides of the cache, for the files that make it up: cache.c, blocks.c (policies of single
- * blocks: paged, contiguous, off) and dynamic.c. All functions are Local and behave as their namesakes in
- * cache.h. */
+/* The internals of the cache, for cache.c, blocks.c (policies of single blocks: paged, contiguous, off) and
+ * dynamic.c. All functions are Local and behave like their namesakes in cache.h. */
 #ifndef HW_RUNTIME_KV_CACHE_STATE_H
 #define HW_RUNTIME_KV_CACHE_STATE_H
 
@@ -30,13 +29,13 @@ static inline int hw_kv_blocks_for(const hw_kv_cache *kv, int n_tokens)
     return n_tokens / kv->dims.block_tokens + (n_tokens % kv->dims.block_tokens != 0);
 }
 
-/* Copies n neighbouring blocks of all layers on the device. */
+/* Copies n adjacent blocks of all layers on the device. */
 hw_status hw_kv_copy_blocks(hw_kv_cache *kv, int32_t to, int32_t from, int n, hw_error *err);
 
-/* Room for n entries in the table's array. Errors: HW_ERR_NO_MEMORY. */
+/* Grows the table's array to at least n entries. Errors: HW_ERR_NO_MEMORY. */
 hw_status hw_kv_table_grow(const hw_kv_cache *kv, hw_kv_table *table, int n, hw_error *err);
 
-/* Positions `first` .. n_tokens - 1 of the table are being written: notes how full its blocks are. */
+/* Records how full the table's blocks are when positions `first` .. n_tokens - 1 are written. */
 void hw_kv_note_tokens(hw_kv_cache *kv, const hw_kv_table *table, int first, int n_tokens);
 
 int hw_kv_blocks_in_use(const hw_kv_cache *kv);

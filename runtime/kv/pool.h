@@ -1,11 +1,11 @@
-/* Which blocks of a cache are in use, and by how many. Numbers only: the pool has never seen a key.
+/* Reference counts of the blocks of a cache. Block numbers only; the pool does not touch their content.
  *
- *   free     holds nothing worth keeping; the last one given back is the next one taken
- *   cached   in no table, but still findable by its content; given up, oldest first, when nothing is free
+ *   free     no content; the block released last is taken first
+ *   cached   in no table, but still findable by content; evicted, oldest first, when no block is free
  *   in use   in `refs` tables
  *
- * What is taken next is a function of the calls made so far, so that ranks that make the same calls take the
- * same blocks. Local. */
+ * The next block taken depends only on the calls so far, so ranks that make the same calls take the same blocks.
+ * Local. */
 #ifndef HW_RUNTIME_KV_POOL_H
 #define HW_RUNTIME_KV_POOL_H
 
@@ -30,14 +30,14 @@ void hw_kv_pool_destroy(hw_kv_pool *pool); /* of zeros is fine */
 /* Blocks that hw_kv_pool_take can still give. */
 int hw_kv_pool_available(const hw_kv_pool *pool);
 
-/* A block with one reference: a free one, else the oldest cached one, whose content is thereby given up. -1
- * when none is available. */
+/* Returns a block with one reference: a free one, else the oldest cached one, which is evicted. -1 when none is
+ * available. */
 int32_t hw_kv_pool_take(hw_kv_pool *pool);
 
-/* One more table holds this block, which is in use or cached. */
+/* Adds a reference to a block that is in use or cached. */
 void hw_kv_pool_ref(hw_kv_pool *pool, int32_t block);
 
-/* One table less holds it. After the last one it is cached when `keep`, else free. */
+/* Removes a reference. After the last one the block is cached if `keep`, else free. */
 void hw_kv_pool_unref(hw_kv_pool *pool, int32_t block, bool keep);
 
 #endif

@@ -1,10 +1,9 @@
-/* Runs of neighbouring blocks in one arena, for sequences that keep all their keys and values in one piece.
+/* Runs of adjacent blocks in one arena, for sequences that keep all their keys and values in one run.
  *
- * The arena is divided into slots of the longest run there can be, and no run crosses from one slot into the
- * next. So n sequences, one run each, touch at most n slots, and an arena of n + 1 slots has room for any of
- * them to move to a longer run, however the others lie. In a smaller arena there may be enough free blocks
- * and yet no run: fragmentation, which is what pages do away with. A run is the first that fits: the same on
- * all ranks. Local. */
+ * The arena is divided into slots as long as the longest possible run, and no run crosses a slot boundary. So n
+ * sequences with one run each occupy at most n slots, and an arena of n + 1 slots always has room for any of them
+ * to move to a longer run. A smaller arena may have enough free blocks but no run: fragmentation, which paging
+ * avoids. Allocation is first fit, and the same on all ranks. Local. */
 #ifndef HW_RUNTIME_KV_REGIONS_H
 #define HW_RUNTIME_KV_REGIONS_H
 
@@ -23,7 +22,7 @@ typedef struct hw_kv_regions {
 hw_status hw_kv_regions_create(hw_kv_regions *r, int n_blocks, int slot_blocks, hw_error *err);
 void hw_kv_regions_destroy(hw_kv_regions *r); /* of zeros is fine */
 
-/* First block of a run of n (1 to slot_blocks) that is now taken; -1 when there is none. */
+/* Takes a run of n blocks (1 to slot_blocks), and returns its first block; -1 when there is none. */
 int hw_kv_regions_take(hw_kv_regions *r, int n);
 void hw_kv_regions_give(hw_kv_regions *r, int first, int n);
 

@@ -3,10 +3,10 @@
  *
  * The header must be JSON without duplicate keys; tensors must cover the data from its first byte to the last
  * byte of the file without holes or overlap; every shape's product must equal its byte count. A file that
- * breaks one of these is refused with the tensor's name. The byte count of a dtype that is newer than this
- * reader cannot be checked against its shape; such a tensor is listed, and it is for whoever needs it to
- * refuse it. Data is read with pread in the pieces asked for: a mapped file that shrinks would kill the
- * process. An open file may be read from several threads at once. All functions are Local. */
+ * breaks one of these is refused with the tensor's name. The byte count of an unknown dtype cannot be checked
+ * against its shape; such a tensor is listed, and the caller refuses it if it is needed. Data is read with pread,
+ * because a memory-mapped file that shrinks would kill the process. An open file may be read from several threads
+ * at once. All functions are Local. */
 #ifndef HW_RUNTIME_WEIGHTS_SAFETENSORS_H
 #define HW_RUNTIME_WEIGHTS_SAFETENSORS_H
 
@@ -24,7 +24,7 @@ enum { HW_TENSOR_MAX_DIMS = 8 };
 
 typedef struct hw_tensor_info {
     const char *name; /* borrowed from the file object */
-    hw_dtype dtype;   /* HW_F32, HW_F16, HW_BF16, or HW_DTYPE_NONE: no weight, its name is in dtype_name */
+    hw_dtype dtype;   /* HW_F32, HW_F16, HW_BF16, or HW_DTYPE_NONE for any other, named in dtype_name */
     char dtype_name[16];
     int n_dims;
     uint64_t shape[HW_TENSOR_MAX_DIMS];
@@ -37,8 +37,8 @@ typedef struct hw_safetensors hw_safetensors;
 /* On HW_OK the caller owns *out (hw_safetensors_close). Errors: HW_ERR_MODEL, HW_ERR_NO_MEMORY. */
 hw_status hw_safetensors_open(hw_safetensors **out, const char *path, hw_error *err);
 
-/* Only the header, from memory: `header` are the bytes after the 8-byte length, `file_bytes` what the whole
- * file is said to measure. Reading tensors of it is an error. For tests and fuzzing. */
+/* Parses only a header, from memory: `header` has the bytes after the 8-byte length, `file_bytes` is the size of the
+ * whole file. Reading tensors of it is an error. For tests and fuzzing. */
 hw_status hw_safetensors_parse(hw_safetensors **out, const char *header, size_t header_bytes,
                                uint64_t file_bytes, const char *name, hw_error *err);
 

@@ -10,10 +10,10 @@ typedef struct hw_tensor_cut {
     size_t row_bytes; /* of the columns alone */
 } hw_tensor_cut;
 
-/* Of a parameter, as the rank that `p` was made for holds it. */
+/* The rectangle of the rank for which `p` was made. */
 hw_tensor_cut hw_tensor_cut_of(const hw_tensor_place *place, const hw_param *p);
 
-/* How many of its rows fit into `room` bytes. 0: the part is empty. Errors: HW_ERR_MODEL for a row that does not. */
+/* How many of its rows fit into `room` bytes. 0: the rectangle is empty. Errors: HW_ERR_MODEL if not even one fits. */
 hw_status hw_tensor_cut_rows(size_t *out, const hw_tensor_cut *cut, const hw_tensor_place *p, size_t room,
                              hw_error *err);
 

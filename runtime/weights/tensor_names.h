@@ -1,4 +1,4 @@
-/* Which tensor of a checkpoint is which part of a model. All functions are Local. */
+/* Maps the parameters of a model to tensors of a checkpoint. All functions are Local. */
 #ifndef HW_RUNTIME_WEIGHTS_TENSOR_NAMES_H
 #define HW_RUNTIME_WEIGHTS_TENSOR_NAMES_H
 
@@ -7,9 +7,9 @@
 
 enum { HW_MAX_TENSOR_NAME = 256 };
 
-/* Where a parameter's numbers lie in the checkpoint. `tensor` is [rows, columns] as stored; a vector has one
- * column. The parameter's outputs begin at `first_out` of the tensor's outputs, which are its rows, or its columns
- * when it is transposed. */
+/* The place of a parameter in the checkpoint. `tensor` is [rows, columns] as stored; a vector has one column. The
+ * parameter's outputs begin at `first_out` of the tensor's outputs, which are its rows, or its columns if it is
+ * transposed. */
 typedef struct hw_tensor_place {
     hw_tensor tensor;
     size_t rows, columns;
@@ -20,7 +20,7 @@ typedef struct hw_tensor_place {
 /* The name of a parameter's tensor, without the model's prefix. */
 void hw_tensor_name(char name[HW_MAX_TENSOR_NAME], const hw_model *m, const hw_param *p);
 
-/* Where a parameter's numbers lie in its tensor, and of which shape that is; .tensor is left empty. */
+/* The place of a parameter within its tensor, and the tensor's shape; .tensor is left empty. */
 void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_param *p);
 
 /* Finds a parameter's tensor and checks its shape and type. Errors: HW_ERR_MODEL (missing, wrong shape, wrong
@@ -28,8 +28,8 @@ void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_param *p
 hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c, const hw_param *p,
                            hw_error *err);
 
-/* Whether the checkpoint has every tensor of the model, each as it should be, and no other: one that is skipped
- * would make it another model. Errors: HW_ERR_MODEL naming the tensor. */
+/* Checks that the checkpoint has every tensor of the model, with the right shape and type, and no other: ignoring a
+ * tensor would change the model. Errors: HW_ERR_MODEL naming the tensor. */
 hw_status hw_tensor_check_all(const hw_model *m, const hw_checkpoint *c, hw_error *err);
 
 #endif
