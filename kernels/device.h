@@ -1,4 +1,4 @@
-/* What the devices share behind kernels.h. Not for callers: include kernels.h. */
+/* Shared by the implementations of devices. Callers include kernels.h. */
 #ifndef HW_KERNELS_DEVICE_H
 #define HW_KERNELS_DEVICE_H
 
@@ -8,18 +8,18 @@
 extern "C" {
 #endif
 
-/* Every device's own struct begins with this. */
+/* Every device's struct begins with this. */
 typedef struct hw_device_base {
     hw_device device;
     void (*destroy)(struct hw_device_base *base);
-    void *library;         /* of the plug-in that it is from; NULL: none */
+    void *library;         /* handle of its plug-in; NULL: none */
     const char *path;      /* hw_device_path; NULL: the name of its table */
     char description[192]; /* hw_device_description, hw_device_warning, hw_device_note */
     char warning[640], note[256];
 } hw_device_base;
 
-/* Host memory, zeroed and 64-byte aligned; its pages are touched by whoever writes them first. NULL when
- * there is none. */
+/* Host memory, zeroed and 64-byte aligned; pages are first touched by the thread that writes them. NULL when out of
+ * memory. */
 void *hw_host_alloc(size_t n_bytes);
 void hw_host_free(void *p); /* NULL is fine */
 
@@ -29,7 +29,7 @@ void hw_host_op_free(hw_device *d, void *p);
 hw_status hw_host_op_copy(hw_device *d, void *dst, const void *src, size_t n_bytes);
 hw_status hw_host_op_synchronize(hw_device *d, hw_error *err);
 
-/* Their entries of a table of ops. */
+/* The corresponding entries of a table of ops. */
 #define HW_HOST_MEMORY_OPS                                                                                   \
     .alloc = hw_host_op_alloc, .free = hw_host_op_free, .copy_in = hw_host_op_copy,                          \
     .copy_out = hw_host_op_copy, .copy = hw_host_op_copy, .synchronize = hw_host_op_synchronize,             \
@@ -39,8 +39,8 @@ hw_status hw_host_op_synchronize(hw_device *d, hw_error *err);
 hw_status hw_weight_dims_check(const hw_weight_dims *dims, hw_error *err);
 hw_status hw_weight_piece_check(const hw_weight_dims *dims, const hw_weight_piece *piece, hw_error *err);
 
-/* Local query heads [*begin, *end) that read local KV head `kv`: a group at either end of a rank may be a
- * part of one. */
+/* Local query heads [*begin, *end) that read local KV head `kv`: the first and last group of a rank may be
+ * incomplete. */
 static inline HW_EVERYWHERE void hw_heads_of_kv(hw_heads heads, int kv, int *begin, int *end)
 {
     int first = (heads.first_kv_head + kv) * heads.n_rep - heads.first_head;

@@ -1,18 +1,18 @@
 /* The maths of one rank on one device.
  *
- * A device is a table of ops plus memory; it is chosen once, when the engine is created, and
- * nothing above this header asks which one it is. `kernels/` has never heard of MPI or of models: it is
- * given this rank's numbers and computes with them. `kernels/reference/` holds the plain loops that
- * explain the ops and serve the tests; `cpu/` is the fast version for the host.
+ * A device is a table of ops plus memory; it is chosen once, when the engine is created, and code above this
+ * header does not depend on which one it is. `kernels/` knows neither MPI nor models: it computes with this rank's
+ * numbers. `kernels/reference/` has the plain loops that explain the ops and serve the tests; `cpu/` is the fast
+ * version for the host.
  *
- * Activations are of the device's activation type (`hw_device.act`): float32 on the CPU; float32, float16
- * or bfloat16, the type of its matrices, on a device in a plug-in. Sums are float32 everywhere, and what an
- * op gives is rounded once (twice where a bias is added to a 16-bit product). Sizes are this rank's ("local")
- * unless said otherwise. Pointers marked D are memory of the device, from `alloc`; on the CPU that is host
- * memory. Nothing here allocates but `alloc`, `weight_create` and the creation of a device.
+ * Activations have the device's activation type (`hw_device.act`): float32 on the CPU; float32, float16 or
+ * bfloat16, the type of its matrices, on a device in a plug-in. Sums are float32 everywhere, and the result of an
+ * op is rounded once (twice where a bias is added to a 16-bit product). Sizes are this rank's ("local") unless
+ * stated otherwise. Pointers marked D are device memory, from `alloc`; on the CPU that is host memory. Only `alloc`,
+ * `weight_create` and the creation of a device allocate memory.
  *
  * THE SAME BITS. On the CPU every op obeys one rule: a row's result does not depend on the other rows, on
- * the number of threads, or on the instruction set. `matmul` and `attention` say below in which order they
+ * the number of threads, or on the instruction set. `matmul` and `attention` specify below in which order they
  * add. */
 #ifndef HW_KERNELS_KERNELS_H
 #define HW_KERNELS_KERNELS_H
@@ -29,15 +29,15 @@
 extern "C" {
 #endif
 
-/* Before small functions that devices compile for themselves as well. */
+/* Marks small functions that are also compiled for devices. */
 #ifdef __CUDACC__
 #define HW_EVERYWHERE __host__ __device__
 #else
 #define HW_EVERYWHERE
 #endif
 
-typedef struct hw_graph hw_graph;   /* ops that are started together */
-typedef struct hw_event hw_event;   /* a point in the order of the work */
+typedef struct hw_graph hw_graph;   /* ops that are launched together */
+typedef struct hw_event hw_event;   /* a point in a device's stream */
 typedef struct hw_weight hw_weight; /* a matrix in the device's own layout */
 typedef struct hw_device hw_device;
 
@@ -46,30 +46,29 @@ enum { HW_N_MARKS = 4 };
 /* Sums over split inputs are kept as this many partial sums, see `matmul`. */
 enum { HW_N_CUTS = 8 };
 
-/* A weight matrix [n_out, n_in] of this rank. Its product y = W x sums over n_in. `cuts`: where the inputs
- * of this rank fall among the HW_N_CUTS cuts of the whole model's inputs. Cut i covers the local inputs
- * cuts[i] .. cuts[i + 1] - 1 (empty when equal); cuts[0] = 0 and cuts[HW_N_CUTS] = n_in. A matrix whose
- * inputs are not split has all its inputs in cut 0. */
+/* A weight matrix [n_out, n_in] of this rank. Its product y = W x sums over n_in. `cuts` divides the inputs of
+ * this rank by the HW_N_CUTS cuts of the whole model's inputs: cut i covers the local inputs cuts[i] ..
+ * cuts[i + 1] - 1 (empty when equal); cuts[0] = 0 and cuts[HW_N_CUTS] = n_in. A matrix whose inputs are not split
+ * has all its inputs in cut 0. */
 typedef struct hw_weight_dims {
     size_t n_out, n_in;
-    hw_format format; /* what the device keeps: of HW_F32, HW_F16 or HW_BF16 */
+    hw_format format; /* on the device: HW_F32, HW_F16 or HW_BF16 */
     size_t cuts[HW_N_CUTS + 1];
 } hw_weight_dims;
 
-/* A rectangle of a matrix in host memory, on its way into an hw_weight. Element (o, i) of the rectangle
- * lies at src + (o * stride_out + i * stride_in) * hw_dtype_size(dtype). A transposed matrix (GPT-2's
- * Conv1D) has stride_out 1. No alignment. */
+/* A rectangle of a matrix in host memory, to be copied into an hw_weight. Element (o, i) of the rectangle
+ * is at src + (o * stride_out + i * stride_in) * hw_dtype_size(dtype). A transposed matrix (GPT-2's
+ * Conv1D) has stride_out 1. No alignment required. */
 typedef struct hw_weight_piece {
     const void *src;
-    hw_dtype dtype; /* of src; converted when the weight keeps another */
+    hw_dtype dtype; /* of src; converted to the type of the weight */
     size_t stride_out, stride_in;
     size_t first_out, n_out; /* rows of the weight that this piece fills */
     size_t first_in, n_in;   /* and columns */
 } hw_weight_piece;
 
-/* Which heads of the model this rank computes. A rank may begin inside a group of query heads that share a
- * KV head, so the group size is the model's, and local query head h reads KV head
- * (first_head + h) / n_rep - first_kv_head. */
+/* The heads of this rank. A rank may begin inside a group of query heads that share a KV head, so the group size is
+ * the model's, and local query head h reads local KV head (first_head + h) / n_rep - first_kv_head. */
 typedef struct hw_heads {
     int n_heads, n_kv_heads;       /* local counts */
     int first_head, first_kv_head; /* global index of the first local one */
@@ -77,12 +76,12 @@ typedef struct hw_heads {
     int head_dim;
 } hw_heads;
 
-/* How a layer attends, as its model says it; host memory. With zeros but for the scale: plain causal attention. */
+/* The kind of attention of a layer; host memory. All zero except the scale: plain causal attention. */
 typedef struct hw_attn {
     float scale;   /* score = scale * q . k */
-    int window;    /* a row sees the last `window` positions, its own included; 0: all up to its own */
-    int n_sinks;   /* and the first n_sinks positions besides the window (Xiao et al. 2023) */
-    float softcap; /* score = softcap * tanh(score / softcap) (Gemma 2); 0: not */
+    int window;    /* a row sees the last `window` positions, including its own; 0: all up to its own */
+    int n_sinks;   /* a row also sees the first n_sinks positions (Xiao et al. 2023) */
+    float softcap; /* score = softcap * tanh(score / softcap) (Gemma 2); 0: off */
 } hw_attn;
 
 /* The first position that a row at `position` sees. */
@@ -91,7 +90,7 @@ static inline HW_EVERYWHERE int hw_attn_first(int window, int position)
     return window && window <= position ? position + 1 - window : 0;
 }
 
-/* The fields of hw_attn that a device's attention knows. All devices know the scale. */
+/* The fields of hw_attn that a device supports. All devices support the scale. */
 typedef struct hw_attn_abilities {
     bool window, n_sinks, softcap;
 } hw_attn_abilities;
@@ -104,19 +103,18 @@ typedef struct hw_kv_layer {
     int block_tokens;
 } hw_kv_layer;
 
-/* The rows of a step as ops see them. All arrays D. Row i is token number positions[i] of sequence
- * seqs[i]. Its key and value go to (and its own attention ends at) slot positions[i] % block_tokens of
- * block block_tables[seqs[i]][positions[i] / block_tokens]. */
+/* The rows of a step. All arrays D. Row i is token number positions[i] of sequence seqs[i]. Its key and value are
+ * in slot positions[i] % block_tokens of block block_tables[seqs[i]][positions[i] / block_tokens], where its
+ * attention ends. */
 typedef struct hw_rows {
     int n_rows, n_seqs;
     const int32_t *positions;    /* [n_rows] */
     const int32_t *seqs;         /* [n_rows], 0 .. n_seqs - 1 */
     const int32_t *block_tables; /* [n_seqs, max_blocks], unused entries any value */
     int max_blocks;
-    int max_position; /* the largest of `positions`, for sizing work on the host */
+    int max_position; /* the largest of `positions`, to size work on the host */
 } hw_rows;
 
-/* A norm of rows. */
 typedef struct hw_norm {
     bool centred; /* LayerNorm, else RMSNorm */
     float eps;
@@ -128,60 +126,60 @@ typedef enum hw_activation { HW_ACT_SILU, HW_ACT_GELU, HW_ACT_GELU_TANH, HW_ACT_
 /* How `matmul` multiplies by a bfloat16 weight. Weights of other types are always multiplied in float32.
  *   FLOAT32  inputs and weights as they are, see `matmul`.
  *   BF16X3   an input x is split into three bfloat16 terms, x = low + middle + high, by truncation, which is
- *            exact; an input that is not finite is all in `high`. A block adds for each term, in that order,
+ *            exact; a non-finite input is entirely in `high`. A block adds for each term, in that order,
  *                sum = sum + (even + odd)
- *            with chains over that term alone. Accurate as float32.
- *   BF16     one term: the input rounded to nearest, zero if it is below 2^-126. Accurate as bfloat16.
- * The last two are what units for bfloat16 compute (AMX, AVX512-BF16), and so is this: from the first product to the bias, operands and
- * results below 2^-126 are zeros of their sign. Bits differ between the three; in each of them they depend on
- * nothing else: not on the number of rows, nor on whether there are matrix units.
- * AUTO: what the device does best. On the CPU that is BF16X3 where there are matrix units, and FLOAT32 elsewhere:
- * three terms take half as long again with dot products of pairs, and thrice as long with multiply-adds alone. */
+ *            with chains over that term alone. As accurate as float32.
+ *   BF16     one term: the input rounded to nearest, zero if it is below 2^-126. As accurate as bfloat16.
+ * BF16X3 and BF16 are what bfloat16 units (AMX, AVX512-BF16) compute, including that operands and results below
+ * 2^-126, from the first product to the bias, are zeros of their sign. Bits differ between the three arithmetics, but
+ * within each they do not depend on the number of rows or on the presence of matrix units.
+ * AUTO: the device's best choice. On the CPU that is BF16X3 with matrix units, and FLOAT32 elsewhere: three terms
+ * take 1.5 times as long with dot products of pairs, and 3 times as long with multiply-adds. */
 typedef enum hw_matmul { HW_MATMUL_AUTO, HW_MATMUL_FLOAT32, HW_MATMUL_BF16X3, HW_MATMUL_BF16 } hw_matmul;
 
-/* How a device chooses the next token of a row by itself: as row_best does (temperature 0), or as row_draw
- * without a floor. Only tokens below n_valid (global id) take part. */
+/* How a device chooses the next token of a row: as row_best (temperature 0), or as row_draw without a floor. Only
+ * tokens below n_valid (global id) are candidates. */
 typedef struct hw_draw {
     float temperature;
     int32_t n_valid;
     uint64_t seed;
 } hw_draw;
 
-/* Rows of steps that follow one another on the device: the token of one is what the one before it chose. All
- * arrays D but `ring`, which is from host_alloc and is read behind. */
+/* Rows of consecutive steps on the device: each step takes the tokens that the previous one chose. All arrays D
+ * except `ring`, which is from host_alloc and is read by the host one step later. */
 typedef struct hw_fed_rows {
     int n_rows;
     int vocab_size;              /* of the whole model */
-    uint64_t *keys;              /* [n_rows] zeros, or what outranks the row's own key, when a step begins */
+    uint64_t *keys;              /* [n_rows] at the start of a step 0, or a key that outranks the row's own */
     const hw_draw *draws;        /* [n_rows] */
     int32_t *tokens, *positions; /* [n_rows] of the step; then of the next one */
-    uint64_t *ring;              /* [n_slots, slot_rows]; what position p chose is in slot p % n_slots */
+    uint64_t *ring; /* [n_slots, slot_rows]; the key chosen at position p is in slot p % n_slots */
     int n_slots, slot_rows;
 } hw_fed_rows;
 
-/* Several ops in one, for devices where starting a kernel costs more than some of them take. They take memory for
- * what is in between, which they may leave alone, and round that to the activation type or not at all. */
+/* Fused ops, for devices on which launching a kernel takes longer than some ops run. The caller passes buffers for
+ * intermediate results; an op need not use them, and may or may not round intermediates to the activation type. */
 typedef struct hw_fused_ops {
-    /* norm, then matmul.   normed [n, n_in] D: in between */
+    /* norm, then matmul.   normed [n, n_in] D: intermediate */
     hw_status (*norm_matmul)(hw_device *d, void *out, const void *x, const hw_norm *norm, const hw_weight *w,
                              const float *bias, int n, void *normed);
 
-    /* norm, matmul, activate.   out [n, n_out, or half of it when gated] D   normed, up [n, n_out] D: in
-     * between */
+    /* norm, matmul, activate.   out [n, n_out, or half of it when gated] D   normed, up [n, n_out] D:
+     * intermediate */
     hw_status (*norm_matmul_activate)(hw_device *d, void *out, const void *x, const hw_norm *norm,
                                       const hw_weight *w, const float *bias, int n, hw_activation act,
                                       bool gated, void *normed, void *up);
 
-    /* x += W in + bias: matmul, then add_bias_residual, where no rank has a part of the sum.
-     *   x, y [n, n_out] D   in [n, n_in] D   y: in between */
+    /* x += W in + bias: matmul, then add_bias_residual, if no all-reduce is needed between them.
+     *   x, y [n, n_out] D   in [n, n_in] D   y: intermediate */
     hw_status (*matmul_add)(hw_device *d, void *x, const void *in, const hw_weight *w, const float *bias,
                             int n, void *y);
 } hw_fused_ops;
 
-/* Ops kept to be started together. Ops between capture_begin and capture_end do not run but are kept, with their
- * arguments; nothing may be waited for, allocated, or copied from or to the host in between. capture_end ends it in
- * any case; on HW_OK the caller destroys *out, before the device. A launch runs all of it. can_capture: whether this
- * device can at the moment, see hw_device_can_capture. */
+/* Graphs. Ops between capture_begin and capture_end do not run but are recorded, with their arguments; in between the
+ * caller must not wait, allocate, or copy from or to the host. capture_end always ends the capture; on HW_OK the caller
+ * destroys *out, before the device. A launch runs all recorded ops. can_capture: whether the device can capture at the
+ * moment, see hw_device_can_capture. */
 typedef struct hw_graph_ops {
     bool (*can_capture)(const hw_device *d);
     hw_status (*capture_begin)(hw_device *d, hw_error *err);
@@ -190,47 +188,47 @@ typedef struct hw_graph_ops {
     void (*destroy)(hw_device *d, hw_graph *g); /* NULL is fine */
 } hw_graph_ops;
 
-/* Steps that follow one another on the device, the token of each chosen by the one before. The ops may be kept in a
- * graph, the marks not. */
+/* Consecutive steps on the device, each with the tokens chosen by the previous one. choose_keys and feed_keys can be
+ * captured in a graph, the events cannot. */
 typedef struct hw_device_loop_ops {
-    /* keys[r] = the larger of keys[r] and the key of row r's next token. A row at position p is drawn as step
-     * p + 1, since it is then that many tokens long.   logits [n_rows, n_vocab] float32 D, as for row_best */
+    /* keys[r] = max(keys[r], key of row r's next token). A row at position p is drawn with step p + 1, the length
+     * of its sequence.   logits [n_rows, n_vocab] float32 D, as for row_best */
     hw_status (*choose_keys)(hw_device *d, const hw_fed_rows *rows, const float *logits, int n_vocab,
                              int first_id);
 
-    /* With the keys of all ranks: each goes into the ring, its token into `tokens` (0 where a key is nobody's:
-     * whoever reads the ring refuses it), the row to its next position, and keys become zeros. */
+    /* Call with the keys reduced over all ranks: writes each key into the ring and its token into `tokens` (0 for a
+     * key without a valid token, which the reader of the ring refuses), advances each position, and resets keys to 0. */
     hw_status (*feed_keys)(hw_device *d, const hw_fed_rows *rows);
 
-    /* Marks the point that the stream has been given work up to. Good until HW_N_MARKS more were made. */
+    /* Records an event at the current end of the stream. Valid until HW_N_MARKS further events are recorded. */
     hw_status (*mark)(hw_device *d, hw_event **out);
 
-    /* Returns when all before the mark has run, and tells what went wrong as `synchronize` does. */
+    /* Returns when all work before the event has run; reports errors like `synchronize`. */
     hw_status (*mark_wait)(hw_device *d, hw_event *m, hw_error *err);
 } hw_device_loop_ops;
 
-/* Since the device was created: kernels that it was given, those in graphs included; calls that gave it kernels, one
- * for a graph; and pieces of its memory that were taken. */
+/* Counts since the device was created: kernels launched, including those in graphs; launch calls, of which a graph
+ * takes one; and allocations of its memory. */
 typedef struct hw_counter_ops {
     uint64_t (*n_launches)(const hw_device *d);
     uint64_t (*n_starts)(const hw_device *d);
     uint64_t (*n_allocations)(const hw_device *d);
 } hw_counter_ops;
 
-/* Keys of attention are taken in blocks of this many absolute positions, whatever the cache's block size is. */
+/* Attention processes keys in blocks of this many absolute positions, independent of the cache's block size. */
 enum { HW_ATTN_BLOCK = 64 };
 
 typedef struct hw_kernels {
     const char *name; /* "cpu", "reference", "cuda" */
 
-    /* A device works in order: on the CPU an op has run when it returns; on a device with a stream it returns as
-     * soon as its work is in the stream. A status tells at once what went wrong where that is known, and the next
-     * `synchronize` otherwise, which has the message for both. */
+    /* A device runs ops in order: on the CPU an op is complete when it returns; on a device with a stream it returns
+     * when its work is enqueued. Errors known at that time are returned by the op, others by the next `synchronize`,
+     * which has the message for both. */
 
-    /* ---- memory. `alloc` returns zeroed memory, 64-byte aligned; free(NULL) is fine. Copies are complete
-     * (CPU) or in stream order: `src` of copy_in can be reused at once unless it is from host_alloc; what
-     * copy_out writes is there after `synchronize`; what `copy` reads and writes does not overlap. `synchronize`
-     * waits, and reports what went wrong since the last time. */
+    /* ---- memory. `alloc` returns zeroed memory, 64-byte aligned; free(NULL) is fine. Copies are complete on return
+     * (CPU) or in stream order: `src` of copy_in can be reused at once unless it is from host_alloc; the output of
+     * copy_out is valid after `synchronize`; source and destination of `copy` do not overlap. `synchronize` waits,
+     * and reports errors since the last call. */
     hw_status (*alloc)(hw_device *d, void **out, size_t n_bytes, hw_error *err);
     void (*free)(hw_device *d, void *p);
     hw_status (*copy_in)(hw_device *d, void *dst /* D */, const void *src, size_t n_bytes);
@@ -238,22 +236,21 @@ typedef struct hw_kernels {
     hw_status (*copy)(hw_device *d, void *dst /* D */, const void *src /* D */, size_t n_bytes);
     hw_status (*synchronize)(hw_device *d, hw_error *err);
 
-    /* Host memory that copies to and from the device run fast with; zeroed, 64-byte aligned. free(NULL) is
-     * fine. */
+    /* Host memory for fast copies to and from the device (pinned, if that applies); zeroed, 64-byte aligned.
+     * free(NULL) is fine. */
     hw_status (*host_alloc)(hw_device *d, void **out, size_t n_bytes, hw_error *err);
     void (*host_free)(hw_device *d, void *p);
 
-    /* Bytes that `alloc` can still give this rank, where the device has memory of its own. NULL on devices
-     * in host memory. */
+    /* Bytes that `alloc` can still give this rank, if the device has its own memory. NULL on devices in host
+     * memory. */
     uint64_t (*available)(const hw_device *d);
 
-    /* The stream in which the ops of this device work, a foreign library's handle (cudaStream_t), for what has to
-     * work in the same order beside them. NULL on devices without streams. */
+    /* The stream of this device's ops, a foreign library's handle (cudaStream_t), for other work that must be ordered
+     * with them. NULL on devices without streams. */
     void *(*stream)(hw_device *d);
 
-    /* ---- weights. `create` makes a matrix of zeros; `put` fills a rectangle of it and may be called in
-     * any order, from one thread.
-     * n_bytes: what the weight takes on the device, padding included. n_out or n_in may be 0. */
+    /* ---- weights. `weight_create` makes a matrix of zeros; `weight_put` fills a rectangle of it and may be called in
+     * any order, from one thread. `weight_bytes`: size on the device, including padding. n_out or n_in may be 0. */
     hw_status (*weight_create)(hw_device *d, hw_weight **out, const hw_weight_dims *dims, hw_error *err);
     hw_status (*weight_put)(hw_device *d, hw_weight *w, const hw_weight_piece *piece, hw_error *err);
     void (*weight_destroy)(hw_device *d, hw_weight *w); /* NULL is fine */
@@ -262,9 +259,9 @@ typedef struct hw_kernels {
 
     /* ---- ops */
 
-    /* Rows of an embedding table: out[r] = table[ids[r] - first_id], or zeros when that row is another
-     * rank's; with `accumulate`, out[r] += it. Minus zero comes out as plus zero, so that summing over
-     * ranks changes no bit.
+    /* Rows of an embedding table: out[r] = table[ids[r] - first_id], or zeros if another rank has that row;
+     * with `accumulate`, added to out[r]. Minus zero becomes plus zero, so that summing over ranks changes no
+     * bit.
      *   out [n, n_in] D   table [n_out, n_in]   ids [n] D */
     hw_status (*gather)(hw_device *d, void *out, const hw_weight *table, const int32_t *ids, int n,
                         int first_id, bool accumulate);
@@ -280,18 +277,17 @@ typedef struct hw_kernels {
                            int dim, float eps);
 
     /* y = W x (+ bias).   out [n, n_out] D   x [n, n_in] D   bias [n_out] float32 D or NULL
-     * Each output is the sum over the cuts of W's inputs of one partial sum each, added as a balanced tree
-     * over the cut index: ((0+1)+(2+3))+((4+5)+(6+7)), where an empty cut is left out rather than added as
-     * zero. A partial sum runs over its cut's inputs in blocks of 32, the first starting at the cut's
-     * first input:
+     * Each output is the sum of one partial sum per cut of W's inputs, added as a balanced tree over the cut
+     * index: ((0+1)+(2+3))+((4+5)+(6+7)), where an empty cut is skipped rather than added as zero. A partial sum
+     * runs over its cut's inputs in blocks of 32, the first starting at the cut's first input:
      *     even = odd = 0
      *     for each pair (k, k + 1):  even = fma(x[k], w[k], even);  odd = fma(x[k+1], w[k+1], odd)
      *     sum = sum + (even + odd)
-     * in float32; inputs past the end of the cut count as zeros. This is the order in which TDPBF16PS
-     * adds, so that matrix units can join in: see hw_matmul. The bias is added to the finished sum. */
+     * in float32; inputs past the end of the cut count as zeros. This is the order in which TDPBF16PS adds, so
+     * that matrix units can be used: see hw_matmul. The bias is added to the finished sum. */
     hw_status (*matmul)(hw_device *d, void *out, const void *x, const hw_weight *w, const float *bias, int n);
 
-    /* As matmul without a bias, but for the type of the result. NULL where activations are float32 anyway.
+    /* As matmul without a bias, but with a float32 result. NULL if activations are float32.
      *   out [n, n_out] float32 D */
     hw_status (*logits)(hw_device *d, float *out, const void *x, const hw_weight *w, int n);
 
@@ -315,10 +311,10 @@ typedef struct hw_kernels {
     hw_status (*rope_append)(hw_device *d, void *qkv, const float *angles, int half, hw_heads heads,
                              const hw_rows *rows, hw_kv_layer kv);
 
-    /* Causal attention over the cache: softmax(scores) v over the keys of the row's sequence, positions 0 ..
-     * positions[r] as far as `attn` lets the row see them. Fields that `attends` has not are not looked at
-     * (hw_device_check_attn). Keys are taken in blocks of HW_ATTN_BLOCK absolute positions; every block gives a
-     * maximum, a sum and a weighted value of its own, and the blocks are merged in ascending order.
+    /* Causal attention over the cache: softmax(scores) v over the keys of the row's sequence at positions 0 ..
+     * positions[r] that `attn` lets the row see. Fields of `attn` that are not set in `attends` are ignored
+     * (hw_device_check_attn). Keys are processed in blocks of HW_ATTN_BLOCK absolute positions; each block has its
+     * own maximum, sum and weighted value, and the blocks are merged in ascending order.
      *   out [n_rows, n_heads * head_dim] D   qkv as rope_append left it
      *   scratch D, of attention_scratch() bytes */
     hw_status (*attention)(hw_device *d, void *out, const void *qkv, hw_heads heads, const hw_attn *attn,
@@ -331,27 +327,26 @@ typedef struct hw_kernels {
     hw_status (*activate)(hw_device *d, void *out, const void *x, int n_rows, int n, hw_activation act,
                           bool gated);
 
-    /* x += (y + bias): what follows an all-reduce, on every rank.   x, y [n, dim] D   bias [dim] float32 D
-     * or NULL */
+    /* x += (y + bias), after an all-reduce, on every rank.   x, y [n, dim] D   bias [dim] float32 D or NULL */
     hw_status (*add_bias_residual)(hw_device *d, void *x, const void *y, const float *bias, int n, int dim);
 
     /* ---- sampling. logits [n_rows, n_vocab] float32 D: this rank's slice of the vocabulary, whose first
      * token id is `first_id`.
-     * A *key* packs a logit and its token so that the larger key is the better candidate and equal logits
-     * go to the lower id: see hw_key below. Results are host memory, complete on return. */
+     * A *key* packs a logit and its token so that the larger key is the better candidate and ties go to the lower
+     * id: see hw_key below. Results are in host memory, complete on return. */
 
     /* HF repetition penalty, in place: logits of the listed tokens are divided by `penalty` when positive,
      * else multiplied. `tokens` [n_tokens] host, distinct, may lie outside this rank's slice. */
     hw_status (*penalize)(hw_device *d, float *row, int n_vocab, int first_id, const int32_t *tokens,
                           int n_tokens, float penalty);
 
-    /* The `k` best keys of a row in descending order; fewer tokens than k: the rest are 0. A NaN among the
-     * logits gives HW_KEY_NAN first. Only tokens below `n_valid` (global id) take part. */
+    /* The `k` best keys of a row in descending order, padded with 0 if there are fewer tokens. A NaN among the
+     * logits gives HW_KEY_NAN first. Only tokens below `n_valid` (global id) are candidates. */
     hw_status (*row_best)(hw_device *d, uint64_t *keys /* [k] */, const float *row, int n_vocab, int first_id,
                           int n_valid, int k);
 
-    /* Sum over the slice of exp((logit - max) / temperature) in fixed point, HW_MASS_ONE for 1.0:
-     * integers, so that the sum over all ranks does not depend on how the vocabulary was cut. */
+    /* Sum over the slice of exp((logit - max) / temperature) in fixed point, HW_MASS_ONE for 1.0: an
+     * integer, so that the sum over all ranks does not depend on how the vocabulary is split. */
     hw_status (*row_mass)(hw_device *d, uint64_t *mass, const float *row, int n_vocab, int first_id,
                           int n_valid, float max, float temperature);
 
@@ -361,22 +356,22 @@ typedef struct hw_kernels {
     hw_status (*row_draw)(hw_device *d, uint64_t *key, const float *row, int n_vocab, int first_id,
                           int n_valid, float floor, float temperature, uint64_t seed, uint64_t step);
 
-    /* ---- what only some devices have: NULL, or a table with all its entries */
+    /* ---- optional: NULL, or a table with all its entries */
     const hw_fused_ops *fused;
     const hw_graph_ops *graph;
     const hw_device_loop_ops *device_loop;
     const hw_counter_ops *counters;
-    const struct hw_peak_ops *peaks; /* what the device itself can do, for comparing: peaks.h */
+    const struct hw_peak_ops *peaks; /* the device's peak rates, for comparison: peaks.h */
 } hw_kernels;
 
 struct hw_device {
     const hw_kernels *k;
-    hw_dtype act;  /* type of activations: HW_F32, HW_F16 or HW_BF16; what crosses between ranks has it too */
-    int n_threads; /* CPU: threads of this rank */
+    hw_dtype act;      /* type of activations and of messages between ranks: HW_F32, HW_F16 or HW_BF16 */
+    int n_threads;     /* CPU: threads of this rank */
     bool host_memory;  /* D is host memory: the communicator and callers can read it */
-    hw_matmul matmul;  /* never AUTO on a device that leaves the choice: hw_device_choose_matmul */
-    int n_alike;       /* devices of this kind that this host shows, this one included; 0: the host itself */
-    uint64_t hardware; /* equal for devices that are one and the same piece of hardware; 0: the host itself */
+    hw_matmul matmul;  /* AUTO only on a device that does not support hw_device_choose_matmul */
+    int n_alike;       /* visible devices of this kind on this host, including this one; 0: the host itself */
+    uint64_t hardware; /* equal for devices on the same physical hardware; 0: the host itself */
 };
 
 static inline bool hw_device_can_capture(const hw_device *d)
@@ -420,21 +415,21 @@ void hw_philox4x32(uint32_t out[4], const uint32_t counter[4], const uint32_t ke
 /* ---- devices */
 
 /* Local. The host's cores. n_threads 0: one. `isa`: "auto", "amx", "avx512-bf16", "avx512", "avx2", "generic", or
- * "amx-emulated", which runs the loops of "amx" without its tiles, for tests; NULL is auto, or what the
- * environment variable HW_CPU says. Before it is used it multiplies small matrices and has to give the bits of the plain
- * loops: auto takes the best that does (hw_device_warning says what did not), and one that was asked for is refused.
- * The environment variable HW_PROVE=off leaves that out. Meanwhile, for less than a millisecond, the process has other
- * handlers of SIGILL, SIGSEGV, SIGBUS and SIGFPE, which pass on what is not theirs. Errors: HW_ERR_UNSUPPORTED when
- * this CPU lacks the instruction set or the kernel refuses it, HW_ERR_DEVICE when it gives wrong results,
- * HW_ERR_INVALID, HW_ERR_NO_MEMORY. On HW_OK the caller owns *out (hw_device_destroy). One engine at a
- * time computes on a device. */
+ * "amx-emulated", which runs the loops of "amx" on emulated tiles, for tests; NULL is auto, or the environment
+ * variable HW_CPU. A path is tested on small matrices before it is used, and must give the bits of the plain loops:
+ * auto takes the best path that does (hw_device_warning names those that do not), and a path that was requested is
+ * refused if it does not. The environment variable HW_PROVE=off skips the test. During the test, for less than a
+ * millisecond, the process has other handlers of SIGILL, SIGSEGV, SIGBUS and SIGFPE, which pass on signals of other
+ * threads. Errors: HW_ERR_UNSUPPORTED when this CPU lacks the instruction set or the kernel denies it, HW_ERR_DEVICE
+ * when it gives wrong results, HW_ERR_INVALID, HW_ERR_NO_MEMORY. On HW_OK the caller owns *out (hw_device_destroy).
+ * One engine at a time computes on a device. */
 hw_status hw_cpu_device_create(hw_device **out, int n_threads, const char *isa, hw_error *err);
 
-/* Local. Whether the environment variable HW_PROVE says that devices and their collectives are used without a proof. */
+/* Local. Whether the environment variable HW_PROVE disables the tests of devices and their collectives. */
 bool hw_proofs_are_off(void);
 
-/* Local, from the thread that will use it. Keeps the threads of a CPU device on these processors, any on any,
- * for as long as the device lives; its description says so. False where the system refuses. */
+/* Local, from the thread that will use the device. Pins the threads of a CPU device to this set of processors until the
+ * device is destroyed; its description says so. False if the system refuses. */
 bool hw_cpu_device_pin(hw_device *d, const int *cpus, int n_cpus);
 
 /* Local. The plain loops, one thread. For tests and for reading. */
@@ -442,28 +437,28 @@ hw_status hw_reference_device_create(hw_device **out, hw_error *err);
 
 void hw_device_destroy(hw_device *d); /* NULL is fine */
 
-/* Local. How the device is to multiply; before it has weights. AUTO leaves it as it is. Errors:
- * HW_ERR_UNSUPPORTED on a device with an arithmetic of its own. */
+/* Local. Sets the arithmetic of products; call it before the device has weights. AUTO changes nothing. Errors:
+ * HW_ERR_UNSUPPORTED on a device with its own arithmetic. */
 hw_status hw_device_choose_matmul(hw_device *d, hw_matmul matmul, hw_error *err);
 const char *hw_matmul_name(hw_matmul matmul); /* "auto", "float32", "bf16x3", "bf16" */
 
-/* Local. HW_OK where the device's attention knows all fields that are set in `attn`. Called once per layer when an
- * engine is made. Errors: HW_ERR_UNSUPPORTED, naming the field and the device. */
+/* Local. HW_OK if the device's attention supports all fields that are set in `attn`. Called once per layer when an
+ * engine is created. Errors: HW_ERR_UNSUPPORTED, naming the field and the device. */
 hw_status hw_device_check_attn(const hw_device *d, const hw_attn *attn, hw_error *err);
 
-/* Local. What the device is, for people: "cpu avx512, 2 threads", "cpu avx512 (amx: wrong bits), 2 threads". Borrowed. */
+/* Local. A description for users: "cpu avx512, 2 threads", "cpu avx512 (amx: wrong bits), 2 threads". Borrowed. */
 const char *hw_device_description(const hw_device *d);
 
-/* Local. How it computes: "amx", "avx512-bf16", "avx512", "avx2", "generic", "amx-emulated"; "reference"; "cuda".
+/* Local. The path that it uses: "amx", "avx512-bf16", "avx512", "avx2", "generic", "amx-emulated"; "reference"; "cuda".
  * Borrowed. */
 const char *hw_device_path(const hw_device *d);
 
-/* Local. A line for people, whom it concerns: what this processor ought to compute correctly and does not, so that a
- * slower path is used. To be shown once. NULL: nothing of the kind. Borrowed. */
+/* Local. A warning to show once to the user: a path that this processor should compute correctly but does not, so that
+ * a slower one is used. NULL: none. Borrowed. */
 const char *hw_device_warning(const hw_device *d);
 
-/* Local. What else is to be said of the path: "amx: the processor has it, the kernel does not let this process use it",
- * "amx: not proved, because of HW_PROVE=off". NULL: there is nothing to say. Borrowed. */
+/* Local. Other remarks on the path: "amx: the processor has it, the kernel does not let this process use it",
+ * "amx: not proved, because of HW_PROVE=off". NULL: none. Borrowed. */
 const char *hw_device_note(const hw_device *d);
 
 #ifdef __cplusplus

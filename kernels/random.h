@@ -1,4 +1,4 @@
-/* The bodies of hw_philox4x32 and hw_gumbel (kernels.h), for devices that compile them for themselves. */
+/* The bodies of hw_philox4x32 and hw_gumbel (kernels.h), also compiled for devices. */
 #ifndef HW_KERNELS_RANDOM_H
 #define HW_KERNELS_RANDOM_H
 
@@ -28,7 +28,7 @@ static inline HW_EVERYWHERE float hw_gumbel_here(uint64_t seed, uint64_t step, u
     const uint32_t counter[4] = {token, 0, (uint32_t)step, (uint32_t)(step >> 32)};
     uint32_t r[4];
     hw_philox4x32_here(r, counter, key);
-    /* 52 random bits and a half: never 0, never 1. */
+    /* 52 random bits plus a half: never 0, never 1. */
     double u = ((double)(((uint64_t)r[0] << 20) | (r[1] >> 12)) + 0.5) * 0x1p-52;
     return (float)-log(-log(u));
 }

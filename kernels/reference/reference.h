@@ -1,5 +1,5 @@
-/* The ops of the reference device, see kernels.h for what they compute. Sums run in double, in the natural
- * order, on libm: where kernels.h promises an order (matmul), it is followed to the letter. */
+/* The ops of the reference device; kernels.h specifies what they compute. Sums run in double, in the natural
+ * order, with libm; where kernels.h specifies an order (matmul), it is followed exactly. */
 #ifndef HW_KERNELS_REFERENCE_REFERENCE_H
 #define HW_KERNELS_REFERENCE_REFERENCE_H
 

@@ -1,4 +1,4 @@
-/* The matrices of a layer, as products and what is fused with them take them. Inside of the self-test. */
+/* The matrices of a layer, for checks of products and fused ops. Internal to the self-test. */
 #ifndef HW_KERNELS_SELFTEST_PRODUCTS_H
 #define HW_KERNELS_SELFTEST_PRODUCTS_H
 
@@ -13,7 +13,7 @@ typedef enum hw_layer_matrix {
     HW_N_LAYER_MATRICES
 } hw_layer_matrix;
 
-/* A matrix of random numbers, and the outputs of it that the plain loops compute. */
+/* A random matrix, and the sample of its outputs that the plain loops compute. */
 typedef struct hw_sampled {
     hw_matrix whole, plain; /* plain has rows `sample` of whole */
     int *sample;            /* [n_sample], ascending */
@@ -22,12 +22,13 @@ typedef struct hw_sampled {
     char shape[32];
 } hw_sampled;
 
-/* Outputs and inputs in the model; with `halves`, outputs are of two matrices side by side, and as many of each are
- * sampled, at the same places. More outputs than a check has time for are left out. False once something failed. */
+/* Makes a matrix with the outputs and inputs of the model. With `halves` it is two matrices concatenated, and the
+ * same outputs of each are sampled. Outputs beyond what a check has time for are left out. False once something has
+ * failed. */
 bool hw_sampled_make(hw_selftest *t, hw_sampled *m, hw_layer_matrix which, hw_dtype type, bool halves);
 
-/* Sizes of all outputs of the plain matrix: the sum of |x| |w| + |bias| for each, which rounding is relative to.
- * x [HW_SUBJECT_ROWS, n_in]. NULL once something failed. */
+/* The magnitude of each output of the plain matrix, to which rounding errors are relative: the sum of |x| |w|, plus
+ * |bias|.   x [HW_SUBJECT_ROWS, n_in]. NULL once something has failed. */
 float *hw_sampled_sizes(hw_selftest *t, const hw_sampled *m, const float *x, bool has_bias);
 
 /* The plain loops' product of the plain matrix. */
