@@ -41,7 +41,7 @@ typedef struct hw_event hw_event;   /* a point in a device's stream */
 typedef struct hw_weight hw_weight; /* a matrix in the device's own layout */
 typedef struct hw_device hw_device;
 
-enum { HW_N_MARKS = 4 };
+enum { HW_N_EVENTS = 4 };
 
 /* Sums over split inputs are kept as this many partial sums, see `matmul`. */
 enum { HW_N_CUTS = 8 };
@@ -200,11 +200,11 @@ typedef struct hw_device_loop_ops {
      * key without a valid token, which the reader of the ring refuses), advances each position, and resets keys to 0. */
     hw_status (*feed_keys)(hw_device *d, const hw_fed_rows *rows);
 
-    /* Records an event at the current end of the stream. Valid until HW_N_MARKS further events are recorded. */
-    hw_status (*mark)(hw_device *d, hw_event **out);
+    /* Records an event at the current end of the stream. Valid until HW_N_EVENTS further events are recorded. */
+    hw_status (*event_record)(hw_device *d, hw_event **out);
 
     /* Returns when all work before the event has run; reports errors like `synchronize`. */
-    hw_status (*mark_wait)(hw_device *d, hw_event *m, hw_error *err);
+    hw_status (*event_wait)(hw_device *d, hw_event *m, hw_error *err);
 } hw_device_loop_ops;
 
 /* Counts since the device was created: kernels launched, including those in graphs; launch calls, of which a graph

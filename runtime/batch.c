@@ -1,3 +1,5 @@
+#include "runtime/batch.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -218,68 +220,4 @@ hw_status hw_batch_check_logits(const hw_batch *b, hw_error *err)
     if (b->step && b->step == b->engine->n_steps) return HW_OK;
     return hw_fail(err, HW_ERR_INVALID, "logits of a batch were asked for %s",
                    b->step ? "after another step" : "before a step");
-}
-
-/* ---- rows of the device loop: row i is the newest token of sequence i */
-
-static hw_status make_room(hw_batch *b, int i, hw_error *err)
-{
-    hw_engine *e = b->engine;
-    hw_sequence *s = b->sequences[i];
-    if (s->n_tokens == s->max_tokens)
-        return hw_fail(err, HW_ERR_INVALID,
-                       "a token more is longer than the context: the sequence holds %d of at most %d",
-                       s->n_tokens, s->max_tokens);
-    hw_status st = hw_kv_extend(e->kv, &s->table, s->tokens, s->n_tokens, s->n_tokens + 1, err);
-    if (!st) s->n_tokens++;
-    return st;
-}
-
-static void cut_to(hw_sequence *s, int n_tokens)
-{
-    if (s->n_tokens == n_tokens) return;
-    s->n_tokens = n_tokens;
-    hw_kv_shrink(s->engine->kv, &s->table, n_tokens);
-}
-
-static void set_row(hw_batch *b, int i)
-{
-    const hw_sequence *s = b->sequences[i];
-    const size_t n_bytes = (size_t)s->table.n_blocks * sizeof *s->table.blocks;
-    int32_t *const blocks = b->block_tables + (size_t)i * (size_t)b->engine->shape.seq_blocks;
-    b->positions[i] = s->n_tokens - 1;
-    b->tokens[i] = s->n_computed == b->positions[i] ? s->tokens[b->positions[i]] : HW_TOKEN_UNKNOWN;
-    if (b->positions[i] > b->max_position) b->max_position = b->positions[i];
-    if (!memcmp(blocks, s->table.blocks, n_bytes)) return;
-    memcpy(blocks, s->table.blocks, n_bytes);
-    if (b->first_changed == b->end_changed) b->first_changed = i;
-    b->end_changed = i + 1;
-}
-
-hw_status hw_batch_advance(hw_batch *b, hw_error *err)
-{
-    for (int i = 0; i < b->n_rows; i++) {
-        hw_status st = make_room(b, i, err);
-        if (!st) continue;
-        while (i-- > 0) cut_to(b->sequences[i], b->sequences[i]->n_tokens - 1);
-        return st;
-    }
-    b->first_changed = b->end_changed = 0;
-    for (int i = 0; i < b->n_rows; i++) set_row(b, i);
-    return HW_OK;
-}
-
-void hw_batch_retreat(hw_batch *b)
-{
-    for (int i = 0; i < b->n_rows; i++) cut_to(b->sequences[i], b->sequences[i]->n_computed);
-}
-
-void hw_batch_continue(hw_batch *b, const int32_t *tokens)
-{
-    for (int i = 0; i < b->n_rows; i++) {
-        hw_sequence *s = b->sequences[i];
-        s->n_computed++;
-        hw_kv_publish(s->engine->kv, &s->table, s->tokens, s->n_computed);
-        if (s->n_computed < s->max_tokens) s->tokens[s->n_computed] = tokens[i];
-    }
 }

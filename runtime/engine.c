@@ -6,11 +6,14 @@
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/host.h"
+#include "runtime/batch.h"
 #include "runtime/device/decode_graph.h"
 #include "runtime/device/devices.h"
 #include "runtime/device/host_memory.h"
 #include "runtime/engine_state.h"
+#include "runtime/forward.h"
 #include "runtime/kv/capacity.h"
+#include "runtime/sampler.h"
 #include "runtime/sizes.h"
 #include "runtime/weights/source.h"
 
@@ -394,7 +397,7 @@ static hw_status wait_until(hw_engine *e, hw_event *m, hw_error *err)
     const hw_kernels *k = e->device->k;
     hw_status lost = hw_comm_device_wait(e->tensor, m, err);
     if (lost) return lost;
-    hw_status told = m ? k->device_loop->mark_wait(e->device, m, err) : k->synchronize(e->device, err);
+    hw_status told = m ? k->device_loop->event_wait(e->device, m, err) : k->synchronize(e->device, err);
     return hw_rank_context(err, told, hw_comm_job_rank(e->world));
 }
 
@@ -404,7 +407,7 @@ hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
     return told ? told : st;
 }
 
-hw_status hw_engine_wait_mark(hw_engine *e, hw_event *m, hw_error *err) { return wait_until(e, m, err); }
+hw_status hw_engine_wait_event(hw_engine *e, hw_event *m, hw_error *err) { return wait_until(e, m, err); }
 
 /* Every rank's slice of a row is sent padded to the widest, so that one all-gather takes them all. */
 hw_status hw_engine_logits(hw_engine *e, const hw_batch *b, float *out, hw_error *err)

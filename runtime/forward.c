@@ -5,10 +5,9 @@
  * across ranks: the same on all; each rank has some heads, columns or vocabulary rows; to be summed over
  * ranks. An all-reduce turns partial into replicated, and nothing else crosses between ranks: keys and
  * values stay where they are computed. */
-#include <string.h>
+#include "runtime/forward.h"
 
 #include "runtime/device/decode_graph.h"
-#include "runtime/step.h"
 
 #define TRY(call)                                                                                            \
     do {                                                                                                     \
@@ -16,7 +15,7 @@
         if (st_) return st_;                                                                                 \
     } while (0)
 
-static hw_status upload(hw_step *s)
+hw_status hw_forward_upload(hw_step *s)
 {
     const hw_batch *b = s->b;
     hw_buffers *buf = s->buf;
@@ -28,19 +27,6 @@ static hw_status upload(hw_step *s)
     TRY(s->k->copy_in(s->d, buf->block_tables, b->block_tables,
                       (size_t)b->n_seqs * (size_t)s->e->shape.seq_blocks * sizeof(int32_t)));
     return HW_OK;
-}
-
-/* From memory that the device reads when it comes to it: it is written again two steps later, when this one has
- * ended. */
-static hw_status upload_changes(hw_step *s, uint64_t step)
-{
-    const hw_batch *b = s->b;
-    const size_t width = (size_t)s->e->shape.seq_blocks, all = (size_t)s->e->options.max_seqs * width,
-                 from = (size_t)b->first_changed * width, end = (size_t)b->end_changed * width;
-    int32_t *const next = s->buf->next_tables + (size_t)(step % HW_DEVICE_LOOP_AHEAD) * all;
-    if (from == end) return HW_OK;
-    memcpy(next + from, b->block_tables + from, (end - from) * sizeof *next);
-    return s->k->copy_in(s->d, s->buf->block_tables + from, next + from, (end - from) * sizeof *next);
 }
 
 static hw_rows rows_of(const hw_step *s)
@@ -124,7 +110,7 @@ static hw_status head(hw_step *s)
     return hw_op_head(s, w->head, n); /* logits: split by vocabulary */
 }
 
-static hw_status layers(hw_step *s)
+hw_status hw_forward_layers(hw_step *s)
 {
     const hw_shard *shard = &s->e->shard;
     TRY(embed(s));
@@ -135,14 +121,7 @@ static hw_status layers(hw_step *s)
     return head(s);
 }
 
-/* A step of the device loop ends by choosing the tokens of the next one. */
-static hw_status layers_and_feed_keys(hw_step *s)
-{
-    TRY(layers(s));
-    return hw_op_feed_keys(s);
-}
-
-static hw_step begin(hw_engine *e, const hw_batch *b, hw_error *err)
+hw_step hw_forward_begin(hw_engine *e, const hw_batch *b, hw_error *err)
 {
     hw_step s = {
         .e = e, .b = b, .d = e->device, .k = e->device->k, .m = &e->model, .buf = &e->buffers, .err = err};
@@ -152,28 +131,14 @@ static hw_step begin(hw_engine *e, const hw_batch *b, hw_error *err)
 
 static hw_status run(hw_step *s)
 {
-    TRY(upload(s));
-    return hw_graph_suits(s) ? hw_graph_run(s, layers) : layers(s);
+    TRY(hw_forward_upload(s));
+    return hw_graph_suits(s) ? hw_graph_run(s, hw_forward_layers) : hw_forward_layers(s);
 }
 
 hw_status hw_forward(hw_engine *e, const hw_batch *b, hw_error *err)
 {
-    hw_step s = begin(e, b, err);
+    hw_step s = hw_forward_begin(e, b, err);
     const hw_status st = run(&s);
     hw_step_expect(&s);
     return hw_engine_wait(e, st, err);
-}
-
-static hw_status run_fed(hw_step *s, uint64_t step)
-{
-    TRY(step ? upload_changes(s, step) : upload(s));
-    return hw_graph_run(s, layers_and_feed_keys);
-}
-
-hw_status hw_forward_fed(hw_engine *e, const hw_batch *b, uint64_t step, hw_error *err)
-{
-    hw_step s = begin(e, b, err);
-    const hw_status st = run_fed(&s, step);
-    hw_step_expect(&s);
-    return st ? hw_engine_wait(e, st, err) : HW_OK;
 }

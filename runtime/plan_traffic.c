@@ -1,8 +1,8 @@
 /* What a step sends, from the shapes that forward.c and sampler.c hand to the communicator. */
 
 #include "parallel/traffic_model.h"
-#include "runtime/engine_state.h"
 #include "runtime/plan.h"
+#include "runtime/sampler.h"
 
 static hw_place place(const hw_shard *shard)
 {

@@ -6,15 +6,18 @@
  * The draw is an arg-max over logit / temperature + Gumbel noise (Gumbel 1954; Maddison et al. 2014),
  * which has the distribution of the softmax. The noise of a token depends on (seed, position, token id)
  * alone, so it does not matter which rank holds the token; a filter only takes tokens out of the race. */
+#include "runtime/sampler.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/batch.h"
 #include "runtime/engine_state.h"
 
 static const float MIN_TEMPERATURE = 1e-6f, MAX_TEMPERATURE = 1e6f;
 
-typedef struct hw_sampler {
+struct hw_sampler {
     uint64_t *keys;       /* [max_rows] one per row */
     int *all_rows;        /* [max_rows] 0, 1, 2, ... */
     uint64_t *candidates; /* [n_ranks, capacity]: gathered, then merged */
@@ -24,7 +27,7 @@ typedef struct hw_sampler {
     int widest;        /* tokens of the rank that holds most of the vocabulary: no rank has more candidates */
     int32_t *distinct; /* [vocab_size] tokens of a sequence, each once */
     uint8_t *seen;     /* [vocab_size] */
-} hw_sampler;
+};
 
 hw_status hw_sampler_create(hw_sampler **out, int max_rows, int n_ranks, int vocab_size, hw_error *err)
 {

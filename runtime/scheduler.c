@@ -6,9 +6,11 @@
 
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
+#include "runtime/batch.h"
 #include "runtime/device/device_loop.h"
 #include "runtime/engine_state.h"
 #include "runtime/request_state.h"
+#include "runtime/sampler.h"
 
 /* Requests in an order. */
 typedef struct queue {

@@ -3,6 +3,7 @@
 #ifndef HW_RUNTIME_STEP_H
 #define HW_RUNTIME_STEP_H
 
+#include "runtime/batch.h"
 #include "runtime/engine_state.h"
 
 typedef struct hw_step {

@@ -62,8 +62,8 @@ typedef struct hw_cuda_device {
     uint64_t *found;     /* [HW_CUDA_MAX_KEYS] D: what the blocks of row_best found, each in its part */
     int32_t *ids;        /* [HW_CUDA_MAX_KEYS] D */
     unsigned *counters;  /* [HW_CUDA_MAX_COUNTERS] D: of blocks that are done; zeros between kernels */
-    cudaEvent_t marks[HW_N_MARKS];
-    int next_mark;
+    cudaEvent_t events[HW_N_EVENTS];
+    int next_event;
     hw_cuda_failure failure;
     const char *last; /* kernel that was started */
     uint64_t n_launches, n_starts, n_allocations, n_before_capture;

@@ -79,8 +79,8 @@ void destroy(hw_device_base *base)
         hw_cuda_host_free(d, c->put[i]);
         if (c->put_done[i]) (void)cudaEventDestroy(c->put_done[i]);
     }
-    for (cudaEvent_t mark : c->marks)
-        if (mark) (void)cudaEventDestroy(mark);
+    for (cudaEvent_t event : c->events)
+        if (event) (void)cudaEventDestroy(event);
     if (c->blas) (void)cublasLtDestroy(c->blas);
     if (c->stream) (void)cudaStreamDestroy(c->stream);
     (void)cudaGetLastError();
@@ -178,8 +178,8 @@ hw_status make_memory(hw_cuda_device *c, hw_error *err)
             st = hw_cuda_check(err, cudaEventCreateWithFlags(&c->put_done[i], cudaEventDisableTiming),
                                "making an event");
     }
-    for (int i = 0; i < HW_N_MARKS && !st; i++)
-        st = hw_cuda_check(err, cudaEventCreateWithFlags(&c->marks[i], cudaEventDisableTiming),
+    for (int i = 0; i < HW_N_EVENTS && !st; i++)
+        st = hw_cuda_check(err, cudaEventCreateWithFlags(&c->events[i], cudaEventDisableTiming),
                            "making an event");
     return st;
 }

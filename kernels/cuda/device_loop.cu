@@ -8,7 +8,7 @@ namespace
 
 enum { BLOCK = 256 };
 
-/* One block. The ring is host memory: what is written there can be read once a mark behind it is reached. */
+/* One block. The ring is host memory: what is written there can be read once an event behind it is reached. */
 __global__ void feed(hw_fed_rows rows)
 {
     hw_begin();
@@ -28,20 +28,20 @@ hw_status feed_keys(hw_device *d, const hw_fed_rows *rows)
     return hw_cuda_launch(hw_cuda_of(d), "feed_keys", feed, dim3(1), BLOCK, 0, *rows);
 }
 
-hw_status mark(hw_device *d, hw_event **out)
+hw_status event_record(hw_device *d, hw_event **out)
 {
     hw_cuda_device *c = hw_cuda_of(d);
-    const cudaEvent_t event = c->marks[c->next_mark];
-    c->next_mark = (c->next_mark + 1) % HW_N_MARKS;
+    const cudaEvent_t event = c->events[c->next_event];
+    c->next_event = (c->next_event + 1) % HW_N_EVENTS;
     *out = reinterpret_cast<hw_event *>(event);
-    return hw_cuda_note(&c->failure, cudaEventRecord(event, c->stream), "marking the stream");
+    return hw_cuda_note(&c->failure, cudaEventRecord(event, c->stream), "recording an event");
 }
 
-hw_status mark_wait(hw_device *d, hw_event *m, hw_error *err)
+hw_status event_wait(hw_device *d, hw_event *m, hw_error *err)
 {
     return hw_cuda_waited(hw_cuda_of(d), cudaEventSynchronize(reinterpret_cast<cudaEvent_t>(m)), err);
 }
 
 } // namespace
 
-const hw_device_loop_ops hw_cuda_device_loop = {hw_cuda_choose_keys, feed_keys, mark, mark_wait};
+const hw_device_loop_ops hw_cuda_device_loop = {hw_cuda_choose_keys, feed_keys, event_record, event_wait};

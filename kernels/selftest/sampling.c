@@ -199,10 +199,10 @@ static hw_status feed_keys(const hw_bound *b, int n)
 {
     const hw_fed_rows rows = fed_rows(b, n);
     const hw_device_loop_ops *k = b->d->k->device_loop;
-    hw_event *mark;
+    hw_event *event;
     hw_status st = k->feed_keys(b->d, &rows);
-    if (!st) st = k->mark(b->d, &mark);
-    return st ? st : k->mark_wait(b->d, mark, NULL);
+    if (!st) st = k->event_record(b->d, &event);
+    return st ? st : k->event_wait(b->d, event, NULL);
 }
 
 static hw_status plain_feed_keys(const hw_bound *b, int n)

@@ -8,12 +8,12 @@
 
 #include "launch/cluster/check.h"
 #include "launch/commands/commands.h"
-#include "launch/cores.h"
 #include "launch/report/output.h"
 #include "launch/settings/args.h"
 #include "launch/supervise/supervisor.h"
 #include "parallel/comm.h"
 #include "runtime/base/host.h"
+#include "runtime/device/cores.h"
 
 typedef struct request {
     const char *config;
@@ -126,7 +126,7 @@ static hw_status look_around(surroundings *s, const char *config, hw_error *err)
         st = hw_fail(err, HW_ERR_FAILED, "cannot find the path of this program: %s; set cluster.program",
                      strerror(errno));
     hw_host_name(s->host, sizeof s->host);
-    s->here = (hw_here){s->host, s->program, s->path, hw_count_cores(), geteuid() == 0};
+    s->here = (hw_here){s->host, s->program, s->path, hw_cores_count(), geteuid() == 0};
     free(text);
     return st;
 }

@@ -7,12 +7,12 @@
 #include <unistd.h>
 
 #include "launch/commands/commands.h"
-#include "launch/cores.h"
 #include "launch/report/output.h"
 #include "launch/report/plan.h"
 #include "launch/session.h"
 #include "launch/settings/args.h"
 #include "parallel/traffic_model.h"
+#include "runtime/device/cores.h"
 #include "runtime/device/devices.h"
 #include "runtime/device/host_memory.h"
 
@@ -106,7 +106,7 @@ static hw_status open_model(const settings *a, hw_model *m, hw_dtype *stored, hw
 /* Buffers grow a little with threads: where they are not given, as many as one rank alone would have here. */
 static int count_threads(const hw_engine_options *o)
 {
-    return o->n_threads ? o->n_threads : hw_count_cores();
+    return o->n_threads ? o->n_threads : hw_cores_count();
 }
 
 /* What each of `n_ranks` on this host has: of its GPU, or of the host. */

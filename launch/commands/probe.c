@@ -7,13 +7,13 @@
 #include <sys/stat.h>
 
 #include "launch/commands/commands.h"
-#include "launch/cores.h"
 #include "launch/report/output.h"
 #include "launch/settings/args.h"
 #include "launch/version.h"
 #include "parallel/comm.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/host.h"
+#include "runtime/device/cores.h"
 #include "runtime/device/host_memory.h"
 
 enum { MAX_GPUS = 64, BULK_BYTES = 4 << 20, N_BULK = 4 };
@@ -106,7 +106,7 @@ static hw_status print_host(const settings *r, hw_error *err)
     const uint64_t memory = hw_memory_available();
     json_t *all =
         json_pack("{s:s, s:s, s:s, s:i, s:I, s:o, s:o}", "host", host, "version", HW_VERSION, "program", mark,
-                  "cores", hw_count_cores(), "memory_bytes", (json_int_t)(memory == UINT64_MAX ? 0 : memory),
+                  "cores", hw_cores_count(), "memory_bytes", (json_int_t)(memory == UINT64_MAX ? 0 : memory),
                   "model", list_model(r->model), "gpus", list_gpus());
     char *text = all ? json_dumps(all, JSON_COMPACT) : NULL;
     hw_status st = text ? hw_print(err, "%s\n", text) : hw_fail(err, HW_ERR_NO_MEMORY, "probe: no memory");

@@ -8,12 +8,12 @@
 
 #include "kernels/plugin.h"
 #include "launch/commands/commands.h"
-#include "launch/cores.h"
 #include "launch/report/output.h"
 #include "launch/report/selftest.h"
 #include "launch/settings/args.h"
 #include "parallel/comm.h"
 #include "runtime/base/clock.h"
+#include "runtime/device/cores.h"
 #include "runtime/model.h"
 
 typedef struct settings {
@@ -145,7 +145,7 @@ static hw_status add_plugin(hw_selftest_found *f, const char *name, hw_error *er
 static hw_status add_paths(hw_selftest_found *f, const settings *a, hw_error *err)
 {
     const char *name = a->device ? a->device : "auto";
-    const int n_threads = a->n_threads ? a->n_threads : hw_count_cores();
+    const int n_threads = a->n_threads ? a->n_threads : hw_cores_count();
     const bool any = !strcmp(name, "auto");
     hw_device *d;
     if (any || !strcmp(name, "cpu")) {

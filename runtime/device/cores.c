@@ -73,6 +73,14 @@ int hw_cores_list(int *cpus, const cpu_set_t *allowed)
     return take_cores(cpus, n, &left, allowed); /* those that no node claims */
 }
 
+int hw_cores_count(void)
+{
+    int cpus[CPU_SETSIZE];
+    const cpu_set_t allowed = hw_cores_allowed();
+    const int n = hw_cores_list(cpus, &allowed);
+    return n ? n : 1;
+}
+
 /* ---- control groups */
 
 /* Two numbers in a file or two; false when one is not there or says "max". */

@@ -13,6 +13,9 @@ cpu_set_t hw_cores_allowed(void);
  * core). Writes at most CPU_SETSIZE numbers to `cpus`, and returns how many. */
 int hw_cores_list(int *cpus, const cpu_set_t *allowed);
 
+/* The number of cores that this process may use, at least 1; hardware threads count as one core. */
+int hw_cores_count(void);
+
 /* The CPU quota of this process's control group (v2 or v1), in processors, rounded up; INT_MAX: no limit. */
 int hw_cores_quota(void);
 

@@ -21,6 +21,9 @@ extern "C" {
 
 typedef struct hw_device_loop hw_device_loop;
 
+/* In place of a token: one whose logits are invalid, or one that the host does not know yet. */
+enum { HW_TOKEN_UNKNOWN = -1 };
+
 /* Local, and the same on all ranks. Whether the device supports it, all-reduces stay on the device, decode steps are
  * graphs (options.graphs), and the settings [n] have neither filters nor a penalty. */
 bool hw_device_loop_possible(const hw_engine *e, const hw_sampling *settings, int n);
@@ -37,7 +40,7 @@ hw_status hw_device_loop_begin(hw_device_loop *f, hw_sequence *const *seqs, cons
 
 /* Collective, at most n_steps times. Writes the tokens chosen by the next step into tokens [n]; the step after it is in
  * flight when this returns, unless it was the last one. Errors: those of hw_engine_step; those of hw_engine_sample, one
- * step after the logits were computed, with -1 for rows whose logits are invalid and the tokens of the others.
+ * step after the logits were computed, with HW_TOKEN_UNKNOWN for rows whose logits are invalid and the tokens of the others.
  * HW_ERR_CACHE_FULL and HW_ERR_INVALID (longer than the context) mean that there was no room for this step; all tokens
  * chosen before have been returned. After an error call hw_device_loop_end. */
 hw_status hw_device_loop_next(hw_device_loop *f, int32_t *tokens, hw_error *err);

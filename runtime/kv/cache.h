@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #include "kernels/kernels.h"
-#include "runtime/engine.h"
+#include "runtime/kv/usage.h"
 
 typedef struct hw_kv_dims {
     int n_layers, n_kv_heads, head_dim; /* this rank's heads */

@@ -127,13 +127,13 @@ Test(feed_keys, hands_tokens_on_and_keeps_keys_for_the_host)
     static const hw_draw draws[N_ROWS];
     int32_t tokens[N_ROWS], next[N_ROWS];
     uint64_t left[N_ROWS];
-    hw_event *mark;
+    hw_event *event;
     hw_error err = {.rank = -1};
     float *logits = calloc((size_t)N_ROWS * N_VOCAB, sizeof *logits);
     fed f = put(keys, draws, positions, logits);
     cr_assert_eq(f.d->k->device_loop->feed_keys(f.d, &f.rows), HW_OK);
-    cr_assert_eq(f.d->k->device_loop->mark(f.d, &mark), HW_OK);
-    cr_assert_eq(f.d->k->device_loop->mark_wait(f.d, mark, &err), HW_OK, "%s", err.message);
+    cr_assert_eq(f.d->k->device_loop->event_record(f.d, &event), HW_OK);
+    cr_assert_eq(f.d->k->device_loop->event_wait(f.d, event, &err), HW_OK, "%s", err.message);
     for (int r = 0; r < N_ROWS; r++)
         cr_expect_eq(f.rows.ring[positions[r] % N_SLOTS * SLOT_ROWS + r], keys[r], "row %d", r);
     back(f.d, tokens, f.rows.tokens, sizeof tokens);
@@ -148,24 +148,24 @@ Test(feed_keys, hands_tokens_on_and_keeps_keys_for_the_host)
     drop(&f);
 }
 
-/* Two steps in the stream: what is before the first mark is there, and the second need not have begun. */
-Test(mark, waits_for_what_is_before_it)
+/* Two steps in the stream: what is before the first event is there, and the second need not have begun. */
+Test(event, waits_for_what_is_before_it)
 {
     static const uint64_t nothing[N_ROWS];
     static const int32_t positions[N_ROWS] = {40, 41, 42, 43, 44};
     const hw_draw draws[N_ROWS] = {{0, WHOLE, 0}, {0, WHOLE, 0}, {0, WHOLE, 0}, {0, WHOLE, 0}, {0, WHOLE, 0}};
     float *logits = noise_array((size_t)N_ROWS * N_VOCAB, 72);
-    hw_event *marks[2];
+    hw_event *events[2];
     hw_error err = {.rank = -1};
     fed f = put(nothing, draws, positions, logits);
     for (int step = 0; step < 2; step++) {
         cr_assert_eq(f.d->k->device_loop->choose_keys(f.d, &f.rows, f.logits, N_VOCAB, FIRST), HW_OK);
         cr_assert_eq(f.d->k->device_loop->feed_keys(f.d, &f.rows), HW_OK);
-        cr_assert_eq(f.d->k->device_loop->mark(f.d, &marks[step]), HW_OK);
+        cr_assert_eq(f.d->k->device_loop->event_record(f.d, &events[step]), HW_OK);
     }
-    cr_assert_neq(marks[0], marks[1]);
+    cr_assert_neq(events[0], events[1]);
     for (int step = 0; step < 2; step++) {
-        cr_assert_eq(f.d->k->device_loop->mark_wait(f.d, marks[step], &err), HW_OK, "%s", err.message);
+        cr_assert_eq(f.d->k->device_loop->event_wait(f.d, events[step], &err), HW_OK, "%s", err.message);
         for (int r = 0; r < N_ROWS; r++) {
             const uint64_t key = f.rows.ring[(positions[r] + step) % N_SLOTS * SLOT_ROWS + r];
             cr_expect(key != 0 && hw_key_logit(key) == logits[r * N_VOCAB + hw_key_token(key) - FIRST],

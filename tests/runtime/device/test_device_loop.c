@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/batch.h"
 #include "runtime/device/device_loop.h"
 #include "runtime/engine_state.h"
 
