@@ -221,7 +221,7 @@ static hw_status check_layers(const hw_engine *e, hw_error *err)
 {
     hw_status st = HW_OK;
     for (int layer = 0; layer < e->model.n_layers && !st; layer++)
-        st = hw_context(err, hw_device_check_attn(e->device, hw_model_attn(&e->model, layer), err),
+        st = hw_context(err, hw_device_check_attn(e->device, &hw_model_layer(&e->model, layer)->attn, err),
                         "layer %d", layer);
     return st;
 }

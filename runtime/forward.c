@@ -77,13 +77,14 @@ static hw_status attention_block(hw_step *s, int layer)
     const hw_norm norm = hw_step_norm(s, w->attn_norm, w->attn_norm_bias),
                   post_norm = hw_step_norm(s, w->attn_post_norm, NULL);
     const hw_linear qkv = {w->wqkv, w->bqkv}, wo = {w->wo, w->bo};
+    const hw_layer_kind *kind = hw_model_layer(s->m, layer);
     hw_buffers *buf = s->buf;
     int half = s->e->inv_freq ? s->m->rope.rotary_dim / 2 : 0;
 
     TRY(hw_op_norm_matmul(s, HW_WORK_QKV, buf->qkv, norm, qkv)); /* qkv: split by heads */
-    if (s->m->qk_norm) TRY(hw_op_qk_norm(s, w->q_norm, w->k_norm));
+    if (kind->qk_norm) TRY(hw_op_qk_norm(s, w->q_norm, w->k_norm));
     TRY(hw_op_rope_append(s, half ? buf->angles : NULL, half, kv));
-    TRY(hw_op_attention(s, hw_model_attn(s->m, layer), kv)); /* attn: split by heads */
+    TRY(hw_op_attention(s, &kind->attn, kv)); /* attn: split by heads */
     return into_residual(s, HW_WORK_WO, HW_SITE_ATTN, layer, buf->attn, wo, post_norm);
 }
 

@@ -47,7 +47,10 @@ static hw_status read_stored_dtype(hw_model *m, hw_json_at at)
 /* A bias in front of a norm would have to be added before it; the op that adds biases adds to the residual as well. */
 static hw_status check_norms(const hw_model *m, hw_json_at at)
 {
-    if (!m->post_norm || (!m->o_bias && !m->mlp_bias)) return HW_OK;
+    bool post_norm = false;
+    for (int layer = 0; layer < m->n_layers; layer++)
+        post_norm = post_norm || hw_model_layer(m, layer)->post_norm;
+    if (!post_norm || (!m->o_bias && !m->mlp_bias)) return HW_OK;
     return hw_fail(at.err, at.failure,
                    "%s: biases (\"%s\") in front of norms after a block are not supported", at.name,
                    m->o_bias ? "attention_bias" : "mlp_bias");

@@ -12,7 +12,7 @@
 #include "runtime/base/json.h"
 #include "runtime/models/rope.h"
 
-enum { HW_MAX_LAYERS = 4096, HW_MAX_ATTN_KINDS = 4 };
+enum { HW_MAX_LAYERS = 4096, HW_MAX_LAYER_KINDS = 4 };
 
 typedef enum hw_norm_kind { HW_NORM_RMS, HW_NORM_LAYER } hw_norm_kind;
 
@@ -33,13 +33,18 @@ typedef struct hw_tensor_rule {
     bool transposed; /* stored [inputs, outputs]: GPT-2's Conv1D */
 } hw_tensor_rule;
 
+/* What the layers of a model can differ in. Plain. */
+typedef struct hw_layer_kind {
+    hw_attn attn;
+    bool pre_norm, post_norm; /* before attention and MLP; after them, before the residual */
+    bool qk_norm;             /* on every head of q and k, before the rotation; always RMSNorm */
+} hw_layer_kind;
+
 typedef struct hw_model {
     const char *architecture; /* "llama", "gpt2": static */
     int n_layers, n_heads, n_kv_heads, head_dim;
     int dim, ffn_dim, vocab_size, max_seq_len;
     hw_norm_kind norm;
-    bool pre_norm, post_norm; /* before attention and MLP; after them, before the residual */
-    bool qk_norm;             /* on every head of q and k, before the rotation; always RMSNorm */
     float norm_eps;
     hw_activation activation;
     bool gated_mlp;
@@ -47,9 +52,9 @@ typedef struct hw_model {
     bool tied_embeddings;
     bool learned_positions;
     hw_rope rope;
-    /* The kinds of attention of the layers; if all layers are alike, only the first is used. */
-    hw_attn attn[HW_MAX_ATTN_KINDS];
-    uint8_t attn_kind[HW_MAX_LAYERS]; /* of each layer: an index into attn */
+    /* The kinds of layers; if all layers are alike, only the first is used. */
+    hw_layer_kind kinds[HW_MAX_LAYER_KINDS];
+    uint8_t kind[HW_MAX_LAYERS]; /* of each layer: an index into kinds */
     hw_dtype
         stored; /* type of the stored weights according to config.json; HW_DTYPE_NONE if it does not say */
     const hw_tensor_rule *rules; /* static, ends with a NULL name */
@@ -80,9 +85,9 @@ hw_status hw_model_open_config(hw_model *out, const char *path, hw_error *err);
 /* The same from parsed JSON; `name` is what messages call it. */
 hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *name, hw_error *err);
 
-static inline const hw_attn *hw_model_attn(const hw_model *m, int layer)
+static inline const hw_layer_kind *hw_model_layer(const hw_model *m, int layer)
 {
-    return &m->attn[m->attn_kind[layer]];
+    return &m->kinds[m->kind[layer]];
 }
 
 #endif

@@ -89,7 +89,7 @@ static hw_status read_shapes(hw_selftest_shapes *s, const char *folder, hw_error
                               .rotary_half = m.rope.kind == HW_ROPE_NONE ? 0 : m.rope.rotary_dim / 2,
                               .gated = m.gated_mlp,
                               .norm_eps = m.norm_eps,
-                              .attn_scale = m.attn[0].scale};
+                              .attn_scale = m.kinds[0].attn.scale};
     return HW_OK;
 }
 

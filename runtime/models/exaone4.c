@@ -38,8 +38,8 @@ static hw_status read(hw_model *m, hw_json_at at)
     hw_status st =
         hw_read_llama(m, at, (hw_llama_defaults){.n_kv_heads = 32, .max_seq_len = 2048, .norm_eps = 1e-5});
     m->rules = rules;
-    m->pre_norm = false;
-    m->post_norm = m->qk_norm = true;
+    m->kinds[0].pre_norm = false;
+    m->kinds[0].post_norm = m->kinds[0].qk_norm = true;
     return st ? st : refuse_windows(at);
 }
 

@@ -65,11 +65,11 @@ static hw_status read(hw_model *m, hw_json_at at)
     m->n_kv_heads = m->n_heads;
     m->head_dim = m->dim / m->n_heads;
     m->norm = HW_NORM_LAYER;
-    m->pre_norm = true;
+    m->kinds[0].pre_norm = true;
     m->norm_eps = (float)eps;
     m->qkv_bias = m->o_bias = m->mlp_bias = true;
     m->learned_positions = true;
-    m->attn[0].scale = scale ? (float)(1.0 / sqrt(m->head_dim)) : 1.0f;
+    m->kinds[0].attn.scale = scale ? (float)(1.0 / sqrt(m->head_dim)) : 1.0f;
     return HW_OK;
 }
 

@@ -62,11 +62,11 @@ hw_status hw_read_llama(hw_model *m, hw_json_at at, hw_llama_defaults missing)
         return hw_fail(at.err, at.failure, "%s: hidden_size %d is smaller than num_attention_heads %d",
                        at.name, m->dim, m->n_heads);
     m->norm = HW_NORM_RMS;
-    m->pre_norm = true;
+    m->kinds[0].pre_norm = true;
     m->norm_eps = (float)eps;
     m->gated_mlp = true;
     m->qkv_bias = m->o_bias = attention_bias;
-    m->attn[0].scale = (float)(1.0 / sqrt(m->head_dim));
+    m->kinds[0].attn.scale = (float)(1.0 / sqrt(m->head_dim));
     return hw_rope_from_config(&m->rope, at, m->head_dim, m->max_seq_len, 10000.0);
 }
 

@@ -6,7 +6,7 @@ static hw_status read(hw_model *m, hw_json_at at)
 {
     hw_status st =
         hw_read_llama(m, at, (hw_llama_defaults){.n_kv_heads = 8, .max_seq_len = 131072, .norm_eps = 1e-6});
-    return st ? st : hw_read_window(at, "sliding_window", 4096, &m->attn[0].window);
+    return st ? st : hw_read_window(at, "sliding_window", 4096, &m->kinds[0].attn.window);
 }
 
 const hw_architecture hw_mistral = {"mistral", read};

@@ -10,20 +10,20 @@ static hw_status read_layers(hw_model *m, hw_json_at at)
     bool sliding = false;
     int first = 28;
     hw_status st;
-    m->attn[SLIDING] = m->attn[FULL];
+    m->kinds[SLIDING] = m->kinds[FULL];
     if ((st = hw_json_bool(at, "use_sliding_window", &sliding)) ||
         (st = hw_json_size(at, "max_window_layers", 0, HW_MAX_POSITIONS, &first)) ||
-        (st = hw_read_window(at, "sliding_window", 4096, &m->attn[SLIDING].window)))
+        (st = hw_read_window(at, "sliding_window", 4096, &m->kinds[SLIDING].attn.window)))
         return st;
-    if (!sliding) m->attn[SLIDING].window = 0;
-    for (int i = first; i < m->n_layers && m->attn[SLIDING].window; i++) m->attn_kind[i] = SLIDING;
+    if (!sliding) m->kinds[SLIDING].attn.window = 0;
+    for (int i = first; i < m->n_layers && m->kinds[SLIDING].attn.window; i++) m->kind[i] = SLIDING;
     return hw_read_layer_types(m, at, FULL, SLIDING);
 }
 
 static hw_status read(hw_model *m, hw_json_at at)
 {
     hw_status st = hw_read_llama(m, at, (hw_llama_defaults){32, 128, 32768, 1e-6});
-    m->qk_norm = true;
+    m->kinds[FULL].qk_norm = true;
     return st ? st : read_layers(m, at);
 }
 

@@ -49,11 +49,11 @@ hw_status hw_read_layer_types(hw_model *m, hw_json_at at, int full, int sliding)
                            "%s: \"layer_types\": layer %d is \"%s\"; known are full_attention and "
                            "sliding_attention",
                            at.name, i, type ? type : "not a name");
-        if (slides && !m->attn[sliding].window)
+        if (slides && !m->kinds[sliding].attn.window)
             return hw_fail(at.err, at.failure,
                            "%s: \"layer_types\": layer %d is \"%s\", but no window is given or switched on",
                            at.name, i, type);
-        m->attn_kind[i] = (uint8_t)(slides ? sliding : full);
+        m->kind[i] = (uint8_t)(slides ? sliding : full);
     }
     return HW_OK;
 }

@@ -22,7 +22,7 @@ hw_status hw_read_activation(hw_json_at at, const char *key, const char *fallbac
 /* How many positions a row sees: 0, all, where it is null; `missing` where the key is not there. */
 hw_status hw_read_window(hw_json_at at, const char *key, int missing, int *out);
 
-/* "layer_types": which layers are of attention kind `full` and which of `sliding`, whose window has been read. Without the
+/* "layer_types": which layers are of kind `full` and which of `sliding`, whose window has been read. Without the
  * key they stay as they are. */
 hw_status hw_read_layer_types(hw_model *m, hw_json_at at, int full, int sliding);
 

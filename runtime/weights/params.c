@@ -35,8 +35,9 @@ static const hw_param_kind kinds[HW_N_ROLES] = {
 
 const hw_param_kind *hw_param_kind_of(hw_role role) { return &kinds[role]; }
 
-bool hw_model_has(const hw_model *m, hw_role role)
+bool hw_model_has(const hw_model *m, hw_role role, int layer)
 {
+    const hw_layer_kind *l = hw_model_layer(m, layer);
     switch (role) {
 #define HW_MODEL_PARAM(role, outputs, inputs, split, field, dummy, present)                                  \
     case HW_ROLE_##role:                                                                                     \
@@ -118,7 +119,7 @@ static void place_in_field(hw_param *p, const hw_model *m, const hw_shard *s)
     for (int r = 0; r < HW_N_ROLES; r++) {
         const hw_param_kind *other = &kinds[r];
         if (other->per_layer != p->kind->per_layer || other->field != p->kind->field) continue;
-        if (!hw_model_has(m, (hw_role)r)) continue;
+        if (!hw_model_has(m, (hw_role)r, p->layer)) continue;
         const size_t n = hw_range_size(outputs_of(m, s, other));
         if (r < (int)p->role) p->first_out += n;
         p->n_field_out += n;
@@ -153,10 +154,11 @@ bool hw_params_next(hw_params *l, hw_param *out)
 {
     for (; l->layer < l->shard->end_layer; l->layer++, l->role = 0) {
         const bool in_layer = l->layer >= l->shard->first_layer;
+        const int layer = in_layer ? l->layer : 0;
         for (; l->role < HW_N_ROLES; l->role++) {
             const hw_role role = (hw_role)l->role;
-            if (kinds[role].per_layer != in_layer || !hw_model_has(l->m, role)) continue;
-            *out = hw_param_of(l->m, l->shard, l->matrices, role, in_layer ? l->layer : 0);
+            if (kinds[role].per_layer != in_layer || !hw_model_has(l->m, role, layer)) continue;
+            *out = hw_param_of(l->m, l->shard, l->matrices, role, layer);
             l->role++;
             return true;
         }

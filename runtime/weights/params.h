@@ -71,8 +71,8 @@ typedef struct hw_params {
 hw_params hw_params_of(const hw_model *m, const hw_shard *shard, hw_format matrices);
 bool hw_params_next(hw_params *list, hw_param *out);
 
-/* Whether this model has parameters of a role, and their shape in the whole model. */
-bool hw_model_has(const hw_model *m, hw_role role);
+/* Whether this model has parameters of a role (of a layer's role: in this layer), and their shape in the whole model. */
+bool hw_model_has(const hw_model *m, hw_role role, int layer);
 void hw_model_shape(const hw_model *m, hw_role role, size_t *n_out, size_t *n_in);
 
 size_t hw_model_n_params(const hw_model *m); /* numbers; a tied table counts once */

@@ -92,15 +92,21 @@ static bool matches(const hw_model *m, const char *pattern, const char *name)
     return hw_tensor_pattern_match(pattern, name, &at) && at.layer < m->n_layers;
 }
 
+/* A tied head that was saved all the same is the embedding once more. */
+static bool is_parameter(const hw_model *m, const hw_tensor_rule *r, const char *name)
+{
+    hw_tensor_index at;
+    return hw_tensor_pattern_match(r->name, name, &at) && at.layer < m->n_layers &&
+           (hw_model_has(m, r->role, at.layer) || r->role == HW_ROLE_HEAD);
+}
+
 static bool is_known(const hw_model *m, const char *name)
 {
     size_t prefix = strlen(m->prefix);
     const char *names[2] = {name, prefix && !strncmp(name, m->prefix, prefix) ? name + prefix : name};
     for (int i = 0; i < 2; i++) {
         for (const hw_tensor_rule *r = m->rules; r->name; r++)
-            /* A tied head that was saved all the same is the embedding once more. */
-            if ((hw_model_has(m, r->role) || r->role == HW_ROLE_HEAD) && matches(m, r->name, names[i]))
-                return true;
+            if (is_parameter(m, r, names[i])) return true;
         for (const char *const *p = m->ignored; *p; p++)
             if (matches(m, *p, names[i])) return true;
     }

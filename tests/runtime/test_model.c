@@ -38,7 +38,7 @@ Test(model, llama_keys_that_are_missing_have_the_defaults_of_transformers)
     cr_expect(!m.qkv_bias && !m.o_bias && !m.mlp_bias && !m.tied_embeddings && !m.learned_positions);
     cr_expect(m.rope.kind == HW_ROPE_DEFAULT && m.rope.theta == 10000 && m.rope.rotary_dim == 8);
     cr_expect_eq(m.stored, HW_DTYPE_NONE);
-    cr_expect_float_eq(m.attn[0].scale, 1 / sqrtf(8), 1e-7f); /* one rounding */
+    cr_expect_float_eq(m.kinds[0].attn.scale, 1 / sqrtf(8), 1e-7f); /* one rounding */
 }
 
 /* configuration_gpt2.py. */
@@ -53,7 +53,7 @@ Test(model, gpt2_keys_that_are_missing_have_the_defaults_of_transformers)
     m = read_good(GPT2 ", \"n_inner\": 50, \"n_positions\": 99, \"activation_function\": \"relu\","
                        " \"tie_word_embeddings\": false, \"scale_attn_weights\": false}");
     cr_expect(m.ffn_dim == 50 && m.max_seq_len == 99 && m.activation == HW_ACT_RELU && !m.tied_embeddings);
-    cr_expect_eq(m.attn[0].scale, 1);
+    cr_expect_eq(m.kinds[0].attn.scale, 1);
 }
 
 #define RELATIVE(type)                                                                                       \
@@ -65,33 +65,36 @@ Test(model, gpt2_keys_that_are_missing_have_the_defaults_of_transformers)
 Test(model, of_mistral_has_a_window_in_every_layer)
 {
     hw_model m = read_good(RELATIVE("mistral") "}");
-    cr_expect(m.pre_norm && !m.post_norm && !m.qk_norm && m.head_dim == 8 && m.max_seq_len == 131072);
-    for (int i = 0; i < 3; i++) cr_expect_eq(hw_model_attn(&m, i)->window, 4096);
+    cr_expect(m.kinds[0].pre_norm && !m.kinds[0].post_norm && !m.kinds[0].qk_norm && m.head_dim == 8 &&
+              m.max_seq_len == 131072);
+    for (int i = 0; i < 3; i++) cr_expect_eq(hw_model_layer(&m, i)->attn.window, 4096);
     m = read_good(RELATIVE("mistral") ", \"sliding_window\": null}");
-    cr_expect_eq(hw_model_attn(&m, 0)->window, 0);
+    cr_expect_eq(hw_model_layer(&m, 0)->attn.window, 0);
 }
 
 /* configuration_qwen3.py: windows are off until they are switched on, and then in the last layers. */
 Test(model, of_qwen3_has_windows_in_the_layers_that_config_says)
 {
     hw_model m = read_good(RELATIVE("qwen3") ", \"sliding_window\": 24, \"max_window_layers\": 1}");
-    cr_expect(m.pre_norm && m.qk_norm && m.head_dim == 128 && m.n_kv_heads == 2 && m.max_seq_len == 32768);
-    for (int i = 0; i < 3; i++) cr_expect_eq(hw_model_attn(&m, i)->window, 0);
+    cr_expect(m.kinds[0].pre_norm && m.kinds[0].qk_norm && m.head_dim == 128 && m.n_kv_heads == 2 &&
+              m.max_seq_len == 32768);
+    for (int i = 0; i < 3; i++) cr_expect_eq(hw_model_layer(&m, i)->attn.window, 0);
     m = read_good(RELATIVE("qwen3") ", \"sliding_window\": 24, \"max_window_layers\": 1,"
                                     " \"use_sliding_window\": true}");
     for (int i = 0; i < 3; i++) {
-        cr_expect_eq(hw_model_attn(&m, i)->window, i < 1 ? 0 : 24);
-        cr_expect_float_eq(hw_model_attn(&m, i)->scale, 1 / sqrtf(128), 1e-7f); /* one rounding */
+        cr_expect_eq(hw_model_layer(&m, i)->attn.window, i < 1 ? 0 : 24);
+        cr_expect_float_eq(hw_model_layer(&m, i)->attn.scale, 1 / sqrtf(128), 1e-7f); /* one rounding */
     }
     m = read_good(RELATIVE("qwen3") ", \"sliding_window\": 24, \"use_sliding_window\": true, \"layer_types\":"
                                     " [\"sliding_attention\", \"full_attention\", \"sliding_attention\"]}");
-    for (int i = 0; i < 3; i++) cr_expect_eq(hw_model_attn(&m, i)->window, i == 1 ? 0 : 24);
+    for (int i = 0; i < 3; i++) cr_expect_eq(hw_model_layer(&m, i)->attn.window, i == 1 ? 0 : 24);
 }
 
 Test(model, of_exaone4_has_norms_after_its_blocks)
 {
     hw_model m = read_good(RELATIVE("exaone4") ", \"sliding_window\": null}");
-    cr_expect(!m.pre_norm && m.post_norm && m.qk_norm && m.norm == HW_NORM_RMS && m.norm_eps == 1e-5f);
+    cr_expect(!m.kinds[0].pre_norm && m.kinds[0].post_norm && m.kinds[0].qk_norm && m.norm == HW_NORM_RMS &&
+              m.norm_eps == 1e-5f);
 }
 
 Test(model, both_spellings_of_rope_and_of_the_type_mean_the_same)

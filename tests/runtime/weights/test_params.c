@@ -65,7 +65,7 @@ static void expect_covered(const hw_model *m, hw_role role)
 static void expect_all_covered(const hw_model *m)
 {
     for (int role = 0; role < HW_N_ROLES; role++)
-        if (hw_model_has(m, (hw_role)role)) expect_covered(m, (hw_role)role);
+        if (hw_model_has(m, (hw_role)role, 0)) expect_covered(m, (hw_role)role);
 }
 
 Test(params, ranks_cover_every_parameter) { for_each_model(expect_all_covered); }
@@ -123,7 +123,7 @@ static void expect_rules_for_roles(const hw_model *m)
     }
     for (int role = 0; role < HW_N_ROLES; role++) {
         cr_expect(n_rules[role] <= 1, "%s: %d rules for role %d", m->architecture, n_rules[role], role);
-        cr_expect(n_rules[role] || !hw_model_has(m, (hw_role)role), "%s: no rule for role %d",
+        cr_expect(n_rules[role] || !hw_model_has(m, (hw_role)role, 0), "%s: no rule for role %d",
                   m->architecture, role);
     }
 }
