@@ -11,11 +11,23 @@ const char *hw_finish_name(hw_finish f)
     return names[f];
 }
 
-static hw_status check(const hw_engine_info *info, const hw_tokenizer *t, int n_prompt,
+static hw_status check_prefix(const hw_generate_options *o, hw_error *err)
+{
+    if (o->keep && !o->prompt_only)
+        return hw_fail(err, HW_ERR_INVALID,
+                       "a request that generates was to be kept: only a prompt alone can be");
+    const hw_request *p = o->prefix;
+    if (!p || (p->ended && p->seq)) return HW_OK;
+    return hw_fail(err, HW_ERR_INVALID, "a prompt goes on from a request of %d tokens that %s", p->n_prompt,
+                   p->ended ? "was not kept" : "has not ended");
+}
+
+/* `n_prompt`: with the prefix, of which there are n_prefix. */
+static hw_status check(const hw_engine_info *info, const hw_tokenizer *t, int n_prompt, int n_prefix,
                        const hw_generate_options *o, hw_error *err)
 {
-    const int least_new = o->prompt_only ? 0 : 1;
-    if (n_prompt < 1)
+    const int least_new = o->prompt_only || o->past_context ? 0 : 1;
+    if (n_prompt <= n_prefix)
         return hw_fail(err, HW_ERR_INVALID,
                        "the prompt is empty: give at least one token (the tokenizer adds none by itself)");
     if (n_prompt > info->max_seq_len - least_new)
@@ -40,10 +52,10 @@ static hw_status copy_eos(hw_request *r, hw_error *err)
     return HW_OK;
 }
 
-static hw_status copy_prompt(hw_request *r, const int32_t *prompt, hw_error *err)
+static hw_status copy_tokens(hw_request *r, const int32_t *tokens, int n, hw_error *err)
 {
     hw_status st = HW_OK;
-    for (int i = 0; i < r->n_prompt && !st; i++) st = hw_tokens_push(&r->tokens, prompt[i], err);
+    for (int i = 0; i < n && !st; i++) st = hw_tokens_push(&r->tokens, tokens[i], err);
     return st;
 }
 
@@ -53,18 +65,22 @@ hw_status hw_request_create(hw_request **out, const hw_engine *e, const hw_token
 {
     const hw_engine_info info = hw_engine_info_get(e);
     *out = NULL;
-    hw_status st = check(&info, tokenizer, n_prompt, options, err);
+    hw_status st = check_prefix(options, err);
     if (st) return st;
-    const int room = info.max_seq_len - n_prompt, wanted = options->max_new_tokens;
+    const int n_prefix = options->prefix ? options->prefix->n_prompt : 0, n = n_prefix + n_prompt;
+    if ((st = check(&info, tokenizer, n, n_prefix, options, err))) return st;
+    const int room = info.max_seq_len + options->past_context - n, wanted = options->max_new_tokens;
     hw_request *r = calloc(1, sizeof *r);
     if (!r) return hw_fail(err, HW_ERR_NO_MEMORY, "request: no memory");
     r->options = *options;
     r->options.stops = NULL;
-    r->n_prompt = r->result.n_prompt = n_prompt;
+    r->n_prompt = r->result.n_prompt = n;
+    r->n_scored = n_prefix;
     r->most_new = options->prompt_only ? 0 : wanted && wanted < room ? wanted : room;
     r->tokenizer = tokenizer;
     st = copy_eos(r, err);
-    if (!st) st = copy_prompt(r, prompt, err);
+    if (!st && n_prefix) st = copy_tokens(r, options->prefix->tokens.ids, n_prefix, err);
+    if (!st) st = copy_tokens(r, prompt, n_prompt, err);
     if (!st) st = hw_stop_create(&r->stop, options->stops, options->n_stops, err);
     if (!st && tokenizer) st = hw_text_stream_create(&r->stream, tokenizer, true, err);
     if (st) hw_request_destroy(r);
@@ -93,6 +109,22 @@ hw_status hw_request_status(const hw_request *r, hw_error *err)
 }
 
 void hw_request_cancel(hw_request *r) { r->cancelled = true; }
+
+/* Of what is kept any sequence may come, so it has room for the longest. A token past the context is never run. */
+hw_status hw_request_open(hw_request *r, hw_engine *e, hw_error *err)
+{
+    const hw_engine_info info = hw_engine_info_get(e);
+    const int context = info.max_seq_len, most = r->n_prompt + r->most_new;
+    if (!r->options.prefix)
+        return hw_sequence_create(&r->seq, e, r->options.keep || most > context ? context : most, err);
+    hw_status st = hw_sequence_fork(&r->seq, r->options.prefix->seq, err);
+    if (!st && info.kv_policy != HW_KV_OFF) r->result.n_cached += hw_request_n_prefix(r);
+    return st;
+}
+
+int hw_request_n_prefix(const hw_request *r) { return r->options.prefix ? r->options.prefix->n_prompt : 0; }
+
+bool hw_request_is_scored(const hw_request *r) { return r->options.on_logits && r->n_scored < r->n_prompt; }
 
 int hw_request_n_pending(const hw_request *r)
 {
@@ -155,15 +187,20 @@ hw_status hw_request_flush(hw_request *r, hw_text text[2], hw_error *err)
 
 /* ---- the end */
 
-static void give_back(hw_request *r)
+static void count_cached(hw_request *r)
 {
     if (r->seq) r->result.n_cached += hw_sequence_n_cached(r->seq);
+}
+
+static void give_back(hw_request *r)
+{
     hw_sequence_destroy(r->seq);
     r->seq = NULL;
 }
 
 void hw_request_preempt(hw_request *r)
 {
+    count_cached(r);
     give_back(r);
     r->result.n_preemptions++;
 }
@@ -172,7 +209,8 @@ void hw_request_end(hw_request *r, hw_engine *e, hw_status status, const hw_erro
 {
     r->result.kv = hw_engine_kv_usage(e);
     if (r->first_token_ns) r->result.decode_seconds = hw_seconds_since(r->first_token_ns);
-    give_back(r);
+    count_cached(r);
+    if (status || !r->options.keep) give_back(r);
     r->ended = true;
     r->status = status;
     if (!status) return;

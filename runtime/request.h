@@ -34,11 +34,17 @@ typedef struct hw_generate_options {
     int n_stops;
     int prefill_chunk; /* rows of one prefill step; 0: as many as a step takes */
     bool prompt_only;  /* runs the prompt and samples nothing */
+    bool keep;         /* with prompt_only: the prompt stays in the cache until the request is destroyed */
+    /* A request that has ended and was kept. The prompt continues its tokens, which are not computed again. Any number of
+     * requests may share a prefix. Borrowed until they have ended. NULL: no prefix. */
+    const hw_request *prefix;
+    /* The last new token may be the first that the context cannot hold: it is sampled, and never run. */
+    bool past_context;
     /* Called with every piece of new text, on every rank (a rank that does not print ignores it). Any result but
      * HW_OK ends the run on all ranks. May be NULL. */
     hw_status (*on_text)(void *user, const char *text, size_t n_bytes, hw_error *err);
-    /* Called with the logits [vocab_size] after each token of the prompt, on every rank; `row` counts from 0. Any
-     * result but HW_OK, on any rank, ends the run on all. May be NULL. */
+    /* Called with the logits [vocab_size] after each token of the prompt behind its prefix, on every rank; `row` is the
+     * token's position. Any result but HW_OK, on any rank, ends the run on all. May be NULL. */
     hw_status (*on_logits)(void *user, int row, const float *logits, int vocab_size, hw_error *err);
     void *user;
 } hw_generate_options;
@@ -49,7 +55,7 @@ typedef struct hw_generate_result {
     int n_prompt;
     int n_steps; /* decode steps: sampled tokens after the first */
     int n_discarded_steps; /* launched before the end of the text was known: 0, or 1 with a device loop (device_loop.h) */
-    int n_cached;      /* prompt tokens found in the cache */
+    int n_cached;      /* prompt tokens found in the cache, the prefix included */
     int n_preemptions; /* how often it lost its cache blocks and was recomputed */
     hw_kv_usage kv;    /* of this rank, before the sequence released its blocks */
     hw_finish finish;
@@ -67,7 +73,7 @@ hw_status hw_request_status(const hw_request *r, hw_error *err);
  * that has ended. */
 void hw_request_cancel(hw_request *r);
 
-/* Local. Only for requests that hw_scheduler_poll has returned; NULL is fine. */
+/* Local, before the engine is destroyed. Only for requests that hw_scheduler_poll has returned; NULL is fine. */
 void hw_request_destroy(hw_request *r);
 
 #ifdef __cplusplus

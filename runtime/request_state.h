@@ -9,8 +9,8 @@ struct hw_request {
     hw_generate_options options; /* its stop strings are copied into `stop` */
     int32_t *eos;                /* owned; options.eos points to it */
     hw_tokens tokens;            /* the prompt and the new tokens */
-    int n_prompt, most_new;      /* tokens; most_new is limited by the context */
-    hw_sequence *seq;            /* NULL while it waits */
+    int n_prompt, most_new; /* tokens; n_prompt includes the prefix, most_new is limited by the context */
+    hw_sequence *seq;       /* NULL while it waits */
     const hw_tokenizer *tokenizer;
     hw_text_stream *stream; /* NULL without a tokenizer */
     hw_stop *stop;
@@ -25,15 +25,24 @@ struct hw_request {
     hw_error error;
 };
 
-/* Copies prompt [n_prompt] and options, but not what `user` points to. `tokenizer` is borrowed; NULL: no text is
- * produced, and stop strings are refused. On HW_OK the caller owns *out. Errors: HW_ERR_INVALID (empty prompt, longer
- * than the context, settings), HW_ERR_NO_MEMORY. */
+/* Copies prompt [n_prompt] and options, but not what `user` and `prefix` point to. `tokenizer` is borrowed; NULL:
+ * no text is produced, and stop strings are refused. On HW_OK the caller owns *out. Errors: HW_ERR_INVALID (empty prompt,
+ * longer than the context, settings, a prefix that was not kept), HW_ERR_NO_MEMORY. */
 hw_status hw_request_create(hw_request **out, const hw_engine *e, const hw_tokenizer *tokenizer,
                             const int32_t *prompt, int n_prompt, const hw_generate_options *options,
                             hw_error *err);
 
+/* Creates its sequence: a fork of its prefix, or an empty one. Errors: as hw_sequence_create. */
+hw_status hw_request_open(hw_request *r, hw_engine *e, hw_error *err);
+
+/* Tokens of its prefix; 0: it has none. */
+int hw_request_n_prefix(const hw_request *r);
+
 /* Number of its tokens that are not in a step yet. */
 int hw_request_n_pending(const hw_request *r);
+
+/* Whether on_logits still waits for rows of its prompt. */
+bool hw_request_is_scored(const hw_request *r);
 
 /* A piece of text. */
 typedef struct hw_text {
@@ -49,7 +58,7 @@ hw_status hw_request_take(hw_request *r, int32_t token, hw_text *text, bool *don
  * pieces. */
 hw_status hw_request_flush(hw_request *r, hw_text text[2], hw_error *err);
 
-/* Ends the request and releases its blocks. `status` other than HW_OK: it failed; else result.finish says how it ended. */
+/* Ends the request and releases its blocks, unless it is kept. `status` other than HW_OK: it failed; else result.finish says how it ended. */
 void hw_request_end(hw_request *r, hw_engine *e, hw_status status, const hw_error *why);
 
 /* Releases its blocks; its tokens will be recomputed. */

@@ -215,15 +215,17 @@ static hw_status pass_on(hw_status st, const hw_error *why, hw_error *err)
 
 /* ---- admission */
 
-/* Whether there is a place, and room in the cache for what the request is and, where blocks are small, one more to go on in.
- * Whoever is alone may try. */
+/* Whether there is a place, and room in the cache for what the request is and a token more, and, where blocks are small, one
+ * block to go on in. A prefix in pages has its room already. Whoever is alone may try. */
 static bool has_room(const hw_scheduler *s, const hw_request *r)
 {
     if (s->running.n == s->e->options.max_seqs) return false;
     if (!s->running.n) return true;
     const hw_kv_usage u = hw_engine_kv_usage(s->e);
-    const int reserve = u.policy == HW_KV_PAGED || u.policy == HW_KV_OFF;
-    return (int)r->tokens.n / u.block_tokens + 1 + reserve <= u.n_free + u.n_cached;
+    const int reserve = u.policy == HW_KV_PAGED || u.policy == HW_KV_OFF, n = (int)r->tokens.n;
+    const int most = n < s->e->options.max_seq_len ? n + 1 : n;
+    const int shared = u.policy == HW_KV_PAGED ? hw_request_n_prefix(r) / u.block_tokens : 0;
+    return (most - 1) / u.block_tokens + 1 - shared + reserve <= u.n_free + u.n_cached;
 }
 
 /* The request that has waited longest gets a place, if there is one. */
@@ -232,9 +234,8 @@ static hw_status admit_next(hw_scheduler *s, bool *admitted, hw_error *err)
     hw_request *const r = s->waiting.n ? s->waiting.at[0] : NULL;
     *admitted = false;
     if (!r || !has_room(s, r)) return HW_OK;
-    const int most = r->n_prompt + r->most_new;
     hw_error why;
-    hw_status st = hw_sequence_create(&r->seq, s->e, most, &why);
+    hw_status st = hw_request_open(r, s->e, &why);
     if (st == HW_ERR_CACHE_FULL && s->running.n) return HW_OK;
     if (st && st != HW_ERR_CACHE_FULL) return pass_on(st, &why, err);
     take_out(&s->waiting, 0);
@@ -246,9 +247,11 @@ static hw_status admit_next(hw_scheduler *s, bool *admitted, hw_error *err)
 
 /* ---- a step */
 
+/* Whether its next row is a token that follows those in the cache, from which another is chosen. */
 static bool decodes(const hw_request *r)
 {
-    return r->result.tokens.n && hw_request_n_pending(r) == 1 && hw_sequence_n_tokens(r->seq);
+    return r->most_new && hw_request_n_pending(r) == 1 && hw_sequence_n_tokens(r->seq) &&
+           !hw_request_is_scored(r);
 }
 
 /* Rows that the next tokens of a sequence are: without a cache all that it has run again. */
@@ -274,7 +277,7 @@ static int n_that_fit(const hw_scheduler *s, const hw_request *r)
 
 static hw_logits_wanted wanted_of(const hw_request *r, int n)
 {
-    if (r->options.on_logits && r->n_scored < r->n_prompt) return HW_LOGITS_ALL;
+    if (hw_request_is_scored(r)) return HW_LOGITS_ALL;
     return n == hw_request_n_pending(r) && r->most_new ? HW_LOGITS_LAST : HW_LOGITS_NONE;
 }
 
@@ -357,7 +360,7 @@ static hw_status score(hw_scheduler *s, hw_error *err)
     bool wanted = false;
     for (int i = 0; i < s->running.n; i++) {
         const hw_request *r = s->running.at[i];
-        wanted = wanted || (r->in_step && r->options.on_logits && r->n_scored < r->n_prompt);
+        wanted = wanted || (r->in_step && hw_request_is_scored(r));
     }
     if (!wanted) return HW_OK;
     hw_status st = hw_engine_logits(s->e, s->batch, s->logits, err), said = HW_OK;
@@ -368,8 +371,10 @@ static hw_status score(hw_scheduler *s, hw_error *err)
 }
 
 /* Chooses a token for every request of the step that has all its tokens in. */
-static hw_status choose(hw_scheduler *s, hw_error *err)
+static hw_status choose(hw_scheduler *s, hw_step_report *report, hw_error *err)
 {
+    const uint64_t start = hw_clock_ns();
+    hw_status st = HW_OK;
     for (int i = 0; i < s->running.n; i++) {
         hw_request *const r = s->running.at[i];
         if (!r->in_step || !r->most_new || hw_request_n_pending(r)) continue;
@@ -377,9 +382,11 @@ static hw_status choose(hw_scheduler *s, hw_error *err)
         s->rows[s->n_asked] = r->first_logits + r->n_logits - 1;
         s->settings[s->n_asked++] = r->options.sampling;
     }
-    return s->n_asked
-               ? hw_sampler_choose(s->e, s->batch, s->rows, s->settings, s->n_asked, s->n_valid, s->keys, err)
-               : HW_OK;
+    if (s->n_asked)
+        st = hw_sampler_choose(s->e, s->batch, s->rows, s->settings, s->n_asked, s->n_valid, s->keys, err);
+    report->n_sampled = s->n_asked;
+    report->sample_ns = hw_clock_ns() - start;
+    return st;
 }
 
 /* What was chosen goes to the requests; a row of which nothing could be is the end of its own. */
@@ -431,8 +438,7 @@ static hw_status run_step(hw_scheduler *s, hw_step_report *report, hw_error *err
     s->n_asked = 0;
     st = hw_engine_step(s->e, s->batch, err);
     if (!st) st = score(s, err);
-    if (!st) st = choose(s, err);
-    report->n_sampled = s->n_asked;
+    if (!st) st = choose(s, report, err);
     if (!st) st = hand_out(s, err);
     if (!st) end_read(s);
     return st;
@@ -462,6 +468,10 @@ static hw_status begin_loop(hw_scheduler *s, hw_error *err)
         s->tokens[i] = r->tokens.ids[r->tokens.n - 1];
         s->settings[i] = r->options.sampling;
     }
+    const uint64_t now = hw_clock_ns();
+    for (int i = 0; i < n; i++)
+        if (!s->running.at[i]->start_ns)
+            s->running.at[i]->start_ns = now; /* behind a prefix it may be the first */
     hw_status st =
         hw_device_loop_begin(s->loop, s->sequences, s->tokens, s->settings, n, s->n_valid, least, err);
     if (!st) s->n_looped = n, s->n_loop_left = least;
@@ -574,6 +584,8 @@ hw_status hw_scheduler_step(hw_scheduler *s, hw_step_report *report, hw_error *e
         st = pass_on(s->written, &s->written_error, err);
     return st;
 }
+
+hw_status hw_scheduler_admit(hw_scheduler *s, hw_error *err) { return settle_members(s, err); }
 
 hw_request *hw_scheduler_ended(hw_scheduler *s) { return s->ended.n ? take_out(&s->ended, 0) : NULL; }
 

@@ -13,6 +13,8 @@
  *   preempt   when the cache is full, the newest request releases its blocks and waits to be recomputed; a request that has
  *             the cache to itself and still finds no room fails
  *
+ * Requests with the same beginning: run that first as a request with `keep`, then submit the others with it as `prefix`.
+ *
  * Steps run as a device loop (device_loop.h) where the device supports it and no waiting request could be admitted. */
 #ifndef HW_RUNTIME_SCHEDULER_H
 #define HW_RUNTIME_SCHEDULER_H
@@ -37,10 +39,10 @@ hw_status hw_scheduler_create(hw_scheduler **out, hw_engine *e, const hw_schedul
                               hw_error *err);
 void hw_scheduler_destroy(hw_scheduler *s); /* and all requests not returned by poll; NULL is fine */
 
-/* Local; all ranks must submit in the same order. Copies prompt [n_prompt] and options, but not what `user` points to.
- * The scheduler owns *out until hw_scheduler_poll returns it; `out` may be NULL. A failure on some ranks only (no memory)
- * must be agreed on by the caller before the next step. Errors: HW_ERR_INVALID (empty prompt, longer than the context,
- * settings), HW_ERR_NO_MEMORY. */
+/* Local; all ranks must submit in the same order. Copies prompt [n_prompt] and options, but not what `user` and `prefix`
+ * point to. The scheduler owns *out until hw_scheduler_poll returns it; `out` may be NULL. A failure on some ranks only
+ * (no memory) must be agreed on by the caller before the next step. Errors: HW_ERR_INVALID (empty prompt, longer than the
+ * context, settings, a prefix that was not kept), HW_ERR_NO_MEMORY. */
 hw_status hw_scheduler_submit(hw_scheduler *s, hw_request **out, const int32_t *prompt, int n_prompt,
                               const hw_generate_options *options, hw_error *err);
 
@@ -58,11 +60,16 @@ typedef struct hw_step_report {
     int n_rows, n_prefill_rows; /* run through the layers */
     int n_sampled;              /* tokens chosen */
     int longest;                /* tokens of the longest sequence in the step */
+    uint64_t sample_ns;         /* time that this rank took to choose tokens; 0 in a device loop */
 } hw_step_report;
 
 /* Collective. Runs one step, for callers that inspect each step; *report is all zero when there was nothing to run.
  * Errors: as hw_scheduler_poll. */
 hw_status hw_scheduler_step(hw_scheduler *s, hw_step_report *report, hw_error *err);
+
+/* Collective. Admits waiting requests, as the next step would: for callers that time steps without it. Errors: as
+ * hw_scheduler_poll. */
+hw_status hw_scheduler_admit(hw_scheduler *s, hw_error *err);
 
 /* Local. */
 int hw_scheduler_n_running(const hw_scheduler *s);

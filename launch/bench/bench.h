@@ -80,6 +80,8 @@ typedef struct hw_bench {
     hw_bench_window *windows; /* [n_tests, repeats] */
     double *steps;            /* [n_tests, repeats, longest_decode] seconds of each step */
     int longest_decode;
+    struct hw_scheduler *scheduler;
+    int32_t *tokens;          /* [hw_bench_longest] of the prompt that is being made */
     struct hw_limits *limits; /* NULL without --peaks */
     bool judged;              /* whether busy means anything: the device is the host's cores */
 } hw_bench;
@@ -101,17 +103,18 @@ int hw_bench_step_rows(const hw_bench *b, const hw_bench_test *t);
 
 /* ---- run.c */
 
-/* Sequences of one depth that runs start from, so that a prefix is computed once for all of them. */
+/* What runs of one depth start from, so that each prefix is computed once for all of them. */
 typedef struct hw_bench_start {
-    int depth, n_seqs;
-    hw_sequence **seqs; /* [n_seqs], NULL at depth 0 */
+    int depth, n;
+    struct hw_request **prefixes; /* [n] kept; none at depth 0 */
 } hw_bench_start;
 
 /* Collective. hw_bench_start_free in any case. */
 hw_status hw_bench_start_make(hw_bench_start *out, hw_bench *b, int depth);
 void hw_bench_start_free(hw_bench_start *s);
 
-/* Collective. Runs a test once. `steps` [n]: of a decode, else not touched. */
+/* Collective. Runs a test once. `steps` [n]: of a decode, else not touched. Errors: HW_ERR_CACHE_FULL when its
+ * sequences cannot run all at once; those of requests and of the scheduler. */
 hw_status hw_bench_run_once(hw_bench *b, const hw_bench_test *t, const hw_bench_start *start,
                             hw_bench_run *out, double *steps);
 

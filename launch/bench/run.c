@@ -3,7 +3,7 @@
 
 #include "launch/bench/bench.h"
 #include "runtime/base/clock.h"
-#include "runtime/device/device_loop.h"
+#include "runtime/scheduler.h"
 
 const char *hw_bench_site_name(hw_bench_site site)
 {
@@ -65,9 +65,9 @@ hw_status hw_bench_over_ranks(const hw_bench *b, double *sums, int n, double *le
     return st;
 }
 
-/* ---- sequences */
+/* ---- requests */
 
-/* Token ids without meaning, different from each other: a row of the table that is in cache already would be
+/* Of prompts. Token ids without meaning, different from each other: a row of the table that is in cache already would be
  * too kind. */
 static int32_t token(const hw_bench *b, int seq, int position)
 {
@@ -75,135 +75,65 @@ static int32_t token(const hw_bench *b, int seq, int position)
     return (int32_t)(i * 2654435761u % (unsigned)hw_engine_info_get(b->s->engine).vocab_size);
 }
 
-typedef struct rows {
-    hw_bench *b;
-    hw_batch *batch;
-    hw_device_loop *loop; /* NULL: tokens come to the host, and ours go to the device */
-    hw_sequence **seqs;   /* [n_seqs] */
-    int n_seqs;
-    int32_t *tokens;     /* [max_batch_rows] */
-    hw_sampling *greedy; /* [n_seqs] */
-    int32_t *next;       /* [n_seqs] */
-    uint64_t sample_ns, n_steps;
-} rows;
-
-static void end_rows(rows *r)
+/* A prompt of n tokens, the first of which is at position `first`. */
+static hw_status submit(hw_bench *b, int seq, int first, int n, const hw_generate_options *o)
 {
-    for (int i = 0; r->seqs && i < r->n_seqs; i++) hw_sequence_destroy(r->seqs[i]);
-    hw_device_loop_destroy(r->loop);
-    hw_batch_destroy(r->batch);
-    free(r->seqs);
-    free(r->tokens);
-    free(r->greedy);
-    free(r->next);
+    for (int i = 0; i < n; i++) b->tokens[i] = token(b, seq, first + i);
+    return hw_scheduler_submit(b->scheduler, NULL, b->tokens, n, o, b->err);
 }
 
-static hw_status begin_rows(rows *r, hw_bench *b, int n_seqs, const hw_bench_start *start)
+/* What is measured is all requests at once. */
+static hw_status check_all_run(const hw_bench *b)
 {
-    hw_engine *e = b->s->engine;
-    *r = (rows){.b = b, .n_seqs = n_seqs};
-    r->seqs = calloc((size_t)n_seqs, sizeof(hw_sequence *));
-    r->tokens = calloc((size_t)hw_engine_info_get(e).max_batch_rows, sizeof *r->tokens);
-    r->greedy = calloc((size_t)n_seqs, sizeof *r->greedy);
-    r->next = calloc((size_t)n_seqs, sizeof *r->next);
-    if (!r->seqs || !r->tokens || !r->greedy || !r->next)
-        return hw_fail(b->err, HW_ERR_NO_MEMORY, "bench: no memory for %d sequences", n_seqs);
-    hw_status st = hw_batch_create(&r->batch, e, b->err);
-    if (!st && hw_device_loop_possible(e, r->greedy, n_seqs)) st = hw_device_loop_create(&r->loop, e, b->err);
-    for (int i = 0; i < n_seqs && !st; i++)
-        st = start && start->seqs ? hw_sequence_fork(&r->seqs[i], start->seqs[i], b->err)
-                                  : hw_sequence_create(&r->seqs[i], e, 0, b->err);
-    return st;
-}
-
-/* The next `n` tokens of a sequence. */
-static hw_status add_tokens(rows *r, int seq, int n, hw_logits_wanted wanted)
-{
-    const int first = hw_sequence_n_tokens(r->seqs[seq]);
-    for (int i = 0; i < n; i++) r->tokens[i] = token(r->b, seq, first + i);
-    return hw_batch_add(r->batch, r->seqs[seq], r->tokens, n, wanted, r->b->err);
-}
-
-static hw_status run_rows(rows *r)
-{
-    hw_engine *e = r->b->s->engine;
-    hw_status st = hw_engine_step(e, r->batch, r->b->err);
-    r->n_steps++;
-    if (st || !hw_batch_n_logits(r->batch)) return st;
-    const uint64_t start = hw_clock_ns();
-    st = hw_engine_sample(e, r->batch, r->greedy, 0, r->next, r->b->err);
-    r->sample_ns += hw_clock_ns() - start;
-    return st;
-}
-
-/* One step: a token of every sequence. */
-static hw_status decode_step(rows *r)
-{
-    hw_status st = HW_OK;
-    hw_batch_clear(r->batch);
-    for (int i = 0; i < r->n_seqs && !st; i++) st = add_tokens(r, i, 1, HW_LOGITS_LAST);
-    return st ? st : run_rows(r);
-}
-
-/* `n` tokens of every sequence, as many rows at a time as a step takes. With `first_token`, the mean of the
- * seconds from now until each sequence has its first token is written there; without, nothing is sampled. */
-static hw_status prefill(rows *r, int n, double *first_token)
-{
-    const int most = hw_engine_info_get(r->b->s->engine).max_batch_rows;
-    const uint64_t start = hw_clock_ns();
-    hw_status st = HW_OK;
-    double sum = 0;
-    for (int seq = 0, done = 0; seq < r->n_seqs && !st;) {
-        int n_finished = 0;
-        hw_batch_clear(r->batch);
-        while (seq < r->n_seqs && hw_batch_n_rows(r->batch) < most && !st) {
-            const int room = most - hw_batch_n_rows(r->batch), left = n - done;
-            const int now = left < room ? left : room;
-            const bool last = now == left && first_token;
-            st = add_tokens(r, seq, now, last ? HW_LOGITS_LAST : HW_LOGITS_NONE);
-            n_finished += last;
-            done = now == left ? 0 : done + now;
-            if (now < left) break; /* a sequence is in a batch once */
-            seq++;
-        }
-        if (!st) st = run_rows(r);
-        sum += n_finished * hw_seconds_since(start);
-    }
-    if (first_token) *first_token = sum / r->n_seqs;
-    return st;
+    const int n_waiting = hw_scheduler_n_waiting(b->scheduler);
+    if (!n_waiting) return HW_OK;
+    return hw_fail(
+        b->err, HW_ERR_CACHE_FULL,
+        "the KV cache has no room for %d of the %d sequences of a test; run fewer sequences, or raise "
+        "--kv-cache-memory",
+        n_waiting, n_waiting + hw_scheduler_n_running(b->scheduler));
 }
 
 /* ---- what runs start from */
 
 hw_status hw_bench_start_make(hw_bench_start *out, hw_bench *b, int depth)
 {
-    rows r;
+    const hw_generate_options kept = {.prompt_only = true, .keep = true};
+    int n = 0;
     *out = (hw_bench_start){.depth = depth};
     if (!depth) return HW_OK;
-    int n_seqs = 0;
     for (int i = 0; i < b->n_tests; i++)
-        if (b->tests[i].depth == depth && b->tests[i].n_seqs > n_seqs) n_seqs = b->tests[i].n_seqs;
-    hw_status st = hw_comm_agree(b->s->comm, begin_rows(&r, b, n_seqs, NULL), b->err);
-    if (!st) st = prefill(&r, depth, NULL);
-    if (!st) { /* they outlive the rest */
-        out->seqs = r.seqs;
-        out->n_seqs = n_seqs;
-        r.seqs = NULL;
+        if (b->tests[i].depth == depth && b->tests[i].n_seqs > n) n = b->tests[i].n_seqs;
+    out->prefixes = calloc((size_t)n, sizeof(hw_request *));
+    hw_status st =
+        out->prefixes ? HW_OK : hw_fail(b->err, HW_ERR_NO_MEMORY, "bench: no memory for %d sequences", n);
+    for (int i = 0; i < n && !st; i++) st = submit(b, i, 0, depth, &kept);
+    st = hw_comm_agree(b->s->comm, st, b->err);
+    while (!st && out->n < n) {
+        hw_request *ended;
+        st = hw_scheduler_poll(b->scheduler, &ended, b->err);
+        if (st) break;
+        out->prefixes[out->n++] = ended;
+        st = hw_request_status(ended, b->err);
     }
-    end_rows(&r);
     return st;
 }
 
 void hw_bench_start_free(hw_bench_start *s)
 {
-    for (int i = 0; i < s->n_seqs; i++) hw_sequence_destroy(s->seqs[i]);
-    free(s->seqs);
+    for (int i = 0; i < s->n; i++) hw_request_destroy(s->prefixes[i]);
+    free(s->prefixes);
     *s = (hw_bench_start){0};
 }
 
 /* ---- one run */
 
-static void read_sites(const hw_bench *b, const rows *r, uint64_t ticks, hw_bench_run *out)
+/* What the steps of a run add up to, on this rank. */
+typedef struct steps_sum {
+    uint64_t n, sample_ns;
+} steps_sum;
+
+static void read_sites(const hw_bench *b, const steps_sum *sum, uint64_t ticks, hw_bench_run *out)
 {
     static const struct {
         hw_bench_site to;
@@ -227,7 +157,7 @@ static void read_sites(const hw_bench *b, const rows *r, uint64_t ticks, hw_benc
         for (int phase = 0; phase < HW_N_PHASES; phase++)
             out->site[reduces[i].to] +=
                 1e-9 * (double)hw_meter_site(meter, reduces[i].from, (hw_phase)phase).time_ns;
-    out->site[HW_BENCH_SAMPLE] = 1e-9 * (double)r->sample_ns;
+    out->site[HW_BENCH_SAMPLE] = 1e-9 * (double)sum->sample_ns;
     for (int i = 0; i < HW_BENCH_REST; i++) rest -= out->site[i];
     out->site[HW_BENCH_REST] = rest > 0 ? rest : 0;
 }
@@ -250,55 +180,93 @@ static hw_status read_work(const hw_bench *b, hw_bench_run *out)
     return st;
 }
 
-/* As text is generated where the device can: a step takes as long as it is from one token to the next. */
-static hw_status timed_fed(rows *r, int n, double *steps)
+/* One token for every request of a prefill; of a decode one for each step, and at depth 0 one before the first. */
+static hw_status submit_all(hw_bench *b, const hw_bench_test *t, const hw_bench_start *start)
 {
-    int n_discarded;
-    for (int i = 0; i < r->n_seqs; i++) r->next[i] = token(r->b, i, hw_sequence_n_tokens(r->seqs[i]));
-    uint64_t start = hw_clock_ns();
-    hw_status st = hw_device_loop_begin(r->loop, r->seqs, r->next, r->greedy, r->n_seqs, 0, n, r->b->err);
-    for (int i = 0; i < n && !st; i++) {
-        st = hw_device_loop_next(r->loop, r->next, r->b->err);
-        const uint64_t now = hw_clock_ns();
-        steps[i] = 1e-9 * (double)(now - start);
-        start = now;
-        r->n_steps++;
+    hw_generate_options o = {.max_new_tokens = t->decode ? t->n + !t->depth : 1, .past_context = true};
+    hw_status st = HW_OK;
+    for (int i = 0; i < t->n_seqs && !st; i++) {
+        o.prefix = t->depth ? start->prefixes[i] : NULL;
+        st = submit(b, i, t->depth, t->decode ? 1 : t->n, &o);
     }
-    return st ? st : hw_device_loop_end(r->loop, &n_discarded, r->b->err);
+    return st;
 }
 
-static hw_status timed(rows *r, const hw_bench_test *t, hw_bench_run *out, double *steps)
+static hw_status step(hw_bench *b, steps_sum *sum, int *n_sampled)
 {
-    if (!t->decode) return prefill(r, t->n, &out->first_token);
-    if (r->loop) return timed_fed(r, t->n, steps);
+    hw_step_report report;
+    hw_status st = hw_scheduler_step(b->scheduler, &report, b->err);
+    sum->n += report.n_rows > 0;
+    sum->sample_ns += report.sample_ns;
+    *n_sampled = report.n_sampled;
+    return st ? st : check_all_run(b);
+}
+
+/* Sequences are there, and what a decode at depth 0 goes on from. */
+static hw_status prepare(hw_bench *b, const hw_bench_test *t, const hw_bench_start *start)
+{
+    steps_sum unused = {0};
+    int n_sampled;
+    hw_status st = hw_comm_agree(b->s->comm, submit_all(b, t, start), b->err);
+    if (!st) st = hw_scheduler_admit(b->scheduler, b->err);
+    if (!st) st = check_all_run(b);
+    if (!st && t->decode && !t->depth) st = step(b, &unused, &n_sampled);
+    return st;
+}
+
+/* *first_token: the mean of the seconds until each sequence has its first token. */
+static hw_status timed_prefill(hw_bench *b, const hw_bench_test *t, double *first_token, steps_sum *sum)
+{
+    const uint64_t start = hw_clock_ns();
+    hw_status st = HW_OK;
+    double seconds = 0;
+    while (hw_scheduler_n_running(b->scheduler) && !st) {
+        int n_sampled;
+        st = step(b, sum, &n_sampled);
+        seconds += n_sampled * hw_seconds_since(start);
+    }
+    *first_token = seconds / t->n_seqs;
+    return st;
+}
+
+/* steps [t->n]: seconds of each. */
+static hw_status timed_decode(hw_bench *b, const hw_bench_test *t, double *steps, steps_sum *sum)
+{
     hw_status st = HW_OK;
     for (int i = 0; i < t->n && !st; i++) {
         const uint64_t start = hw_clock_ns();
-        st = decode_step(r);
+        int n_sampled;
+        st = step(b, sum, &n_sampled);
         steps[i] = hw_seconds_since(start);
     }
+    return st;
+}
+
+/* All of them, with what went wrong with one of them. */
+static hw_status end_requests(hw_bench *b, hw_status st)
+{
+    for (hw_request *r; (r = hw_scheduler_ended(b->scheduler)); hw_request_destroy(r))
+        if (!st) st = hw_request_status(r, b->err);
     return st;
 }
 
 hw_status hw_bench_run_once(hw_bench *b, const hw_bench_test *t, const hw_bench_start *start,
                             hw_bench_run *out, double *steps)
 {
-    rows r;
+    steps_sum sum = {0};
     *out = (hw_bench_run){.busy = 1};
-    hw_status st = hw_comm_agree(b->s->comm, begin_rows(&r, b, t->n_seqs, start), b->err);
-    if (!st && t->decode && !t->depth) st = decode_step(&r);
+    hw_status st = prepare(b, t, start);
     if (!st) st = hw_comm_agree(b->s->comm, st, b->err); /* all ranks start together */
     hw_engine_work_reset(b->s->engine);
     hw_meter_reset(hw_comm_meter(b->s->comm));
-    r.sample_ns = r.n_steps = 0;
     const uint64_t launched = n_launches(b);
     const hw_busy busy = hw_busy_now();
     const uint64_t ticks = hw_clock_ticks();
-    if (!st) st = timed(&r, t, out, steps);
+    if (!st) st = t->decode ? timed_decode(b, t, steps, &sum) : timed_prefill(b, t, &out->first_token, &sum);
     out->seconds = hw_seconds_since(busy.wall_ns);
     if (b->judged) out->busy = hw_busy_since(busy, hw_engine_info_get(b->s->engine).n_threads);
-    read_sites(b, &r, hw_clock_ticks() - ticks, out);
-    if (r.n_steps) out->launches = (double)(n_launches(b) - launched) / (double)r.n_steps;
-    end_rows(&r);
+    read_sites(b, &sum, hw_clock_ticks() - ticks, out);
+    if (sum.n) out->launches = (double)(n_launches(b) - launched) / (double)sum.n;
+    st = end_requests(b, st);
     return st ? st : read_work(b, out);
 }

@@ -6,6 +6,7 @@
 #include "launch/bench/bench.h"
 #include "launch/commands/commands.h"
 #include "launch/report/machine.h"
+#include "runtime/scheduler.h"
 
 #define AT(field) offsetof(hw_bench_settings, field)
 static const hw_setting own_rows[] = {
@@ -96,8 +97,10 @@ static hw_status make_room(hw_bench *b)
     const size_t n = (size_t)b->n_tests * (size_t)b->settings->repeats;
     b->windows = calloc(n, sizeof *b->windows);
     b->steps = calloc(n * (size_t)b->longest_decode + 1, sizeof *b->steps);
-    return b->windows && b->steps ? HW_OK
-                                  : hw_fail(b->err, HW_ERR_NO_MEMORY, "bench: no memory for %zu runs", n);
+    b->tokens = calloc((size_t)hw_bench_longest(b), sizeof *b->tokens);
+    return b->windows && b->steps && b->tokens
+               ? HW_OK
+               : hw_fail(b->err, HW_ERR_NO_MEMORY, "bench: no memory for %zu runs", n);
 }
 
 static hw_status check_room(const hw_bench *b)
@@ -122,6 +125,7 @@ static hw_status check_room(const hw_bench *b)
 
 static hw_status prepare(hw_bench *b, hw_options *options, hw_bench_settings *a)
 {
+    const hw_scheduler_options no_text = {.tokenizer = NULL};
     hw_engine_options *o = &a->engine.options;
     hw_status st = hw_bench_list_tests(b);
     if (!st) st = hw_session_start(b->s, options, b->err);
@@ -132,6 +136,7 @@ static hw_status prepare(hw_bench *b, hw_options *options, hw_bench_settings *a)
     if ((st = hw_session_open_engine(b->s, &a->engine, b->err))) return st;
     st = check_room(b);
     if (!st) st = make_room(b);
+    if (!st) st = hw_scheduler_create(&b->scheduler, b->s->engine, &no_text, b->err);
     st = hw_comm_agree(b->s->comm, st, b->err);
     b->host = hw_processor_describe();
     b->judged = hw_engine_device(b->s->engine)->host_memory;
@@ -164,8 +169,10 @@ hw_status hw_cmd_bench(int argc, char **argv, hw_error *err)
         st = hw_comm_agree(s.comm, st, err);
     }
     hw_limits_destroy(b.limits);
+    hw_scheduler_destroy(b.scheduler);
     hw_session_close(&s);
     free(b.windows);
     free(b.steps);
+    free(b.tokens);
     return st;
 }

@@ -149,6 +149,20 @@ Test(bench, what_does_not_fit_is_refused_before_it_runs)
                 "--kv-cache", "contiguous"));
 }
 
+/* A whole context of prompt, and one that ends with the last token that is run. */
+Test(bench, a_test_may_fill_the_context)
+{
+    free(OUTPUT(1, "bench", "-m", TALES, "-pp", "512", "-tg", "511", "-b", "2", "-r", "1"));
+    free(OUTPUT(1, "bench", "-m", TALES, "-pp", "12", "-tg", "12", "-d", "500", "-r", "1"));
+}
+
+/* Measured one after the other, they would not be what the test is called. */
+Test(bench, sequences_that_the_cache_cannot_hold_at_once_are_refused)
+{
+    REFUSED(2, 4, WORDS("KV cache", "sequences of a test", "--kv-cache-memory"), "bench", "-m", TALES, "-pp",
+            "100", "-tg", "0", "-b", "8", "-r", "1", "--kv-cache-memory", "512K");
+}
+
 /* Whoever closes the pipe has read enough. */
 Test(bench, a_reader_that_stops_ends_it)
 {

@@ -2,8 +2,10 @@
  *
  *   scheduler_worker crowd FOLDER POLICY requests of all lengths and settings, some cancelled, in a cache in which
  *                                        they have not all room: each has the tokens that it has alone, in a cache of its own
+ *   scheduler_worker prefix FOLDER POLICY prompts that go on from one that is kept have the tokens that they have whole, and only
+ *                                        what is their own is computed; a prompt that fills the context has a token after it
  *   scheduler_worker fed FOLDER DEVICE   steps that follow one another on a device: each request has the tokens that it has step
- *                                        by step
+ *                                        by step, behind a prefix from its first
  *   scheduler_worker nan FOLDER TOKEN    whose input TOKEN is NaN: the requests that hold it fail, and no other
  *   scheduler_worker small FOLDER        a request that the cache has no room for at all fails, and no other
  *
@@ -20,6 +22,9 @@ enum {
     MOST_PROMPT = 30,
     MOST_NEW = 24,
     MAX_SEQS = 6,
+    N_PREFIX = 9, /* ends inside a block */
+    N_FORKS = 5,
+    CONTEXT = MOST_PROMPT + MOST_NEW,
     BLOCK_TOKENS = 4,
     CANCELLED_EVERY = 9
 };
@@ -74,7 +79,7 @@ static hw_engine *open_engine(hw_kv_policy policy, int max_seqs, uint64_t kv_byt
     o.kv_policy = policy;
     o.block_tokens = BLOCK_TOKENS;
     o.max_seqs = max_seqs;
-    o.max_seq_len = MOST_PROMPT + MOST_NEW;
+    o.max_seq_len = CONTEXT;
     o.max_batch_rows = 2 * o.max_seq_len;
     o.max_logit_rows = 2 * max_seqs;
     o.kv_bytes = kv_bytes;
@@ -183,6 +188,151 @@ static void run_crowd(hw_kv_policy policy)
     for (int i = 0; i < N_REQUESTS; i++) hw_tokens_free(&wanted[i].tokens);
 }
 
+static const hw_generate_options kept_prompt = {.prompt_only = true, .keep = true};
+
+/* The first tokens of a job's prompt, in the cache. */
+static hw_request *make_prefix(hw_scheduler *s, const job *j)
+{
+    hw_request *prefix, *ended;
+    hw_error err;
+    must(hw_scheduler_submit(s, &prefix, j->prompt, N_PREFIX, &kept_prompt, &err), &err);
+    const hw_generate_options early = {.prefix = prefix};
+    expect(hw_scheduler_submit(s, NULL, j->prompt, 1, &early, &err) == HW_ERR_INVALID, "no prefix yet", 0);
+    must(hw_scheduler_poll(s, &ended, &err), &err);
+    expect(ended == prefix && !hw_request_status(prefix, &err), "a prompt alone ends", 0);
+    return prefix;
+}
+
+/* Fork i has i + 1 tokens of its own. */
+static void make_forks(job *forks)
+{
+    make_jobs(n_vocab, true);
+    for (int i = 0; i < N_FORKS; i++) {
+        forks[i] = jobs[i];
+        memcpy(forks[i].prompt, jobs[0].prompt, sizeof jobs[0].prompt);
+        for (int k = 0; k <= i; k++) forks[i].prompt[N_PREFIX + k] = (7 * i + k + 1) % n_vocab;
+        forks[i].n_prompt = N_PREFIX + i + 1;
+    }
+}
+
+/* Rows that went through the layers. */
+static int run_to_end(hw_scheduler *s)
+{
+    hw_step_report report;
+    hw_error err;
+    int n_rows = 0;
+    do {
+        must(hw_scheduler_step(s, &report, &err), &err);
+        n_rows += report.n_rows;
+    } while (report.n_rows);
+    return n_rows;
+}
+
+static void run_forks(hw_engine *e, const job *forks, const hw_generate_result *wanted)
+{
+    hw_request *requests[N_FORKS], *r;
+    hw_scheduler *s;
+    hw_error err;
+    int n_own = 0;
+    must(hw_scheduler_create(&s, e, &(hw_scheduler_options){NULL, false}, &err), &err);
+    hw_request *const prefix = make_prefix(s, &forks[0]);
+    for (int i = 0; i < N_FORKS; i++) {
+        hw_generate_options o = forks[i].o;
+        o.prefix = prefix;
+        n_own += i + (int)wanted[i].tokens.n;
+        must(hw_scheduler_submit(s, &requests[i], forks[i].prompt + N_PREFIX, i + 1, &o, &err), &err);
+    }
+    must(hw_scheduler_admit(s, &err), &err);
+    expect(hw_scheduler_n_running(s) == N_FORKS, "all have their places", (size_t)hw_scheduler_n_running(s));
+    const int n_rows = run_to_end(s);
+    const bool cached = hw_engine_info_get(e).kv_policy != HW_KV_OFF;
+    expect(!cached || n_rows == n_own, "a prefix is not computed again", (size_t)n_rows);
+    while ((r = hw_scheduler_ended(s))) {
+        const int i = index_of(requests, r);
+        const hw_generate_result *got = hw_request_result(r);
+        must(hw_request_status(r, &err), &err);
+        expect_same(got, &wanted[i], (size_t)i);
+        expect(got->n_prompt == forks[i].n_prompt && got->n_cached == (cached ? N_PREFIX : 0), "its prompt",
+               (size_t)i);
+        hw_request_destroy(r);
+    }
+    hw_request_destroy(prefix);
+    expect_nothing_held(e);
+    hw_scheduler_destroy(s);
+}
+
+static hw_status find_best(void *user, int row, const float *logits, int n, hw_error *err)
+{
+    int32_t *const best = user;
+    (void)err;
+    for (int i = *best = 0; i < n && row == CONTEXT - 1; i++)
+        if (logits[i] > logits[*best]) *best = i;
+    return HW_OK;
+}
+
+/* The last position has logits like any other. */
+static void run_past_context(hw_engine *e)
+{
+    int32_t prompt[CONTEXT], best;
+    hw_generate_result result;
+    hw_error err;
+    hw_generate_options o = {.max_new_tokens = 3, .on_logits = find_best, .user = &best};
+    for (int i = 0; i < CONTEXT; i++) prompt[i] = (i * 31 + 5) % n_vocab;
+    expect(hw_generate(e, NULL, prompt, CONTEXT, &o, &result, &err) == HW_ERR_INVALID, "a full context", 0);
+    o.past_context = true;
+    must(hw_generate(e, NULL, prompt, CONTEXT, &o, &result, &err), &err);
+    expect(result.tokens.n == 1 && result.tokens.ids[0] == best, "the token after the last position", 0);
+    hw_tokens_free(&result.tokens);
+}
+
+static void run_prefix(hw_kv_policy policy)
+{
+    job forks[N_FORKS];
+    hw_generate_result wanted[N_FORKS];
+    hw_error err;
+    hw_engine *e = open_engine(policy, 1, 0);
+    hw_scheduler *s;
+    make_forks(forks);
+    for (int i = 0; i < N_FORKS; i++) alone(e, &forks[i], &wanted[i]);
+    run_past_context(e);
+    must(hw_scheduler_create(&s, e, &(hw_scheduler_options){NULL, false}, &err), &err);
+    const hw_generate_options bad = {.max_new_tokens = 2, .keep = true};
+    expect(hw_scheduler_submit(s, NULL, forks[0].prompt, 3, &bad, &err) == HW_ERR_INVALID, "text is not kept",
+           0);
+    hw_scheduler_destroy(s);
+    hw_engine_destroy(e);
+    e = open_engine(policy, MAX_SEQS, 0);
+    run_forks(e, forks, wanted);
+    hw_engine_destroy(e);
+    for (int i = 0; i < N_FORKS; i++) hw_tokens_free(&wanted[i].tokens);
+}
+
+/* Behind a prefix the first token of each is fed, too. */
+static void run_fed_forks(void)
+{
+    enum { N_NEW = 5 };
+    hw_scheduler *s;
+    hw_error err;
+    hw_engine *e = open_engine(HW_KV_PAGED, MAX_SEQS, 0);
+    make_jobs(n_vocab, false);
+    must(hw_scheduler_create(&s, e, &(hw_scheduler_options){NULL, false}, &err), &err);
+    hw_request *const prefix = make_prefix(s, &jobs[0]), *r;
+    const hw_generate_options o = {.max_new_tokens = N_NEW, .prefix = prefix};
+    for (int32_t i = 0; i < 3; i++) must(hw_scheduler_submit(s, NULL, &i, 1, &o, &err), &err);
+    run_to_end(s);
+    const uint64_t n = hw_engine_info_get(e).n_device_loop_steps;
+    expect(n == N_NEW, "steps on the device", (size_t)n);
+    while ((r = hw_scheduler_ended(s))) {
+        const hw_generate_result *got = hw_request_result(r);
+        expect(got->tokens.n == N_NEW && got->n_steps == N_NEW - 1 && got->prefill_seconds < 60,
+               "a fork's result", 0);
+        hw_request_destroy(r);
+    }
+    hw_request_destroy(prefix);
+    hw_scheduler_destroy(s);
+    hw_engine_destroy(e);
+}
+
 static void run_all(bool no_device_loop, hw_generate_result *out, uint64_t *n_device_loop_steps)
 {
     hw_request *requests[N_FED], *r;
@@ -214,6 +364,7 @@ static void run_fed(void)
     run_all(true, single, &n_single);
     expect(n_looped > 0 && n_single == 0, "steps follow one another where they may", (size_t)n_looped);
     for (int i = 0; i < N_FED; i++) expect_same(&fed[i], &single[i], (size_t)i);
+    run_fed_forks();
 }
 
 /* Runs three requests, of which the second is to fail, and compares the others with what they are alone. */
@@ -269,7 +420,8 @@ static void run_small(void)
 int main(int argc, char **argv)
 {
     static const hw_kv_policy policies[] = {HW_KV_PAGED, HW_KV_OFF, HW_KV_CONTIGUOUS, HW_KV_DYNAMIC};
-    if (argc < 3) return fprintf(stderr, "scheduler_worker: crowd, fed, nan or small, and a folder\n"), 2;
+    if (argc < 3)
+        return fprintf(stderr, "scheduler_worker: crowd, prefix, fed, nan or small, and a folder\n"), 2;
     folder = argv[2];
     start("auto");
     hw_comm_set_stuck_after(comm, 60); /* there are fewer cores than ranks */
@@ -278,6 +430,7 @@ int main(int argc, char **argv)
     else if (!strcmp(argv[1], "fed") && argc > 3) device = argv[3], run_fed();
     else
         for (int p = 0; p < 4; p++)
-            if (argc > 3 && !strcmp(argv[3], hw_kv_policy_name(policies[p]))) run_crowd(policies[p]);
+            if (argc > 3 && !strcmp(argv[3], hw_kv_policy_name(policies[p])))
+                (strcmp(argv[1], "prefix") ? run_crowd : run_prefix)(policies[p]);
     return finish();
 }

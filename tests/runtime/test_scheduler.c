@@ -37,6 +37,15 @@ Test(scheduler, gives_each_request_what_it_is_given_alone_in_a_growing_piece)
     expect_same_alone("dynamic");
 }
 
+Test(scheduler, goes_on_from_a_prefix_that_is_kept)
+{
+    static const char *const policies[] = {"paged", "off", "contiguous", "dynamic"};
+    for (int p = 0; p < 4; p++) {
+        const char *const argv[] = {worker, "prefix", model, policies[p], NULL};
+        for (int n = 1; n <= 2; n++) free(run_on(n, argv));
+    }
+}
+
 #ifdef HW_TEST_PLUGIN
 Test(scheduler, gives_the_same_from_steps_that_follow_one_another_on_the_device)
 {
