@@ -255,11 +255,19 @@ hw_status hw_session_open_tokenizer(hw_session *s, hw_error *err)
     return st ? st : hw_generation_config_open_from(&s->generation, &source, err);
 }
 
+hw_status hw_session_agree_idle(hw_session *s, hw_status mine, hw_error *err)
+{
+    hw_error lost;
+    const hw_status st = hw_comm_wait_idle(s->comm, mine ? &lost : err);
+    return hw_comm_agree(s->comm, mine ? mine : st, err);
+}
+
 hw_status hw_session_open_prompt(hw_session *s, hw_error *err)
 {
     hw_status st = hw_session_open_tokenizer(s, err);
-    if (!st && s->rank == 0) st = read_prompt(s, err);
-    st = hw_comm_agree(s->comm, st, err);
+    if (st) return st;
+    if (s->rank == 0) st = read_prompt(s, err);
+    st = hw_session_agree_idle(s, st, err);
     return st ? st : share_prompt(s, err);
 }
 

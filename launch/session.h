@@ -44,6 +44,10 @@ hw_status hw_session_open_tokenizer(hw_session *s, hw_error *err);
 /* Collective. The same, and the prompt's tokens, which rank 0 reads. After an error every rank has the same status and message. */
 hw_status hw_session_open_prompt(hw_session *s, hw_error *err);
 
+/* Collective. hw_comm_agree after something that only rank 0 does and that can take any time, such as reading a prompt from
+ * a pipe: the other ranks sleep until then. */
+hw_status hw_session_agree_idle(hw_session *s, hw_status mine, hw_error *err);
+
 /* Collective. An engine with these settings, with a line on how far loading is. */
 hw_status hw_session_open_engine(hw_session *s, const hw_engine_settings *e, hw_error *err);
 

@@ -382,6 +382,18 @@ hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity,
     return st;
 }
 
+hw_status hw_comm_wait_idle(hw_comm *c, hw_error *err)
+{
+    const hw_tag tag = {.site = HW_SITE_CONTROL};
+    if (c->n_ranks == 1) return HW_OK;
+    const hw_watch_phase phase = hw_watch_enter(c->watch, HW_WATCH_IDLE);
+    measure before = begin(c, HW_CALL_WAIT_IDLE, tag, 0);
+    hw_status st = c->ops->wait_idle(c->state, c->meter, err);
+    if (!st) end(c, tag, before, 0, 0);
+    hw_watch_enter(c->watch, phase);
+    return st;
+}
+
 /* ---- on a device */
 
 hw_status hw_comm_attach(hw_comm *c, const hw_comm_attachment *a, hw_error *err)

@@ -114,6 +114,11 @@ hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity,
  * already had a rank or is rank 0's. Call it where a rank can fail alone (files, memory), before the others wait for it. */
 hw_status hw_comm_agree(hw_comm *c, hw_status mine, hw_error *err);
 
+/* Collective. Waits for rank 0, which calls it when there is work, without using a core: the other ranks poll for about a
+ * millisecond, so that work that comes at once is not delayed, then sleep between looks, at most 6.4 ms. Rank 0 does not
+ * wait; it sends each of the others an empty message, counted under the site `control`. Errors: HW_ERR_DEVICE. */
+hw_status hw_comm_wait_idle(hw_comm *c, hw_error *err);
+
 /* ---- on device memory. The device's library chooses what is sent, so the meter's `sent` is an estimate, that of
  * a ring. */
 

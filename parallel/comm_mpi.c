@@ -15,9 +15,11 @@
  * traffic_model.c has the same in closed form: what each rank sends for it. Change both together. */
 #include <limits.h>
 #include <mpi.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "parallel/combine.h"
 #include "parallel/comm_mpi.h"
@@ -29,6 +31,11 @@ enum {
     TAG_GATHER,
     TAG_BROADCAST,
     TAG_MESSAGE,
+    TAG_WAKE,
+    /* How a rank waits for work. A busy look takes about a microsecond; naps take 50 us to 6.4 ms. */
+    BUSY_LOOKS = 1000,
+    FIRST_NAP_NS = 50000,
+    NAP_DOUBLINGS = 7,
 };
 
 typedef struct mpi_state {
@@ -424,6 +431,48 @@ static hw_status receive_one(void *state, void *buffer, size_t capacity, size_t 
     return st;
 }
 
+/* ---- waiting for work */
+
+/* Polls at first, so that work that comes at once is not delayed; then each nap is twice as long as the one before. */
+static void wait_a_moment(int n_looks)
+{
+    if (n_looks < BUSY_LOOKS) {
+        sched_yield();
+        return;
+    }
+    const int n_naps = n_looks - BUSY_LOOKS, doublings = n_naps < NAP_DOUBLINGS ? n_naps : NAP_DOUBLINGS;
+    nanosleep(&(struct timespec){.tv_nsec = (long)FIRST_NAP_NS << doublings}, NULL);
+}
+
+static hw_status sleep_until_woken(const mpi_state *m, hw_error *err)
+{
+    MPI_Request woken;
+    int there = 0;
+    hw_status st = check(MPI_Irecv(NULL, 0, MPI_BYTE, 0, TAG_WAKE, m->comm, &woken), "wait for work", err);
+    for (int n_looks = 0; !st && !there; n_looks += n_looks < INT_MAX) {
+        st = check(MPI_Test(&woken, &there, MPI_STATUS_IGNORE), "wait for work", err);
+        if (!st && !there) wait_a_moment(n_looks);
+    }
+    return st;
+}
+
+/* Not along a tree: a rank that forwards the message may be asleep itself. */
+static hw_status wake_all(const mpi_state *m, hw_meter *meter, hw_error *err)
+{
+    hw_status st = HW_OK;
+    for (int to = 1; to < m->n_ranks && !st; to++) {
+        st = check(MPI_Send(NULL, 0, MPI_BYTE, to, TAG_WAKE, m->comm), "wake another rank", err);
+        if (!st) hw_meter_send(meter, m->job_ranks[to], 0);
+    }
+    return st;
+}
+
+static hw_status wait_idle(void *state, hw_meter *meter, hw_error *err)
+{
+    const mpi_state *m = state;
+    return m->rank ? sleep_until_woken(m, err) : wake_all(m, meter, err);
+}
+
 static void abort_job(void *state, int exit_code)
 {
     mpi_state *m = state;
@@ -438,5 +487,6 @@ const hw_comm_ops hw_comm_mpi_ops = {.name = "mpi",
                                      .broadcast = broadcast,
                                      .send = send_one,
                                      .receive = receive_one,
+                                     .wait_idle = wait_idle,
                                      .abort = abort_job,
                                      .split = split};

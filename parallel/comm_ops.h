@@ -29,6 +29,7 @@ struct hw_comm_ops {
                       hw_error *err);
     hw_status (*receive)(void *state, void *buffer, size_t capacity, size_t *n_bytes, int from,
                          hw_error *err);
+    hw_status (*wait_idle)(void *state, hw_meter *meter, hw_error *err); /* hw_comm_wait_idle */
     void (*abort)(void *state, int exit_code);
 
     /* Collective. Creates a state *out, with its operations *ops, for the ranks of `state` with this color, ordered by key

@@ -369,6 +369,13 @@ static hw_status receive_one(void *state, void *buffer, size_t capacity, size_t 
     return hw_comm_mpi_ops.receive(s->mpi, buffer, capacity, n_bytes, from, err);
 }
 
+/* A rank that sleeps is woken by a message, also on the same host. */
+static hw_status wait_idle(void *state, hw_meter *meter, hw_error *err)
+{
+    const shm_state *s = state;
+    return hw_comm_mpi_ops.wait_idle(s->mpi, meter, err);
+}
+
 static void abort_job(void *state, int exit_code)
 {
     shm_state *s = state;
@@ -383,5 +390,6 @@ const hw_comm_ops hw_comm_shm_ops = {.name = "shm",
                                      .broadcast = broadcast,
                                      .send = send_one,
                                      .receive = receive_one,
+                                     .wait_idle = wait_idle,
                                      .abort = abort_job,
                                      .split = split};

@@ -163,7 +163,7 @@ const char *hw_watch_phase_name(uint32_t phase)
 
 const char *hw_watch_call_name(uint32_t call)
 {
-    static const char *const names[HW_N_CALLS] = {"nothing",   "all-reduce", "all-gather",
-                                                  "broadcast", "send",       "receive"};
+    static const char *const names[HW_N_CALLS] = {"nothing", "all-reduce", "all-gather",   "broadcast",
+                                                  "send",    "receive",    "wait for work"};
     return names[call];
 }

@@ -28,6 +28,7 @@ typedef enum hw_watch_call {
     HW_CALL_BROADCAST,
     HW_CALL_SEND,
     HW_CALL_RECEIVE,
+    HW_CALL_WAIT_IDLE, /* sleeps until rank 0 has work */
     HW_N_CALLS
 } hw_watch_call;
 

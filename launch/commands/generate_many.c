@@ -48,7 +48,7 @@ static hw_status share_file(many *m, const char *path, bool optional, char **tex
         if (optional && access(path, F_OK)) st = (*text = strdup("")) ? HW_OK : HW_ERR_NO_MEMORY;
         else st = hw_file_read(text, n, path, MOST_BYTES, HW_ERR_INVALID, m->err);
     }
-    st = hw_comm_agree(m->s->comm, st, m->err);
+    st = hw_session_agree_idle(m->s, st, m->err);
     return st ? st : hw_comm_share(m->s->comm, (hw_tag){.site = HW_SITE_LOAD}, text, n, m->err);
 }
 

@@ -13,6 +13,7 @@ enum {
     QUIET_SHARE = 4,        /* of the limit: a rank that is silent for longer may be stopped or cut off */
 };
 
+/* In a collective, hw_comm_wait_idle included: while rank 0 is outside of it, no rank that sleeps there is to blame. */
 static bool waits(const hw_rank_view *r)
 {
     return r->beat.call || r->beat.phase == HW_WATCH_STARTING || r->beat.phase == HW_WATCH_ENDING;
@@ -157,7 +158,8 @@ char *hw_rank_doing(char *text, size_t size, const hw_rank_view *r)
     const hw_watch_beat *b = &r->beat;
     char call[64] = "", layer[24] = "";
     if (has_layer(b->site)) snprintf(layer, sizeof layer, " layer %d", b->layer);
-    if (b->call)
+    if (b->call == HW_CALL_WAIT_IDLE) snprintf(call, sizeof call, ", waiting for work of rank 0");
+    else if (b->call)
         snprintf(call, sizeof call, ", in %s %s%s", hw_watch_call_name(b->call),
                  hw_site_name((hw_site)b->site), layer);
     snprintf(text, size, "%s%s, after %llu collectives", hw_watch_phase_name(b->phase), call,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { MAX_ENVIRONMENT = 1 << 18, MAX_HOSTS = 4 };
@@ -31,6 +32,20 @@ static size_t read_proc(pid_t pid, const char *what, char *text, size_t size)
     text[n] = '\0';
     return n;
 }
+
+/* `descriptor`: its first argument; -1: any. */
+static bool is_in_call(pid_t pid, long wanted, int descriptor)
+{
+    char text[256];
+    long number;
+    unsigned long first;
+    if (!read_proc(pid, "syscall", text, sizeof text)) return true;
+    if (sscanf(text, "%ld %lx", &number, &first) != 2) return false; /* "running" */
+    return number == wanted && (descriptor < 0 || first == (unsigned long)descriptor);
+}
+
+bool reads_input(pid_t pid) { return is_in_call(pid, SYS_read, 0); }
+bool naps(pid_t pid) { return is_in_call(pid, SYS_clock_nanosleep, -1); }
 
 static const char *variable(const char *text, size_t n, const char *name)
 {

@@ -26,4 +26,8 @@ processes find_processes(const char *mark);
 
 bool is_running(pid_t pid); /* a zombie has ended */
 
+/* Whether its first thread is in a system call: read of descriptor 0; a nap. True as well where the kernel does not say. */
+bool reads_input(pid_t pid);
+bool naps(pid_t pid);
+
 #endif

@@ -16,8 +16,6 @@
 #include "tests/faults/leftovers.h"
 #include "tests/faults/processes.h"
 
-static const double WAITING_S = 0.02; /* of processor time, see wait_for_idle */
-
 #define HEADWAY HW_BINARY_DIR "/launch/headway"
 #define INSIDE  HW_BINARY_DIR "/tests/faults/libinside.so"
 #define SHAPE   HW_SOURCE_DIR "/models/shapes/gpt2-124m"
@@ -323,41 +321,15 @@ static bool wait_for_ranks(running *r, trial t, processes *p)
     return true;
 }
 
-/* In the system call by which standard input is read; true as well where the kernel does not say. */
-static bool reads_input(pid_t pid)
-{
-    char path[64], text[64] = "";
-    snprintf(path, sizeof path, "/proc/%d/syscall", (int)pid);
-    FILE *f = fopen(path, "re");
-    const bool is_known = f && fgets(text, sizeof text, f);
-    const char before[] = "0 0x0 "; /* read, of descriptor 0 */
-    if (f) fclose(f);
-    return !is_known || !strncmp(text, before, sizeof before - 1);
-}
-
-/* 0 for a process that has ended. */
-static double processor_seconds(pid_t pid)
-{
-    struct timespec t;
-    clockid_t its;
-    return clock_getcpuclockid(pid, &its) || clock_gettime(its, &t)
-               ? 0
-               : (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-/* Until rank 0 reads its prompt and the others wait for it. Before that they open a tokenizer, as long as they like: a rank
- * that hangs there may read a file, and is given more time. Who waits does so busily, so it is known by the processor time
- * that it has used since, several times what this tokenizer takes. */
+/* Until rank 0 reads its prompt and the others sleep until it has. Before that they open a tokenizer, as long as they like: a
+ * rank that hangs there may read a file, and is given more time. */
 static void wait_for_idle(const processes *p)
 {
     const uint64_t start_ns = hw_clock_ns();
-    double before[MAX_PROCESSES];
     const process *first = find_rank(p, 0);
     while (first && !reads_input(first->pid) && hw_seconds_since(start_ns) < START_S) usleep(LOOK_US);
-    for (int i = 0; i < p->n; i++) before[i] = processor_seconds(p->all[i].pid);
     for (int i = 0; i < p->n; i++)
-        while (p->all[i].rank > 0 && processor_seconds(p->all[i].pid) - before[i] < WAITING_S &&
-               hw_seconds_since(start_ns) < START_S)
+        while (p->all[i].rank > 0 && !naps(p->all[i].pid) && hw_seconds_since(start_ns) < START_S)
             usleep(LOOK_US);
 }
 

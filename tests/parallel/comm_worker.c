@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "parallel/traffic_model.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/host.h"
 #include "tests/support/over_hosts.h"
 
@@ -297,6 +299,27 @@ static void check_agree(void)
            0);
 }
 
+/* A few times in a row, and behind a rank 0 that comes late: nobody is back before it has called. */
+static void check_wait_idle(void)
+{
+    hw_meter_reset(hw_comm_meter(comm));
+    for (size_t i = 0; i < 4; i++) {
+        hw_error err;
+        const struct timespec late = {.tv_nsec = 50000000};
+        if (rank == 0 && i == 2) nanosleep(&late, NULL);
+        uint64_t called_ns = hw_clock_ns();
+        must(hw_comm_wait_idle(comm, &err), &err);
+        const uint64_t back_ns = hw_clock_ns();
+        must(hw_comm_broadcast(comm, tag, &called_ns, sizeof called_ns, 0, &err), &err);
+        expect(called_ns <= back_ns, "who waits for work is not back before there is some", i);
+    }
+    const hw_traffic t = counted(HW_SITE_CONTROL);
+    const uint64_t n_woken = (uint64_t)(n_ranks - 1);
+    expect(t.calls == (n_ranks > 1 ? 4 : 0), "waiting for work is counted", t.calls);
+    expect(t.messages == (rank ? 0 : 4 * n_woken) && !t.sent_bytes, "each is woken by an empty message",
+           t.messages);
+}
+
 /* Tree of one step: three rows of prefill and one of decode share a call. */
 static void check_phases(void)
 {
@@ -364,6 +387,7 @@ static void check_all(void)
         check_share(broadcasts[i]);
     }
     check_agree();
+    check_wait_idle();
     check_phases();
     free(numbers);
     free(send);

@@ -202,6 +202,29 @@ Test(diagnosis, who_waits_for_the_world_may_wait)
     judged(r, HW_WELL, 0, "");
 }
 
+static void sleeps_for_work(hw_rank_view *r)
+{
+    r->beat.phase = HW_WATCH_IDLE;
+    r->beat.call = HW_CALL_WAIT_IDLE;
+}
+
+/* Rank 0 reads, the others sleep; one that sleeps on when rank 0 waits for it keeps all. */
+Test(verdict, who_sleeps_until_there_is_work_may_sleep)
+{
+    hw_rank_view r[4];
+    make_well(r);
+    for (int i = 0; i < 4; i++) sleeps_for_work(&r[i]), r[i].still_ms = r[i].asleep_ms = 3600000;
+    r[0].beat.call = HW_CALL_NONE;
+    judged(r, HW_WELL, 0, "");
+    r[3].silent_ms = LIMIT + 1;
+    judged(r, HW_STOPPED, 3, "it was idle, waiting for work of rank 0, after 1000 collectives");
+    make_well(r);
+    for (int i = 0; i < 4; i++) r[i].still_ms = LIMIT + 100;
+    sleeps_for_work(&r[2]);
+    r[2].beat.n_calls = 999;
+    judged(r, HW_ALL_WAIT, 2, "rank 2 on node2, is idle, waiting for work of rank 0");
+}
+
 /* But ranks other than 0 have nothing to do with the world, and as long for a file as in loading. */
 Test(diagnosis, who_sleeps_in_idle_while_all_others_wait_is_stuck)
 {
