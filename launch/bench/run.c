@@ -89,9 +89,9 @@ static hw_status check_all_run(const hw_bench *b)
     if (!n_waiting) return HW_OK;
     return hw_fail(
         b->err, HW_ERR_CACHE_FULL,
-        "the KV cache has no room for %d of the %d sequences of a test; run fewer sequences, or raise "
-        "--kv-cache-memory",
-        n_waiting, n_waiting + hw_scheduler_n_running(b->scheduler));
+        "the KV cache has no room for all sequences of a test at once, %d of them wait; run fewer, or "
+        "raise --kv-cache-memory",
+        n_waiting);
 }
 
 /* ---- what runs start from */
