@@ -65,44 +65,63 @@ static hw_status read_kind(hw_rope *r, hw_json_at at)
                    name);
 }
 
+/* The object with the parameters, or NULL. transformers: `rope_scaling or rope_parameters`, so an empty object counts as
+ * none, and nothing of the other one is used. One object for each type of layer would need frequencies of their own. */
+static hw_status find_parameters(const json_t **out, hw_json_at config)
+{
+    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
+    const char *key;
+    json_t *value;
+    *out = NULL;
+    for (int i = 0; i < 2 && !*out; i++) {
+        const json_t *found = json_object_get(config.object, keys[i]);
+        if (!found || json_is_null(found)) continue;
+        if (!json_is_object(found))
+            return hw_fail(config.err, config.failure, "%s: \"%s\" is not an object", config.name, keys[i]);
+        if (json_object_size(found)) *out = found;
+    }
+    json_object_foreach((json_t *)*out, key, value)
+    {
+        if (json_is_object(value))
+            return hw_fail(config.err, config.failure,
+                           "%s: rope parameters for \"%s\" alone are not supported; wanted one set of them",
+                           config.name, key);
+    }
+    return HW_OK;
+}
+
+/* What a kind other than default needs. */
+static hw_status read_scaling(hw_rope *r, hw_json_at at)
+{
+    static const char ORIGINAL[] = "original_max_position_embeddings";
+    hw_status st;
+    if ((st = hw_json_need(at, "factor")) || (st = hw_json_number(at, "factor", 1e-3, 1e6, &r->factor)) ||
+        (r->kind == HW_ROPE_LLAMA3 && (st = hw_json_need(at, ORIGINAL))) ||
+        (st = hw_json_size(at, ORIGINAL, 1, 1 << 30, &r->original_max_positions)))
+        return st;
+    if (r->kind == HW_ROPE_LLAMA3) return read_llama3(r, at);
+    return r->kind == HW_ROPE_YARN ? read_yarn(r, at) : HW_OK;
+}
+
 hw_status hw_rope_from_config(hw_rope *out, hw_json_at config, int head_dim, int max_positions,
                               double default_theta)
 {
-    hw_rope r = {.rotary_dim = head_dim,
+    hw_rope r = {.kind = HW_ROPE_DEFAULT,
+                 .rotary_dim = head_dim,
                  .theta = default_theta,
                  .factor = 1,
                  .attention_factor = 1,
                  .original_max_positions = max_positions};
     hw_json_at at = config;
     double partial = 1;
-    hw_status st = hw_json_number(config, "rope_theta", 1, 1e12, &r.theta);
+    hw_status st = find_parameters(&at.object, config);
+    if (!st) st = hw_json_number(config, "rope_theta", 1, 1e12, &r.theta);
+    if (!st && at.object) st = read_kind(&r, at);
+    if (!st && at.object) st = hw_json_number(at, "rope_theta", 1, 1e12, &r.theta);
     if (!st) st = hw_json_number(config, "partial_rotary_factor", 0, 1, &partial);
+    if (!st && at.object) st = hw_json_number(at, "partial_rotary_factor", 0, 1, &partial);
+    if (!st && r.kind != HW_ROPE_DEFAULT) st = read_scaling(&r, at);
     if (st) return st;
-    json_t *scaling = json_object_get(config.object, "rope_parameters");
-    if (!scaling || json_is_null(scaling)) scaling = json_object_get(config.object, "rope_scaling");
-    if (scaling && !json_is_null(scaling) && !json_is_object(scaling))
-        return hw_fail(config.err, config.failure, "%s: rope_parameters or rope_scaling is not an object",
-                       config.name);
-    at.object = json_is_object(scaling) ? scaling : NULL;
-    r.kind = HW_ROPE_DEFAULT;
-    if (at.object) {
-        if ((st = read_kind(&r, at)) || (st = hw_json_number(at, "rope_theta", 1, 1e12, &r.theta)) ||
-            (st = hw_json_number(at, "partial_rotary_factor", 0, 1, &partial)))
-            return st;
-        if (r.kind != HW_ROPE_DEFAULT) {
-            if ((st = hw_json_need(at, "factor")) ||
-                (st = hw_json_number(at, "factor", 1e-3, 1e6, &r.factor)))
-                return st;
-        }
-        if (r.kind == HW_ROPE_LLAMA3 && (st = hw_json_need(at, "original_max_position_embeddings")))
-            return st;
-        if ((st =
-                 hw_json_size(at, "original_max_position_embeddings", 1, 1 << 30, &r.original_max_positions)))
-            return st;
-        if (r.kind == HW_ROPE_LLAMA3) st = read_llama3(&r, at);
-        if (r.kind == HW_ROPE_YARN) st = read_yarn(&r, at);
-        if (st) return st;
-    }
     r.rotary_dim = (int)(head_dim * partial);
     if (r.rotary_dim < 2 || r.rotary_dim % 2)
         return hw_fail(

@@ -26,7 +26,8 @@ typedef struct hw_rope {
 } hw_rope;
 
 /* Reads both spellings: `rope_parameters` (transformers 5) and `rope_theta` + `rope_scaling` with `type` or
- * `rope_type`. A type that is not one of the above is refused by name. */
+ * `rope_type`. With both, `rope_scaling` counts alone, as in transformers. A type that is not one of the above is refused
+ * by name. */
 hw_status hw_rope_from_config(hw_rope *out, hw_json_at config, int head_dim, int max_positions,
                               double default_theta);
 

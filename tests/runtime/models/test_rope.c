@@ -162,6 +162,18 @@ Test(rope, yarn_frequencies)
                        32, 4096, scaled, COUNT(scaled), 1.094179988101349);
 }
 
+Test(rope, scaling_has_priority_over_parameters_and_an_empty_object_counts_as_none)
+{
+    static const double want[] = {0.400000006,   0.1264911,     0.0399999991,   0.0126491114,
+                                  0.00399999972, 0.00126491114, 0.000400000019, 0.000126491112};
+    expect_frequencies("{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 500000.0},"
+                       " \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.5}}",
+                       16, 2048, want, COUNT(want), 1);
+    expect_frequencies(
+        "{\"rope_parameters\": {\"rope_type\": \"linear\", \"factor\": 2.5}, \"rope_scaling\": {}}", 16, 2048,
+        want, COUNT(want), 1);
+}
+
 Test(rope, what_is_not_understood_is_refused_by_name)
 {
     static const char *const bad[][2] = {
