@@ -90,14 +90,15 @@ static hw_status find_parameters(const json_t **out, hw_json_at config)
     return HW_OK;
 }
 
-/* What a kind other than default needs. */
-static hw_status read_scaling(hw_rope *r, hw_json_at at)
+/* What a kind other than default needs. The original context at the top of config.json has priority over the one beside
+ * the factor (transformers, standardize_rope_params); without both it is the whole context. */
+static hw_status read_scaling(hw_rope *r, hw_json_at config, hw_json_at at)
 {
     static const char ORIGINAL[] = "original_max_position_embeddings";
     hw_status st;
     if ((st = hw_json_need(at, "factor")) || (st = hw_json_number(at, "factor", 1e-3, 1e6, &r->factor)) ||
-        (r->kind == HW_ROPE_LLAMA3 && (st = hw_json_need(at, ORIGINAL))) ||
-        (st = hw_json_size(at, ORIGINAL, 1, 1 << 30, &r->original_max_positions)))
+        (st = hw_json_size(at, ORIGINAL, 1, 1 << 30, &r->original_max_positions)) ||
+        (st = hw_json_size(config, ORIGINAL, 1, 1 << 30, &r->original_max_positions)))
         return st;
     if (r->kind == HW_ROPE_LLAMA3) return read_llama3(r, at);
     return r->kind == HW_ROPE_YARN ? read_yarn(r, at) : HW_OK;
@@ -120,7 +121,7 @@ hw_status hw_rope_from_config(hw_rope *out, hw_json_at config, int head_dim, int
     if (!st && at.object) st = hw_json_number(at, "rope_theta", 1, 1e12, &r.theta);
     if (!st) st = hw_json_number(config, "partial_rotary_factor", 0, 1, &partial);
     if (!st && at.object) st = hw_json_number(at, "partial_rotary_factor", 0, 1, &partial);
-    if (!st && r.kind != HW_ROPE_DEFAULT) st = read_scaling(&r, at);
+    if (!st && r.kind != HW_ROPE_DEFAULT) st = read_scaling(&r, config, at);
     if (st) return st;
     r.rotary_dim = (int)(head_dim * partial);
     if (r.rotary_dim < 2 || r.rotary_dim % 2)

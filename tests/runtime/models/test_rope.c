@@ -174,6 +174,42 @@ Test(rope, scaling_has_priority_over_parameters_and_an_empty_object_counts_as_no
         want, COUNT(want), 1);
 }
 
+/* As Phi 3 and models that were given a longer context write it. */
+Test(rope, original_context_at_the_top_has_priority_and_is_the_whole_context_where_it_is_missing)
+{
+    static const double yarn[] = {
+        1, 0.25693506, 0.0625, 0.0138349654, 0.00249999994, 0.000790569466, 0.000250000012, 7.90569466e-05};
+    static const double llama3[] = {1,
+                                    0.316227764,
+                                    0.100000001,
+                                    0.00661310693,
+                                    0.00124999997,
+                                    0.000395284733,
+                                    0.000125000006,
+                                    3.95284733e-05};
+    static const double whole[] = {1,
+                                   0.316227764,
+                                   0.100000001,
+                                   0.0316227786,
+                                   0.00784018822,
+                                   0.000423639314,
+                                   0.000125000006,
+                                   3.95284733e-05};
+    expect_frequencies(
+        "{\"original_max_position_embeddings\": 256, \"rope_parameters\": {\"rope_type\": \"yarn\","
+        " \"factor\": 4.0, \"original_max_position_embeddings\": 1024}}",
+        16, 2048, yarn, COUNT(yarn), 1.138629436111989);
+    expect_frequencies(
+        "{\"original_max_position_embeddings\": 256, \"rope_scaling\": {\"rope_type\": \"llama3\","
+        " \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0,"
+        " \"original_max_position_embeddings\": 1024}}",
+        16, 2048, llama3, COUNT(llama3), 1);
+    expect_frequencies(
+        "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0,"
+        " \"high_freq_factor\": 4.0}}",
+        16, 2048, whole, COUNT(whole), 1);
+}
+
 Test(rope, what_is_not_understood_is_refused_by_name)
 {
     static const char *const bad[][2] = {
@@ -183,7 +219,8 @@ Test(rope, what_is_not_understood_is_refused_by_name)
         {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": \"two\"}}", "\"factor\""},
         {"{\"rope_scaling\": [1]}", "rope_scaling"},
         {"{\"rope_theta\": -1}", "\"rope_theta\""},
-        {"{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8}}", "\"original_max_position_embeddings\""},
+        {"{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8}}", "\"low_freq_factor\""},
+        {"{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", "\"full_attention\""},
         {"{\"partial_rotary_factor\": 0.3}", "partial_rotary_factor"},
         {"{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"original_max_position_embeddings\": 64,"
          " \"low_freq_factor\": 4, \"high_freq_factor\": 4}}",
