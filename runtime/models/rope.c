@@ -90,6 +90,20 @@ static hw_status find_parameters(const json_t **out, hw_json_at config)
     return HW_OK;
 }
 
+/* The models that Headway has rotate whole heads. Their `default` rope in transformers does not look at the factor; the
+ * other kinds would make fewer frequencies than the model multiplies with, and fail. */
+static hw_status check_partial(const hw_rope *r, hw_json_at config, hw_json_at at)
+{
+    double partial = 1;
+    hw_status st = hw_json_number(config, "partial_rotary_factor", 0, 1, &partial);
+    if (!st && at.object) st = hw_json_number(at, "partial_rotary_factor", 0, 1, &partial);
+    if (!st && r->kind != HW_ROPE_DEFAULT && (int)(r->rotary_dim * partial) != r->rotary_dim)
+        st = hw_fail(config.err, config.failure,
+                     "%s: \"partial_rotary_factor\": %g with rope type \"%s\" is not supported", config.name,
+                     partial, hw_rope_name(r->kind));
+    return st;
+}
+
 /* What a kind other than default needs. The original context at the top of config.json has priority over the one beside
  * the factor (transformers, standardize_rope_params); without both it is the whole context. */
 static hw_status read_scaling(hw_rope *r, hw_json_at config, hw_json_at at)
@@ -114,21 +128,17 @@ hw_status hw_rope_from_config(hw_rope *out, hw_json_at config, int head_dim, int
                  .attention_factor = 1,
                  .original_max_positions = max_positions};
     hw_json_at at = config;
-    double partial = 1;
     hw_status st = find_parameters(&at.object, config);
     if (!st) st = hw_json_number(config, "rope_theta", 1, 1e12, &r.theta);
     if (!st && at.object) st = read_kind(&r, at);
     if (!st && at.object) st = hw_json_number(at, "rope_theta", 1, 1e12, &r.theta);
-    if (!st) st = hw_json_number(config, "partial_rotary_factor", 0, 1, &partial);
-    if (!st && at.object) st = hw_json_number(at, "partial_rotary_factor", 0, 1, &partial);
+    if (!st) st = check_partial(&r, config, at);
     if (!st && r.kind != HW_ROPE_DEFAULT) st = read_scaling(&r, config, at);
     if (st) return st;
-    r.rotary_dim = (int)(head_dim * partial);
     if (r.rotary_dim < 2 || r.rotary_dim % 2)
-        return hw_fail(
-            config.err, config.failure,
-            "%s: rotary dimension %d (head_dim %d x partial_rotary_factor %g) is not an even number above 0",
-            config.name, r.rotary_dim, head_dim, partial);
+        return hw_fail(config.err, config.failure,
+                       "%s: rotary dimension %d (that of a head) is not an even number above 0", config.name,
+                       r.rotary_dim);
     *out = r;
     return HW_OK;
 }

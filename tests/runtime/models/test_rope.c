@@ -210,6 +210,14 @@ Test(rope, original_context_at_the_top_has_priority_and_is_the_whole_context_whe
         16, 2048, whole, COUNT(whole), 1);
 }
 
+/* In transformers the other kinds fail with it when the model runs: they make half of the frequencies. */
+Test(rope, part_of_a_head_is_never_rotated_alone)
+{
+    expect_frequencies("{\"partial_rotary_factor\": 0.5}", 16, 2048, plain, COUNT(plain), 1);
+    expect_frequencies("{\"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}}",
+                       16, 2048, plain, COUNT(plain), 1);
+}
+
 Test(rope, what_is_not_understood_is_refused_by_name)
 {
     static const char *const bad[][2] = {
@@ -221,7 +229,8 @@ Test(rope, what_is_not_understood_is_refused_by_name)
         {"{\"rope_theta\": -1}", "\"rope_theta\""},
         {"{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8}}", "\"low_freq_factor\""},
         {"{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}", "\"full_attention\""},
-        {"{\"partial_rotary_factor\": 0.3}", "partial_rotary_factor"},
+        {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2, \"partial_rotary_factor\": 0.3}}",
+         "\"partial_rotary_factor\""},
         {"{\"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"original_max_position_embeddings\": 64,"
          " \"low_freq_factor\": 4, \"high_freq_factor\": 4}}",
          "high_freq_factor"},
