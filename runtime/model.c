@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/models/read.h"
 #include "runtime/weights/source.h"
 
 enum { MAX_CONFIG_BYTES = 4 << 20 };
@@ -83,8 +84,8 @@ hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *
         !json_is_null(json_object_get(config, "quantization_config")))
         return hw_fail(err, HW_ERR_MODEL,
                        "%s: \"quantization_config\": quantised checkpoints are not supported", name);
-    if ((st = read_stored_dtype(&m, at)) || (st = architecture->read(&m, at)) || (st = check_sizes(&m, at)) ||
-        (st = check_norms(&m, at)))
+    if ((st = hw_read_only_bool(at, "is_causal", true)) || (st = read_stored_dtype(&m, at)) ||
+        (st = architecture->read(&m, at)) || (st = check_sizes(&m, at)) || (st = check_norms(&m, at)))
         return st;
     *out = m;
     return HW_OK;

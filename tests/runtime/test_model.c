@@ -133,6 +133,8 @@ Test(model, what_is_not_understood_is_refused_by_name)
         {LLAMA ", \"head_dim\": 0}", "\"head_dim\""},
         {LLAMA ", \"dtype\": \"int3\"}", "\"int3\""},
         {LLAMA ", \"quantization_config\": {}}", "\"quantization_config\""},
+        {LLAMA ", \"is_causal\": false}", "\"is_causal\""},
+        {GPT2 ", \"is_causal\": false}", "\"is_causal\""},
         {LLAMA ", \"rope_scaling\": {\"rope_type\": \"longrope\", \"factor\": 2}}", "\"longrope\""},
         {LLAMA ", \"rms_norm_eps\": \"small\"}", "\"rms_norm_eps\""},
         {LLAMA ", \"tie_word_embeddings\": 1}", "\"tie_word_embeddings\""},
