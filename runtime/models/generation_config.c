@@ -62,7 +62,7 @@ static hw_status read_sampling(hw_generation_config *g, hw_json_at at)
 }
 
 static hw_status parse(hw_generation_config *g, const hw_source *source, const char *file, const char *text,
-                       size_t n_bytes, bool sampling, hw_error *err)
+                       size_t n_bytes, hw_error *err)
 {
     char *path;
     json_t *config = NULL;
@@ -71,14 +71,14 @@ static hw_status parse(hw_generation_config *g, const hw_source *source, const c
     hw_status st = hw_json_parse_object(&config, text, n_bytes, path, HW_ERR_MODEL, err);
     hw_json_at at = {config, path, HW_ERR_MODEL, err};
     if (!st) st = read_eos(g, at);
-    if (!st && sampling) st = read_sampling(g, at);
+    if (!st) st = read_sampling(g, at);
     json_decref(config);
     free(path);
     return st;
 }
 
-/* Both files are there before either is looked at: what one rank alone does not like must not keep it from the
- * other's reading. */
+/* transformers reads config.json for this only where there is no generation_config.json. Both files are there before
+ * either is looked at: what one rank alone does not like must not keep it from the other's reading. */
 hw_status hw_generation_config_open_from(hw_generation_config *out, const hw_source *source, hw_error *err)
 {
     static const char *const files[2] = {"generation_config.json", "config.json"};
@@ -88,8 +88,8 @@ hw_status hw_generation_config_open_from(hw_generation_config *out, const hw_sou
     *out = (hw_generation_config){0};
     for (int i = 0; i < 2 && !st; i++)
         st = hw_source_read(source, files[i], MAX_BYTES, i == 0, &texts[i], &n[i], err);
-    for (int i = 0; i < 2 && !st; i++)
-        if (texts[i]) st = parse(out, source, files[i], texts[i], n[i], i == 0, err);
+    const int counts = texts[0] ? 0 : 1;
+    if (!st) st = parse(out, source, files[counts], texts[counts], n[counts], err);
     free(texts[0]);
     free(texts[1]);
     return st;

@@ -13,14 +13,14 @@ extern "C" {
 enum { HW_MAX_EOS = 64 };
 
 typedef struct hw_generation_config {
-    hw_sampling sampling;    /* what generation_config.json recommends; greedy unless do_sample is true */
+    hw_sampling sampling;    /* what is recommended; greedy unless do_sample is true */
     int max_new_tokens;      /* 0: not given */
-    int32_t eos[HW_MAX_EOS]; /* end-of-sequence ids of generation_config.json and config.json together */
+    int32_t eos[HW_MAX_EOS]; /* end-of-sequence ids */
     int n_eos;
 } hw_generation_config;
 
-/* generation_config.json may be missing; config.json may not. Errors: HW_ERR_MODEL naming the file and the
- * key. */
+/* All of it is in generation_config.json; only where there is none, in config.json (as in transformers). The first may be
+ * missing, the second may not. Errors: HW_ERR_MODEL naming the file and the key. */
 hw_status hw_generation_config_open(hw_generation_config *out, const char *model_folder, hw_error *err);
 
 /* The same from a source. Collective if rank 0 reads for all; then the result is the same on all ranks, except for

@@ -19,15 +19,29 @@ static hw_generation_config open_good(const char *generation, const char *config
 
 TestSuite(generation_config, .init = make_folder, .fini = remove_folder);
 
-Test(generation_config, end_tokens_of_both_files_are_one_set)
+/* As transformers 5.23 does, tried with a folder for each. */
+Test(generation_config, where_the_file_is_there_config_json_says_nothing)
 {
-    hw_generation_config g = open_good("{\"eos_token_id\": [7, 3, 7]}", "{\"eos_token_id\": 3}");
+    hw_generation_config g =
+        open_good("{\"eos_token_id\": [7, 3, 7]}", "{\"eos_token_id\": 5, \"do_sample\": true}");
     cr_expect_eq(g.n_eos, 2);
     cr_expect(hw_generation_config_is_eos(&g, 7) && hw_generation_config_is_eos(&g, 3));
-    cr_expect_not(hw_generation_config_is_eos(&g, 0));
+    cr_expect_not(hw_generation_config_is_eos(&g, 5));
+    cr_expect_eq(g.sampling.temperature, 0);
     g = open_good("{\"eos_token_id\": null}", "{\"eos_token_id\": [5, 0]}");
+    cr_expect_eq(g.n_eos, 0);
+    g = open_good("{}", "{\"eos_token_id\": 5}");
+    cr_expect_eq(g.n_eos, 0);
+}
+
+Test(generation_config, where_the_file_is_missing_config_json_says_it_all)
+{
+    hw_generation_config g =
+        open_good(NULL, "{\"eos_token_id\": [5, 0], \"do_sample\": true, \"temperature\": 0.5}");
     cr_expect_eq(g.n_eos, 2);
     cr_expect(hw_generation_config_is_eos(&g, 0) && hw_generation_config_is_eos(&g, 5));
+    cr_expect_eq(g.sampling.temperature, 0.5f);
+    cr_expect_eq(g.sampling.top_k, 50);
 }
 
 Test(generation_config, it_may_be_missing_and_then_nothing_is_sampled)
