@@ -348,9 +348,19 @@ static bool gives_candidates(const hw_request_settings *r)
     return any;
 }
 
-hw_status hw_session_sampling(const hw_session *s, const hw_request_settings *r, hw_sampling *out,
-                              hw_error *err)
+static void warn_of_ignored(hw_session *s)
 {
+    if (s->rank == 0 && !s->warned_of_ignored && *s->generation.ignored)
+        fprintf(stderr,
+                "headway: %s: its generation settings %s are not supported and left out, so transformers may "
+                "write another text\n",
+                s->model->folder, s->generation.ignored);
+    s->warned_of_ignored = true;
+}
+
+hw_status hw_session_sampling(hw_session *s, const hw_request_settings *r, hw_sampling *out, hw_error *err)
+{
+    warn_of_ignored(s);
     const hw_request_settings recommended = {.given.value = ~UINT64_C(0), .sampling = s->generation.sampling};
     hw_request_settings all = *r;
     hw_settings_inherit(&hw_request_group, &all, &recommended);

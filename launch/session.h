@@ -21,6 +21,7 @@ typedef struct hw_session {
     hw_watch *watch; /* NULL without headway launch; ends with the process */
     int rank;
     bool warned;             /* of more threads than cores */
+    bool warned_of_ignored;  /* generation settings of the model */
     bool told;               /* what the ranks compute with */
     hw_tokenizer *tokenizer; /* NULL when the folder has none and ids were given */
     hw_engine *engine;
@@ -74,10 +75,9 @@ typedef hw_status hw_text_function(void *user, const char *text, size_t n_bytes,
 hw_generate_options hw_session_generate_options(const hw_session *s, const hw_request_settings *r,
                                                 int prefill_chunk, hw_text_function *on_text, void *user);
 
-/* Local. How a request is sampled: what its settings give, over what generation_config.json recommends. Errors:
- * HW_ERR_INVALID. */
-hw_status hw_session_sampling(const hw_session *s, const hw_request_settings *r, hw_sampling *out,
-                              hw_error *err);
+/* Local. How a request is sampled: what its settings give, over what generation_config.json recommends. Rank 0 names once, on
+ * standard error, what that asks for and Headway does not have. Errors: HW_ERR_INVALID. */
+hw_status hw_session_sampling(hw_session *s, const hw_request_settings *r, hw_sampling *out, hw_error *err);
 
 /* Ends the job when an error of this rank came up that the other ranks cannot know of (a device, MPI or memory
  * failing in the middle of a step); they would wait for ever. Returns when it is another kind of error, or

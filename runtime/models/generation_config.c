@@ -1,7 +1,9 @@
 #include "runtime/models/generation_config.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/base/json.h"
 #include "runtime/weights/source.h"
@@ -38,6 +40,59 @@ static hw_status read_eos(hw_generation_config *g, hw_json_at at)
     return st;
 }
 
+/* Whether a value asks for something: neither null, false, nothing in a list, nor the number that means off. */
+static bool asks(const json_t *value, double off)
+{
+    if (json_is_number(value)) return json_number_value(value) != off;
+    if (json_is_array(value)) return json_array_size(value) > 0;
+    if (json_is_object(value)) return json_object_size(value) > 0;
+    return value && !json_is_null(value) && !json_is_false(value);
+}
+
+/* Settings of transformers' generate() that change the text and have nothing here that does the same. */
+static void note_ignored(hw_generation_config *g, const json_t *config)
+{
+    static const struct {
+        const char *key;
+        double off;
+        bool sampling; /* does nothing to greedy decoding */
+    } known[] = {{"num_beams", 1, false},
+                 {"num_beam_groups", 1, false},
+                 {"penalty_alpha", 0, false},
+                 {"dola_layers", NAN, false},
+                 {"constraints", NAN, false},
+                 {"force_words_ids", NAN, false},
+                 {"guidance_scale", 1, false},
+                 {"sequence_bias", NAN, false},
+                 {"bad_words_ids", NAN, false},
+                 {"encoder_repetition_penalty", 1, false},
+                 {"no_repeat_ngram_size", 0, false},
+                 {"encoder_no_repeat_ngram_size", 0, false},
+                 {"min_length", 0, false},
+                 {"min_new_tokens", 0, false},
+                 {"forced_bos_token_id", NAN, false},
+                 {"forced_eos_token_id", NAN, false},
+                 {"remove_invalid_values", NAN, false},
+                 {"exponential_decay_length_penalty", NAN, false},
+                 {"suppress_tokens", NAN, false},
+                 {"begin_suppress_tokens", NAN, false},
+                 {"watermarking_config", NAN, false},
+                 {"token_healing", NAN, false},
+                 {"stop_strings", NAN, false},
+                 {"max_time", NAN, false},
+                 {"top_h", NAN, true},
+                 {"typical_p", 1, true},
+                 {"epsilon_cutoff", 0, true},
+                 {"eta_cutoff", 0, true}};
+    const bool samples = json_is_true(json_object_get(config, "do_sample"));
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const size_t n = strlen(g->ignored);
+        if ((known[i].sampling && !samples) || !asks(json_object_get(config, known[i].key), known[i].off))
+            continue;
+        snprintf(g->ignored + n, sizeof g->ignored - n, "%s%s", n ? ", " : "", known[i].key);
+    }
+}
+
 static hw_status read_sampling(hw_generation_config *g, hw_json_at at)
 {
     bool do_sample = false;
@@ -72,6 +127,7 @@ static hw_status parse(hw_generation_config *g, const hw_source *source, const c
     hw_json_at at = {config, path, HW_ERR_MODEL, err};
     if (!st) st = read_eos(g, at);
     if (!st) st = read_sampling(g, at);
+    if (!st) note_ignored(g, config);
     json_decref(config);
     free(path);
     return st;

@@ -17,6 +17,8 @@ typedef struct hw_generation_config {
     int max_new_tokens;      /* 0: not given */
     int32_t eos[HW_MAX_EOS]; /* end-of-sequence ids */
     int n_eos;
+    /* Keys that ask for what is not supported, and for another text in transformers: "num_beams, typical_p"; "" for none */
+    char ignored[512];
 } hw_generation_config;
 
 /* All of it is in generation_config.json; only where there is none, in config.json (as in transformers). The first may be

@@ -198,6 +198,19 @@ Test(cli, end_token_ends_the_text_unless_it_is_ignored)
 /* Of the checkpoint's bytes, what ranks share is replicated: the norms (2 per layer and 1, of 256 bfloat16),
  * and beyond 4 ranks the rows of wk and wv, 4 KV heads of 32 by 256 in each of 4 layers, which two ranks
  * read. */
+Test(cli, generation_settings_that_are_left_out_are_named_once)
+{
+    model_like("tests/vectors/llama-gqa");
+    write_text_in_model("generation_config.json",
+                        "{\"num_beams\": 4, \"suppress_tokens\": [5], \"do_sample\": false}");
+    for (int n = 1; n <= 2; n++) {
+        hw_run_result r = RUN(n, NULL, "generate", "-m", in_model(""), "--tokens", "1,2", "-n", "2");
+        const char *said = strstr(r.err, "num_beams, suppress_tokens");
+        cr_expect(r.exit_code == 0 && said && !strstr(said + 1, "num_beams"), "%s", r.err);
+        hw_run_free(&r);
+    }
+}
+
 Test(cli, json_report_says_what_ran_and_every_rank_reads_its_part)
 {
     const long long norms = 9 * 256 * 2, kv = 4LL * 2 * (4 * 32) * 256 * 2;

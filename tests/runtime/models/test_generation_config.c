@@ -77,6 +77,28 @@ Test(generation_config, do_sample_takes_the_settings_and_the_defaults_of_transfo
               g.sampling.min_p == 0.05f);
 }
 
+Test(generation_config, what_is_not_supported_and_changes_the_text_is_named)
+{
+    hw_generation_config g = open_good(
+        "{\"num_beams\": 4, \"suppress_tokens\": [1], \"begin_suppress_tokens\": [2],"
+        " \"bad_words_ids\": [[3]], \"min_new_tokens\": 5, \"sequence_bias\": [[[1], 2.0]],"
+        " \"forced_eos_token_id\": 0, \"encoder_repetition_penalty\": 1.1,"
+        " \"exponential_decay_length_penalty\": [1, 1.5], \"guidance_scale\": 2, \"typical_p\": 0.9}",
+        "{}");
+    cr_expect_str_eq(g.ignored,
+                     "num_beams, guidance_scale, sequence_bias, bad_words_ids, encoder_repetition_penalty, "
+                     "min_new_tokens, forced_eos_token_id, exponential_decay_length_penalty, "
+                     "suppress_tokens, begin_suppress_tokens");
+    g = open_good("{\"do_sample\": true, \"typical_p\": 0.9}", "{}");
+    cr_expect_str_eq(g.ignored, "typical_p");
+    g = open_good(
+        "{\"do_sample\": true, \"typical_p\": 1.0, \"num_beams\": 1, \"min_length\": 0, \"suppress_tokens\": "
+        "[],"
+        " \"forced_eos_token_id\": null, \"token_healing\": false, \"transformers_version\": \"5\"}",
+        "{}");
+    cr_expect_str_eq(g.ignored, "");
+}
+
 Test(generation_config, wrong_types_and_ranges_are_refused_by_name)
 {
     static const char *const bad[][2] = {
