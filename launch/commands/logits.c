@@ -47,32 +47,35 @@ static hw_status open_session(hw_session *s, hw_options *o, hw_engine_settings *
 /* ---- logits */
 
 typedef struct npy {
-    FILE *file;
-    const char *path;
+    FILE *
+        file; /* NULL before the first row: a run that is refused leaves no file, and a file that was there as it is */
+    const char *path; /* NULL on ranks that do not write */
+    size_t n_rows;
 } npy;
 
 /* numpy's format 1.0: magic, version, length of the header, a Python dict padded to 64 bytes (numpy.lib.format). */
-static hw_status open_npy(npy *out, const char *path, size_t rows, size_t columns, hw_error *err)
+static hw_status open_npy(npy *out, size_t n_columns, hw_error *err)
 {
     char header[128];
     memset(header, ' ', sizeof header);
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* 118 bytes follow, 128 in all */
-    int n = snprintf(header + 10, sizeof header - 10,
-                     "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", rows, columns);
+    int n =
+        snprintf(header + 10, sizeof header - 10,
+                 "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", out->n_rows, n_columns);
     header[10 + n] = ' ';
     header[sizeof header - 1] = '\n';
-    out->path = path;
-    if (!(out->file = fopen(path, "wb")))
-        return hw_fail(err, HW_ERR_FAILED, "%s: cannot create: %s", path, strerror(errno));
-    return hw_write(out->file, path, header, sizeof header, err);
+    if (!(out->file = fopen(out->path, "wb")))
+        return hw_fail(err, HW_ERR_FAILED, "%s: cannot create: %s", out->path, strerror(errno));
+    return hw_write(out->file, out->path, header, sizeof header, err);
 }
 
 static hw_status write_row(void *user, int i, const float *logits, int vocab_size, hw_error *err)
 {
     npy *out = user;
-    (void)i;
-    return out->file ? hw_write(out->file, out->path, logits, (size_t)vocab_size * sizeof *logits, err)
-                     : HW_OK;
+    hw_status st = HW_OK;
+    if (!out->path) return HW_OK;
+    if (i == 0) st = open_npy(out, (size_t)vocab_size, err);
+    return st ? st : hw_write(out->file, out->path, logits, (size_t)vocab_size * sizeof *logits, err);
 }
 
 hw_status hw_cmd_logits(int argc, char **argv, hw_error *err)
@@ -86,11 +89,7 @@ hw_status hw_cmd_logits(int argc, char **argv, hw_error *err)
     npy out = {0};
     hw_options_parse(&o, argc, argv);
     hw_status st = open_session(&s, &o, &a.engine, err);
-    if (!st) {
-        if (s.rank == 0)
-            st = open_npy(&out, a.output, s.prompt.n, (size_t)hw_engine_info_get(s.engine).vocab_size, err);
-        st = hw_comm_agree(s.comm, st, err);
-    }
+    if (s.rank == 0) out = (npy){.path = a.output, .n_rows = s.prompt.n};
     if (!st)
         st = hw_score_rows(&s, s.prompt.ids, (int)s.prompt.n, a.engine.prefill_chunk, write_row, &out, err);
     if (out.file && fclose(out.file) && !st)

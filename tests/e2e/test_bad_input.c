@@ -259,6 +259,23 @@ Test(bad_input, output_file_that_cannot_be_made)
     REFUSED(2, 1, WORDS("/tmp", "directory"), "logits", "-m", TALES, "-p", "Once", "-o", "/tmp");
 }
 
+/* Neither a file that was not there, nor an end to one that was. */
+Test(bad_input, refused_logits_leave_the_output_as_it_is)
+{
+    model_like("tests/vectors/llama-gqa");
+    const char *out = in_model("out.npy");
+    for (int i = 0; i < 2; i++) {
+        hw_run_result r =
+            RUN(1, NULL, "logits", "-m", GQA, "--tokens", "1,2,3", "--max-model-len", "2", "-o", out);
+        cr_expect_eq(r.exit_code, 2, "%s", r.err);
+        hw_run_free(&r);
+        struct stat info;
+        if (!i) cr_expect_neq(stat(out, &info), 0, "%s is there", out);
+        else cr_expect(!stat(out, &info) && info.st_size == 3, "%s is not as it was", out);
+        write_text_in_model("out.npy", "old");
+    }
+}
+
 /* A model that goes on for so long that its reader is gone before it ends. */
 static void make_endless(void)
 {
