@@ -16,6 +16,7 @@
 #include "runtime/sampler.h"
 #include "runtime/sizes.h"
 #include "runtime/weights/source.h"
+#include "runtime/weights/tied_head.h"
 
 hw_engine_options hw_engine_defaults(void)
 {
@@ -102,12 +103,13 @@ static hw_status make_device(hw_engine *e, hw_error *err)
     return st ? st : hw_device_attach(e->device, e->tensor, err);
 }
 
-/* The type and size of the weights in rank 0's files, for the others. */
+/* The type and size of the weights in rank 0's files, and whether the head among them is the embedding, for the others. */
 static hw_status tell_facts(hw_engine *e, hw_error *err)
 {
-    uint64_t facts[2] = {(uint64_t)e->options.dtype, e->checkpoint_bytes};
+    uint64_t facts[2] = {2 * (uint64_t)e->options.dtype + e->model.tied_embeddings, e->checkpoint_bytes};
     hw_status st = hw_comm_broadcast(e->world, (hw_tag){.site = HW_SITE_LOAD}, facts, sizeof facts, 0, err);
-    e->options.dtype = (hw_dtype)facts[0];
+    e->options.dtype = (hw_dtype)(facts[0] / 2);
+    e->model.tied_embeddings = facts[0] % 2;
     e->checkpoint_bytes = facts[1];
     return st;
 }
@@ -119,6 +121,7 @@ static hw_status open_checkpoint(hw_engine *e, hw_checkpoint **c, const char *fo
     e->scattered = !e->options.dummy && hw_source_of(folder, e->options.weights, e->world).comm;
     if (!st && !e->options.dummy && !(e->scattered && hw_comm_rank(e->world)))
         st = hw_checkpoint_open(c, folder, err);
+    if (!st && *c) st = hw_model_settle_head(&e->model, *c, err);
     if (!st) {
         e->options.dtype = hw_weights_dtype(&e->model, *c, e->options.dtype);
         e->checkpoint_bytes = *c ? hw_checkpoint_total_bytes(*c) : 0;

@@ -7,6 +7,7 @@
 #include "runtime/model.h"
 #include "runtime/weights/checkpoint.h"
 #include "runtime/weights/tensor_names.h"
+#include "runtime/weights/tied_head.h"
 #include "runtime/weights/weights.h"
 
 typedef struct settings {
@@ -44,6 +45,7 @@ static hw_status open_folder(folder *f, const char *path, hw_error *err)
     if (!st) st = hw_generation_config_open(&f->generation, path, err);
     if (!st && (has(path, "model.safetensors") || has(path, "model.safetensors.index.json"))) {
         st = hw_checkpoint_open(&f->checkpoint, path, err);
+        if (!st) st = hw_model_settle_head(&f->model, f->checkpoint, err);
         if (!st) st = hw_tensor_check_all(&f->model, f->checkpoint, err);
     }
     if (!st && has(path, "tokenizer.json")) st = hw_tokenizer_open(&f->tokenizer, path, err);

@@ -15,6 +15,7 @@
 #include "runtime/device/cores.h"
 #include "runtime/device/devices.h"
 #include "runtime/device/host_memory.h"
+#include "runtime/weights/tied_head.h"
 
 enum { MAX_COUNTS = 64 };
 
@@ -98,6 +99,7 @@ static hw_status open_model(const settings *a, hw_model *m, hw_dtype *stored, hw
         weights = weights || !access(path, F_OK);
     }
     if (!st && weights && !a->engine.options.dummy) st = hw_checkpoint_open(&c, folder, err);
+    if (!st && c) st = hw_model_settle_head(m, c, err);
     if (!st) *stored = hw_weights_dtype(m, c, wanted);
     hw_checkpoint_close(c);
     return st;

@@ -65,6 +65,21 @@ void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_param *p
     out->columns = rule->transposed ? all_out : n_in;
 }
 
+static hw_tensor find(const hw_model *m, const hw_checkpoint *c, const char *name)
+{
+    const hw_tensor found = hw_checkpoint_find(c, name);
+    if (found.info || !*m->prefix) return found;
+    char prefixed[2 * HW_MAX_TENSOR_NAME];
+    snprintf(prefixed, sizeof prefixed, "%s%s", m->prefix, name);
+    return hw_checkpoint_find(c, prefixed);
+}
+
+hw_tensor hw_tensor_of_role(const hw_model *m, const hw_checkpoint *c, hw_role role)
+{
+    assert(!hw_param_kind_of(role)->per_layer);
+    return find(m, c, rule_of(m, role)->name);
+}
+
 hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c, const hw_param *p,
                            hw_error *err)
 {
@@ -72,12 +87,10 @@ hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_che
     hw_tensor_place place;
     hw_tensor_expect(&place, m, p);
     hw_tensor_name(name, m, p);
-    place.tensor = hw_checkpoint_find(c, name);
-    if (!place.tensor.info && *m->prefix) {
-        char prefixed[2 * HW_MAX_TENSOR_NAME];
-        snprintf(prefixed, sizeof prefixed, "%s%s", m->prefix, name);
-        place.tensor = hw_checkpoint_find(c, prefixed);
-    }
+    place.tensor = find(m, c, name);
+    /* Of a tied pair either may be the one that was saved. */
+    if (!place.tensor.info && p->role == HW_ROLE_EMBED && m->tied_embeddings)
+        place.tensor = hw_tensor_of_role(m, c, HW_ROLE_HEAD);
     if (!place.tensor.info)
         return hw_fail(err, HW_ERR_MODEL, "tensor \"%s\" is missing from the checkpoint%s", name,
                        p->role == HW_ROLE_HEAD ? " (and tie_word_embeddings is not true)" : "");
@@ -92,7 +105,7 @@ static bool matches(const hw_model *m, const char *pattern, const char *name)
     return hw_tensor_pattern_match(pattern, name, &at) && at.layer < m->n_layers;
 }
 
-/* A tied head that was saved all the same is the embedding once more. */
+/* A head that was saved beside what it is tied to is the embedding once more (tied_head.h). */
 static bool is_parameter(const hw_model *m, const hw_tensor_rule *r, const char *name)
 {
     hw_tensor_index at;

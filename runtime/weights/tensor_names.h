@@ -28,6 +28,9 @@ void hw_tensor_expect(hw_tensor_place *out, const hw_model *m, const hw_param *p
 hw_status hw_tensor_locate(hw_tensor_place *out, const hw_model *m, const hw_checkpoint *c, const hw_param *p,
                            hw_error *err);
 
+/* The tensor of a role that no layer has, or .info NULL. */
+hw_tensor hw_tensor_of_role(const hw_model *m, const hw_checkpoint *c, hw_role role);
+
 /* Checks that the checkpoint has every tensor of the model, with the right shape and type, and no other: ignoring a
  * tensor would change the model. Errors: HW_ERR_MODEL naming the tensor. */
 hw_status hw_tensor_check_all(const hw_model *m, const hw_checkpoint *c, hw_error *err);

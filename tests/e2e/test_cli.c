@@ -290,35 +290,102 @@ Test(cli, one_rank_needs_no_mpi)
 
 /* ---- logits, perplexity, tokenize, inspect */
 
-/* float32 on both sides: 2e-5 of the largest logit, as for the golden vectors. */
-Test(cli, logits_are_transformers_in_a_file_that_numpy_reads)
+/* `headway logits` of a folder against a golden case. float32 on both sides: 2e-5 of the largest logit, as for the golden
+ * vectors. The output goes into the folder that model_like has made. */
+static void expect_logits(const char *folder, const char *of, int n_ranks)
 {
-    json_t *golden = load(VECTORS "/llama-gqa/golden.json");
-    char *tokens = list_of(get(golden, "tokens"));
+    char path[512];
     hw_npy want = {0}, got = {0};
     hw_error err;
-    cr_assert_eq(hw_npy_read(&want, GQA "/logits.npy", &err), HW_OK, "%s", err.message);
-    for (int n = 1; n <= 3; n++) {
-        model_like("tests/vectors/llama-gqa");
-        char *out = OUTPUT(n, "logits", "-m", GQA, "--tokens", tokens, "-o", in_model("out.npy"), FLOATS);
-        cr_expect_str_eq(out, "");
-        free(out);
-        cr_assert_eq(hw_npy_read(&got, in_model("out.npy"), &err), HW_OK, "%s", err.message);
-        cr_assert(got.n_rows == want.n_rows && got.n_cols == want.n_cols);
-        float error = 0, largest = 0;
-        for (size_t i = 0; i < want.n_rows * want.n_cols; i++) {
-            error = fmaxf(error, fabsf(got.data[i] - want.data[i]));
-            largest = fmaxf(largest, fabsf(want.data[i]));
-        }
-        cr_expect_leq(error, 2e-5f * largest, "%d ranks: %g of %g", n, (double)error, (double)largest);
-        hw_npy_free(&got);
+    snprintf(path, sizeof path, VECTORS "/%s/golden.json", of);
+    json_t *golden = load(path);
+    char *tokens = list_of(get(golden, "tokens"));
+    snprintf(path, sizeof path, VECTORS "/%s/logits.npy", of);
+    cr_assert_eq(hw_npy_read(&want, path, &err), HW_OK, "%s", err.message);
+    char *out =
+        OUTPUT(n_ranks, "logits", "-m", folder, "--tokens", tokens, "-o", in_model("out.npy"), FLOATS);
+    cr_expect_str_eq(out, "");
+    free(out);
+    cr_assert_eq(hw_npy_read(&got, in_model("out.npy"), &err), HW_OK, "%s", err.message);
+    cr_assert(got.n_rows == want.n_rows && got.n_cols == want.n_cols);
+    float error = 0, largest = 0;
+    for (size_t i = 0; i < want.n_rows * want.n_cols; i++) {
+        error = fmaxf(error, fabsf(got.data[i] - want.data[i]));
+        largest = fmaxf(largest, fabsf(want.data[i]));
     }
+    cr_expect_leq(error, 2e-5f * largest, "%s, %d ranks: %g of %g", of, n_ranks, (double)error,
+                  (double)largest);
+    hw_npy_free(&got);
     hw_npy_free(&want);
     free(tokens);
     json_decref(golden);
 }
 
-/* The last row's ten best of the demo model, from the text of the prompt. */
+Test(cli, logits_are_transformers_in_a_file_that_numpy_reads)
+{
+    model_like("tests/vectors/llama-gqa");
+    for (int n = 1; n <= 3; n++) expect_logits(GQA, "llama-gqa", n);
+}
+
+/* The tensor `to` in the model's file gets the numbers of `from`. */
+static void copy_tensor(const char *to, const char *from)
+{
+    hw_error err;
+    char *file;
+    size_t n;
+    uint64_t n_header;
+    json_t *header;
+    cr_assert_eq(hw_file_read(&file, &n, in_model("model.safetensors"), 1 << 24, HW_ERR_FAILED, &err), HW_OK);
+    memcpy(&n_header, file, sizeof n_header);
+    cr_assert_eq(hw_json_parse(&header, file + 8, n_header, "header", HW_ERR_FAILED, &err), HW_OK);
+    size_t at[2][2];
+    for (int i = 0; i < 4; i++)
+        at[i / 2][i % 2] = (size_t)json_integer_value(json_array_get(
+            json_object_get(json_object_get(header, i < 2 ? to : from), "data_offsets"), (size_t)i % 2));
+    char *data = file + 8 + n_header;
+    memcpy(data + at[0][0], data + at[1][0], at[1][1] - at[1][0]);
+    write_in_model("model.safetensors", file, n);
+    json_decref(header);
+    free(file);
+}
+
+static bool says_tied(void)
+{
+    char *report = OUTPUT(1, "inspect", "-m", in_model(""));
+    const bool tied = strstr(report, "tied embeddings");
+    free(report);
+    return tied;
+}
+
+/* What config.json says is tied is so only where the file has no other head, and either of the two may be what it has. Each
+ * of these folders gives the same logits in transformers 5.23. */
+Test(cli, checkpoint_decides_whether_the_head_is_tied)
+{
+    static const char *const untied[] = {"llama-mha", "gpt2-untied"};
+    for (int i = 0; i < 2; i++) {
+        char of[64];
+        snprintf(of, sizeof of, "tests/vectors/%s", untied[i]);
+        model_like(of);
+        replace_in("config.json", "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+        cr_expect_not(says_tied());
+        expect_logits(in_model(""), untied[i], 1);
+        expect_logits(in_model(""), untied[i], 2);
+        char *read = OUTPUT(2, "generate", "-m", in_model(""), "--tokens", "1,2,3", "-n", "8");
+        char *sent =
+            OUTPUT(2, "generate", "-m", in_model(""), "--tokens", "1,2,3", "-n", "8", "--weights", "scatter");
+        cr_expect_str_eq(sent, read);
+        free(sent);
+        free(read);
+    }
+    model_like("tests/vectors/llama-mha");
+    replace_in("config.json", "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true");
+    copy_tensor("lm_head.weight", "model.embed_tokens.weight");
+    cr_expect(says_tied());
+    model_like("tests/vectors/llama-gqa");
+    replace_in("model.safetensors", "model.embed_tokens.weight", "lm_head.weight");
+    expect_logits(in_model(""), "llama-gqa", 2);
+}
+
 Test(cli, logits_of_a_text)
 {
     json_t *golden = load(VECTORS "/tales_golden.json");
