@@ -2,7 +2,8 @@
  *
  * Hugging Face runs these expressions with Oniguruma in its Ruby dialect; here PCRE2 runs them. The two
  * read most of the language alike, and an expression that uses a part which they read differently is
- * refused when the tokenizer is loaded. */
+ * refused when the tokenizer is loaded. Classes of characters are those of the reference, whatever Unicode PCRE2 knows
+ * (property.h). */
 #ifndef HW_RUNTIME_TOKENIZER_PATTERN_H
 #define HW_RUNTIME_TOKENIZER_PATTERN_H
 

@@ -35,7 +35,8 @@ size_t hw_utf8_first(const char *s, uint32_t *cp);
 size_t hw_utf8_last(const char *s, size_t n, uint32_t *cp);
 
 bool hw_is_space(uint32_t cp); /* Unicode White_Space: 25 code points */
-bool hw_is_word(uint32_t cp);  /* \w of Unicode regular expressions: Alphabetic, marks, Nd, Pc, joiners */
+bool hw_is_word(
+    uint32_t cp); /* \w of Unicode regular expressions: Alphabetic, marks, Nd, Pc, joiners (property.c) */
 
 typedef enum hw_normal_form { HW_NFC, HW_NFD, HW_NFKC, HW_NFKD } hw_normal_form;
 

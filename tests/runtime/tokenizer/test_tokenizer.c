@@ -124,6 +124,11 @@ Test(tokenizer, refuses_expressions_that_two_engines_read_differently)
         {SPLIT("a)"), MODEL, "PCRE2"},
         {SPLIT("(a)\\\\1"), MODEL, "\\1"},
         {SPLIT("[a"), MODEL, "does not end"},
+        {SPLIT("\\\\pL"), MODEL, "\\p without braces"},
+        {SPLIT("[\\\\PN]"), MODEL, "\\p without braces"},
+        {SPLIT("\\\\p{Emoji}"), MODEL, "\\p{Emoji}; known are"},
+        {SPLIT("[a-\\\\p{L}]"), MODEL, "range that ends in a property"},
+        {SPLIT("(?i:a[\\\\p{L}])"), MODEL, "case does not matter"},
     };
     CHECK_REFUSALS(cases);
 }
