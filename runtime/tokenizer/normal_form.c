@@ -18,6 +18,24 @@ static bool is_settled(uint32_t cp, hw_normal_form form)
            (cp >= 0x1F300 && cp <= 0x1FAFF);
 }
 
+/* A character whose properties are younger than the tables of Hugging Face's tokenizers: it stays as it is, and nothing is
+ * composed with it or moved across it. None of them is settled. */
+static bool is_unknown(uint32_t cp)
+{
+    static const struct {
+        uint32_t first, last;
+    } runs[] = {
+#include "runtime/tokenizer/normal_form_unknown.def"
+    };
+    size_t low = 0, high = sizeof runs / sizeof *runs;
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        if (runs[middle].last < cp) low = middle + 1;
+        else high = middle;
+    }
+    return low < sizeof runs / sizeof *runs && runs[low].first <= cp;
+}
+
 static int utf8proc_options(hw_normal_form form)
 {
     int options = form == HW_NFC || form == HW_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
@@ -60,9 +78,9 @@ static hw_status append_char(hw_bytes *out, utf8proc_int32_t cp, hw_error *err)
     return hw_bytes_append(out, s, hw_utf8_encode((uint32_t)cp, s), err);
 }
 
-/* The slow way, for a stretch that needs it. */
-static hw_status normalize_stretch(hw_bytes *out, const char *text, size_t n, hw_normal_form form,
-                                   hw_error *err)
+/* The slow way, for a stretch that needs it, of known characters. */
+static hw_status normalize_known(hw_bytes *out, const char *text, size_t n, hw_normal_form form,
+                                 hw_error *err)
 {
     enum { WIDEST = 32 }; /* no character decomposes into more than 18 */
     int options = utf8proc_options(form), boundary = 0;
@@ -93,6 +111,22 @@ done:
     free(chars);
     free(spare);
     return st;
+}
+
+static hw_status normalize_stretch(hw_bytes *out, const char *text, size_t n, hw_normal_form form,
+                                   hw_error *err)
+{
+    hw_status st = HW_OK;
+    size_t begin = 0; /* of known characters */
+    for (size_t i = 0, length; i < n && !st; i += length) {
+        uint32_t cp;
+        length = hw_utf8_first(text + i, &cp);
+        if (!is_unknown(cp)) continue;
+        st = normalize_known(out, text + begin, i - begin, form, err);
+        if (!st) st = hw_bytes_append(out, text + i, length, err);
+        begin = i + length;
+    }
+    return st ? st : normalize_known(out, text + begin, n - begin, form, err);
 }
 
 hw_status hw_normalize(hw_bytes *out, const char *text, size_t n, hw_normal_form form, hw_error *err)

@@ -40,8 +40,8 @@ bool hw_is_word(
 
 typedef enum hw_normal_form { HW_NFC, HW_NFD, HW_NFKC, HW_NFKD } hw_normal_form;
 
-/* Local. Appends the normal form of a valid text to *out. Takes time linear in n. Combining marks that are
- * younger than Unicode 9 are put in order here and not by Hugging Face, whose tables are older. Errors:
+/* Local. Appends the normal form of a valid text to *out, as Hugging Face's tokenizers do: characters that their tables are
+ * too old for stay as they are, whatever Unicode says (normal_form_unknown.def). Takes time linear in n. Errors:
  * HW_ERR_NO_MEMORY. */
 hw_status hw_normalize(hw_bytes *out, const char *text, size_t n, hw_normal_form form, hw_error *err);
 
