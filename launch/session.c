@@ -11,6 +11,7 @@
 #include "launch/settings/agreement.h"
 #include "parallel/watch.h"
 #include "runtime/base/host.h"
+#include "runtime/tokenizer/companions.h"
 #include "runtime/weights/checkpoint.h"
 #include "runtime/weights/source.h"
 
@@ -139,7 +140,8 @@ static hw_status open_tokenizer(hw_session *s, const hw_source *source, hw_error
     snprintf(path, sizeof path, "%s/tokenizer.json", source->folder);
     hw_status st = hw_source_read(source, "tokenizer.json", HW_TOKENIZER_MAX_BYTES, true, &text, &n, err);
     if (!st && text) st = hw_tokenizer_create(&s->tokenizer, text, n, path, err);
-    else if (!st && !s->prompt_settings->tokens) st = no_tokenizer(source, err);
+    if (!st && text && s->rank == 0) st = hw_tokenizer_check_companions(s->tokenizer, source->folder, err);
+    if (!st && !text && !s->prompt_settings->tokens) st = no_tokenizer(source, err);
     free(text);
     return st;
 }

@@ -1,6 +1,7 @@
 /* A tokenizer from its file, and what it can be asked about its tokens. */
 #include <stdio.h>
 
+#include "runtime/tokenizer/companions.h"
 #include "runtime/tokenizer/internal.h"
 
 static const char TOP_KEYS[] =
@@ -74,6 +75,10 @@ hw_status hw_tokenizer_open(hw_tokenizer **out, const char *model_folder, hw_err
         return hw_fail(err, HW_ERR_NO_MEMORY, "%s: no memory for a path", model_folder);
     hw_status st = hw_file_read(&text, &n, path, HW_TOKENIZER_MAX_BYTES, HW_ERR_MODEL, err);
     if (!st) st = hw_tokenizer_create(out, text, n, path, err);
+    if (!st && (st = hw_tokenizer_check_companions(*out, model_folder, err))) {
+        hw_tokenizer_destroy(*out);
+        *out = NULL;
+    }
     free(text);
     free(path);
     return st;

@@ -27,8 +27,9 @@ typedef struct hw_tokens {
 hw_status hw_tokens_push(hw_tokens *list, int32_t id, hw_error *err); /* HW_ERR_NO_MEMORY */
 void hw_tokens_free(hw_tokens *list);
 
-/* On HW_OK the caller owns *out (hw_tokenizer_destroy). Errors: HW_ERR_MODEL naming the file and the part,
- * HW_ERR_NO_MEMORY. */
+/* Reads <model_folder>/tokenizer.json, and refuses it where the files beside it would make another tokenizer of it
+ * (companions.h). On HW_OK the caller owns *out (hw_tokenizer_destroy). Errors: HW_ERR_MODEL naming the file and the
+ * part, HW_ERR_NO_MEMORY. */
 hw_status hw_tokenizer_open(hw_tokenizer **out, const char *model_folder, hw_error *err);
 
 enum { HW_TOKENIZER_MAX_BYTES = 256 << 20 }; /* of a tokenizer.json */
