@@ -1,5 +1,5 @@
-/* One YAML file for a whole run: what the model is, how it is run, and where. Its settings are the rows with a `path` of
- * the tables in settings.h; configs/reference.yaml explains them. */
+/* One YAML file for a whole run: the model, how it runs, and where. Its settings are the rows with a `path` in the tables
+ * of settings.h; configs/reference.yaml explains them. */
 #ifndef HW_LAUNCH_SETTINGS_CONFIG_H
 #define HW_LAUNCH_SETTINGS_CONFIG_H
 

@@ -1,10 +1,10 @@
-/* Settings: what a user can decide, wherever they write it. A setting is one row of a table (table.c; the
- * options of one subcommand stand in its own file, as rows of the same type) and the field that it goes to. Three
- * sources read the rows: the command line (args.h), a YAML file (config.h) and a JSON object
- * (hw_setting_from_json). Defaults, --help and the check that all ranks were started alike come from them too.
+/* Settings, from any source. A setting is one row of a table (table.c; options of a single subcommand are rows of the
+ * same type in its own file) and the field that it sets. Three sources read the rows: the command line (args.h), a YAML
+ * file (config.h) and a JSON object (hw_setting_from_json). Defaults, --help and the check that all ranks were started
+ * alike are derived from them too.
  *
- * Each source fills in structs of its own, so that the nearer one can inherit from the farther one what it leaves
- * open. All functions are Local. */
+ * Each source fills in its own structs, and a nearer source inherits what it leaves open from a farther one. All
+ * functions are Local. */
 #ifndef HW_LAUNCH_SETTINGS_SETTINGS_H
 #define HW_LAUNCH_SETTINGS_SETTINGS_H
 
@@ -17,10 +17,10 @@
 
 /* ---- rows */
 
-/* What a value may be, and the type of the field that it goes to. */
+/* The kind of value, and the type of its field. */
 typedef enum hw_setting_type {
     HW_SETTING_TEXT,   /* const char *, borrowed from the source */
-    HW_SETTING_FOLDER, /* the same; the command line drops slashes at its end, as completion leaves them */
+    HW_SETTING_FOLDER, /* the same; the command line drops trailing slashes, which completion adds */
     HW_SETTING_WORD, /* const char *, one of the choices; on the command line any word: its user checks it */
     HW_SETTING_CHOICE,    /* int, the value of the choice */
     HW_SETTING_FLAG,      /* bool */
@@ -29,9 +29,9 @@ typedef enum hw_setting_type {
     HW_SETTING_BYTES,     /* uint64_t, also 512M or 2G */
     HW_SETTING_FLOAT,     /* float */
     HW_SETTING_DOUBLE,    /* double */
-    HW_SETTING_TEXTS,     /* const char *[max], and behind it an int: how many */
+    HW_SETTING_TEXTS,     /* const char *[max], followed by an int with their number */
     HW_SETTING_VARIABLES, /* the same, each NAME or NAME=VALUE */
-    HW_SETTING_HOSTS,     /* hw_host[max], and behind it an int; each has the settings of hw_host_group */
+    HW_SETTING_HOSTS,     /* hw_host[max], followed by an int; each has the settings of hw_host_group */
 } hw_setting_type;
 
 typedef struct hw_named_value {
@@ -40,24 +40,24 @@ typedef struct hw_named_value {
 } hw_named_value;
 
 enum {
-    HW_SAME = 1,       /* all ranks must have the same value: it changes the steps that they take together */
-    HW_IF_CHUNKED = 2, /* the flag is for subcommands with this in hw_options.takes: they prefill in chunks */
-    HW_IF_BATCHED = 4, /* likewise: they have several sequences at once */
-    HW_ALIAS = 8,      /* another flag for the setting of the row before */
+    HW_SAME = 1,       /* must be the same on all ranks, because it affects collective steps */
+    HW_IF_CHUNKED = 2, /* only for subcommands that prefill in chunks (this bit in hw_options.takes) */
+    HW_IF_BATCHED = 4, /* only for subcommands with several sequences at once */
+    HW_ALIAS = 8,      /* another flag for the setting of the previous row */
 };
 
-/* Everything about one setting. */
+/* One setting. */
 typedef struct hw_setting {
     const char *path;     /* in YAML: "cache.policy"; in JSON its last word. NULL: neither */
     const char *flag;     /* "kv-cache" for --kv-cache; NULL: YAML only */
     int letter;           /* 't' for -t; 0: none */
-    const char *argument; /* what --help calls the value; NULL: a switch, which inverts the default */
+    const char *argument; /* name of the value in --help; NULL: a switch, which inverts the default */
     hw_setting_type type;
     const char *unit; /* "tokens"; NULL: a pure number, or no number */
-    double min, max;  /* of numbers; letters that a text has at least; entries that a list has at most */
+    double min, max;  /* of numbers; minimum length of a text; maximum length of a list */
     const hw_named_value
-        *choices;         /* end with a NULL name; a second name of a value follows it, and is not listed */
-    const char *fallback; /* the default, as YAML writes it; "auto" is stored as zero */
+        *choices;         /* end with a NULL name; an alias follows the first name of its value, and is not listed */
+    const char *fallback; /* the default in YAML syntax; "auto" is stored as zero */
     unsigned traits;      /* HW_SAME and the others above */
     size_t offset;        /* of the field in the struct of its group */
     const char *help;     /* for --help, which adds the default; NULL: not listed */
@@ -79,26 +79,26 @@ typedef struct hw_setting {
 #define HW_VARIABLES(max)         HW_SETTING_VARIABLES, NULL, 1, max, NULL
 #define HW_HOSTS(max)             HW_SETTING_HOSTS, NULL, 1, max, NULL
 
-/* Which rows of its group a source gives: bit i is row i. */
+/* The rows of a group that a source sets: bit i is row i. */
 typedef struct hw_given {
     uint64_t value;
-    uint64_t automatic; /* it says "auto" */
+    uint64_t automatic; /* set to "auto" */
 } hw_given;
 
-/* Rows whose fields are in one struct, and which a subcommand has all or none of. */
+/* Rows whose fields are in one struct. A subcommand has all of them or none. */
 typedef struct hw_setting_group {
-    const char *title; /* the heading in --help; NULL: none, or that of another group of the same place */
-    int place;         /* among the headings */
+    const char *title; /* heading in --help; NULL: none, or that of another group with the same place */
+    int place;         /* order of the headings */
     const hw_setting *rows;
     int n;         /* at most 64 */
     bool recorded; /* the struct begins with an hw_given */
-    /* Called when all sources have been read: derives what no row sets. Returns what does not fit together, or NULL;
-     * a mistake that only this group can see. May be NULL. */
+    /* Called after all sources have been read, to derive fields that no row sets. Returns a message if settings of this
+     * group contradict each other, else NULL. May be NULL. */
     const char *(*settle)(void *values);
 } hw_setting_group;
 
-/* The initialiser of a group that several subcommands have, and of the options of one subcommand alone, which go to
- * fields of its own struct. */
+/* Initialisers: HW_GROUP of a shared group, HW_OWN_GROUP of the options of one subcommand, which set fields of its own
+ * struct. */
 #define HW_GROUP(title, place, rows, settle)                                                                 \
     {                                                                                                        \
         title, place, rows, HW_N_ROWS(rows), true, settle                                                    \
@@ -109,7 +109,7 @@ typedef struct hw_setting_group {
     }
 #define HW_N_ROWS(rows) ((int)(sizeof(rows) / sizeof *(rows)))
 
-/* ---- groups that several subcommands have, and their structs */
+/* ---- shared groups and their structs */
 
 enum { HW_MAX_STOPS = 16 };
 
@@ -129,7 +129,7 @@ typedef struct hw_prompt_settings {
     bool no_special; /* do not add the tokenizer's special tokens */
 } hw_prompt_settings;
 
-/* How one request is answered. What `given` does not have comes from generation_config.json. */
+/* Settings of one request. Those not in `given` come from generation_config.json. */
 typedef struct hw_request_settings {
     hw_given given;
     int max_tokens; /* 0: until the context is full */
@@ -166,43 +166,43 @@ extern const hw_setting_group hw_host_group;    /* hw_host: an element of cluste
 
 /* ---- sources */
 
-/* Where a word comes from decides what it can be: "4" in quotes is no number, and the command line has no quotes. */
+/* The origin of a word, which affects its meaning: "4" in quotes is not a number, and the command line has no quotes. */
 typedef enum hw_word_kind { HW_WORD_ARGUMENT, HW_WORD_PLAIN, HW_WORD_QUOTED } hw_word_kind;
 
-/* Every row at its default, and nothing given. */
+/* Sets every row to its default, and clears `given`. */
 void hw_settings_defaults(const hw_setting_group *g, void *values);
 
-/* Sets one row from a word; adds it, when the row is a list. False when the row does not take it. */
+/* Sets one row from a word, or appends it if the row is a list. False if the word is not valid for the row. */
 bool hw_setting_take(const hw_setting_group *g, const hw_setting *s, void *values, const char *word,
                      hw_word_kind kind);
 
-/* Sets the row whose name in JSON is `name`; "top_k" is sampling.top_k. null is as if it were not there, and a list may be
- * a single text. Texts are borrowed from `value`. Errors: HW_ERR_INVALID that names the setting, what was found and
- * what is wanted; or, for an unknown name, the nearest known one. */
+/* Sets the row whose name in JSON is `name`; "top_k" is sampling.top_k. null counts as absent, and a list may be a single
+ * text. Texts are borrowed from `value`. Errors: HW_ERR_INVALID that names the setting, what was found and what is
+ * wanted; or, for an unknown name, the closest known one. */
 hw_status hw_setting_from_json(const hw_setting_group *g, void *values, const char *name, const json_t *value,
                                hw_error *err);
 
-/* Gives `nearer` what it leaves open and `farther` gives. Temperature 0 in a nearer request leaves top_k, top_p and
- * min_p open for good: greedy decoding has no use for them. */
+/* Copies to `nearer` what it leaves open and `farther` sets. Temperature 0 in a nearer request keeps top_k, top_p and
+ * min_p open, because greedy decoding does not use them. */
 void hw_settings_inherit(const hw_setting_group *g, void *nearer, const void *farther);
 
-/* Whether a source gives the field at `offset`. */
+/* Whether a source sets the field at `offset`. */
 bool hw_setting_is_given(const hw_setting_group *g, const void *values, size_t offset);
 
-/* ---- words about settings */
+/* ---- messages about settings */
 
-/* What may be written, in words: "auto, or 1 to 1024 tokens". Returns `text` [size]. */
+/* The valid values, in words: "auto, or 1 to 1024 tokens". Returns `text` [size]. */
 char *hw_setting_wanted(const hw_setting *s, hw_word_kind kind, char *text, size_t size);
 
-/* HW_ERR_INVALID, and the message "`where``name` is FOUND, wanted WANTED", with a hint where the mistake is a common
- * one; or that the list in `values` is full. `word` NULL: `found` says what is there instead of a word ("a list"). */
+/* Returns HW_ERR_INVALID with the message "`where``name` is FOUND, wanted WANTED", with a hint for common mistakes; or
+ * a message that the list in `values` is full. `word` NULL: `found` describes what was found instead ("a list"). */
 hw_status hw_setting_refuse(const hw_setting *s, void *values, const char *where, const char *name,
                             const char *word, hw_word_kind kind, const char *found, hw_error *err);
 
-/* A hash of the rows that all ranks must agree on, over `hash`, the one of the groups before. */
+/* Continues `hash`, that of the previous groups, with the rows that must be the same on all ranks. */
 uint64_t hw_settings_hash(const hw_setting_group *g, const void *values, uint64_t hash);
 
-/* FNV-1a over n bytes: against mistakes, not against malice. Begins with HW_HASH_START. */
+/* FNV-1a over n bytes: detects mistakes, not attacks. Starts with HW_HASH_START. */
 #define HW_HASH_START 14695981039346656037u
 uint64_t hw_hash(uint64_t hash, const void *bytes, size_t n);
 

@@ -1,5 +1,5 @@
-/* The settings that several subcommands have. Each row says everything about one setting (settings.h); the order is that
- * of configs/reference.yaml, where one stands. */
+/* The settings shared by several subcommands. Each row describes one setting completely (settings.h); the order is that of
+ * configs/reference.yaml. */
 #include <limits.h>
 #include <string.h>
 
@@ -7,7 +7,7 @@
 #include "launch/settings/settings.h"
 #include "parallel/comm.h"
 
-/* The largest sensible number where nothing in the program says one. */
+/* An upper bound for numbers that have no other. */
 enum { MANY = 1 << 20 };
 
 static const hw_named_value dtypes[] = {
@@ -23,11 +23,11 @@ static const hw_named_value load_formats[] = {
     {"auto", HW_LOAD_AUTO}, {"safetensors", HW_LOAD_SAFETENSORS}, {"dummy", HW_LOAD_DUMMY}, {NULL, 0}};
 static const hw_named_value policies[] = {{"paged", HW_KV_PAGED},
                                           {"dynamic", HW_KV_DYNAMIC},
-                                          {"growing", HW_KV_DYNAMIC}, /* as it was called */
+                                          {"growing", HW_KV_DYNAMIC}, /* the former name */
                                           {"contiguous", HW_KV_CONTIGUOUS},
                                           {"off", HW_KV_OFF},
                                           {NULL, 0}};
-/* Words that some build of the program knows; the program itself says whether this one does. */
+/* Names that some build of the program supports; whether this one does is checked when they are used. */
 static const hw_named_value backends[] = {{"auto", 0}, {"self", 0}, {"mpi", 0},
                                           {"shm", 0},  {"nccl", 0}, {NULL, 0}};
 static const hw_named_value devices[] = {{"auto", 0}, {"cpu", 0}, {"cuda", 0}, {"reference", 0}, {NULL, 0}};
@@ -36,7 +36,7 @@ static const hw_named_value bindings[] = {
     {"auto", HW_BIND_AUTO}, {"core", HW_BIND_CORE}, {"none", HW_BIND_NONE}, {NULL, 0}};
 static const hw_named_value maybe[] = {{"auto", HW_AUTO}, {"true", HW_YES}, {"false", HW_NO}, {NULL, 0}};
 
-/* In every table: in YAML, flag, letter, its value; type, unit and range; default, traits, field, help. */
+/* Columns: path in YAML, flag, letter, name of the value; type, unit and range; default, traits, field, help. */
 
 /* ---- model */
 
@@ -45,7 +45,7 @@ static const hw_setting model_rows[] = {
     {"model.path", "model", 'm', "FOLDER", HW_FOLDER, "auto", 0, AT(folder),
      "Hugging Face folder: config.json, model.safetensors, tokenizer.json"},
     {NULL, "config", 'c', "FILE.yaml", HW_TEXT, "auto", 0, AT(config),
-     "Settings, which options override (docs/deployment.md)"},
+     "Settings from a file; options override them (docs/deployment.md)"},
 };
 #undef AT
 
@@ -61,8 +61,8 @@ const hw_setting_group hw_model_group = HW_GROUP(NULL, 0, model_rows, settle_mod
 
 #define AT(field) offsetof(hw_prompt_settings, field)
 static const hw_setting prompt_rows[] = {
-    {NULL, "prompt", 'p', "TEXT", HW_TEXT_OR_NONE, NULL, 0, AT(text), "The text itself"},
-    {NULL, "file", 'f', "FILE", HW_TEXT_OR_NONE, NULL, 0, AT(file), "The text in a file"},
+    {NULL, "prompt", 'p', "TEXT", HW_TEXT_OR_NONE, NULL, 0, AT(text), "The prompt as text"},
+    {NULL, "file", 'f', "FILE", HW_TEXT_OR_NONE, NULL, 0, AT(file), "Read the prompt from a file"},
     {NULL, "tokens", 0, "1,2,3", HW_TEXT_OR_NONE, NULL, 0, AT(tokens), "Token ids; needs no tokenizer"},
     {NULL, "no-special", 0, NULL, HW_FLAG, "false", 0, AT(no_special),
      "Do not add the tokenizer's special tokens (BOS)"},
@@ -85,20 +85,20 @@ const hw_setting_group hw_prompt_group =
 #define OPT(field) AT(options.field)
 static const hw_setting engine_rows[] = {
     {"model.weights", "weights", 0, "FROM", HW_CHOICE(weights_from), "path", HW_SAME, OPT(weights),
-     "path: every rank reads its part, and every host has the model folder; scatter: rank 0's host alone has "
-     "it, and sends each rank its part"},
+     "path: every rank reads its shard, and every host needs the model folder; scatter: only rank 0's host "
+     "needs it, and rank 0 sends each rank its shard"},
     {"model.load_format", "load-format", 0, "F", HW_CHOICE(load_formats), "auto", HW_SAME, AT(load_format),
      "auto, safetensors, or dummy: random weights from config.json alone"},
     {"model.dummy_seed", "dummy-seed", 0, "N", HW_SEED(0), "0", HW_SAME, OPT(dummy_seed),
-     "Which random weights"},
+     "Seed of random weights"},
     {"model.dtype", "dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME, OPT(dtype),
      "Type of weights and cache, and on a GPU of activations: float32, float16, bfloat16; auto: as weights "
      "are stored. A CPU computes in float32"},
     {"model.weight_dtype", "weight-dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME, OPT(weight_dtype),
-     "Type that weights are kept in; auto: as --dtype"},
+     "Type of weights in memory; auto: as --dtype"},
     {"model.activation_dtype", "activation-dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME,
      OPT(act_dtype),
-     "Type of activations; auto: on a GPU as --dtype, on a CPU float32. No other is supported there so far"},
+     "Type of activations; auto: on a GPU as --dtype, on a CPU float32. Other types are not supported yet"},
     {"model.matmul", "matmul", 0, "HOW", HW_CHOICE(products), "auto", HW_SAME, OPT(matmul),
      "Products with bfloat16 weights: float32; bf16x3, inputs as three bfloat16 terms, as accurate and much "
      "faster on matrix units; bf16, inputs rounded to bfloat16; auto: bf16x3 where rank 0 has AMX, else "
@@ -107,17 +107,17 @@ static const hw_setting engine_rows[] = {
     {"parallelism.threads", "threads", 't', "N", HW_WHOLE("threads", 1, 1024), "auto", 0, OPT(n_threads),
      "Threads of each rank; auto: its share of the host's cores"},
     {"parallelism.pin", "pin", 0, "on|off", HW_FLAG, "true", 0, OPT(pin),
-     "Keep threads on the cores of their rank's share"},
+     "Pin threads to their rank's share of the cores"},
 
     {"cache.policy", "kv-cache", 0, "POLICY", HW_CHOICE(policies), "paged", HW_SAME, OPT(kv_policy),
-     "paged: blocks from a pool; contiguous: room for the longest sequence up front; dynamic: one piece, "
-     "doubled and copied when full; off: run the whole prefix at every step"},
+     "paged: blocks from a pool; contiguous: space for the longest sequence up front; dynamic: one run of "
+     "blocks, doubled and copied when full; off: run the whole prefix at every step"},
     {"cache.memory", "kv-cache-memory", 0, "BYTES", HW_BYTES, "auto", HW_SAME, OPT(kv_bytes),
-     "Size of each rank's cache: bytes, also as 512M or 2G; auto: what the longest sequences need"},
+     "Size of each rank's cache: bytes, also as 512M or 2G; auto: enough for the longest sequences"},
     {"cache.dtype", "kv-cache-dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME, OPT(kv_dtype),
      "Type of cached keys and values: float32, float16, bfloat16; auto: as --dtype"},
     {"cache.block_tokens", "block-size", 0, "N", HW_WHOLE("tokens", 1, 1024), "16", HW_SAME,
-     OPT(block_tokens), "Tokens of a cache block, paged and dynamic"},
+     OPT(block_tokens), "Tokens per cache block, for paged and dynamic"},
     {"cache.prefix_sharing", "no-prefix-sharing", 0, NULL, HW_FLAG, "true", HW_SAME, OPT(prefix_sharing),
      "Paged: compute every prompt in full, even if the cache holds an equal prefix"},
 
@@ -131,30 +131,30 @@ static const hw_setting engine_rows[] = {
      OPT(max_batch_rows), "Rows of one step: longer prompts are run in chunks"},
     {"limits.prefill_chunk", "prefill-chunk", 0, "N", HW_WHOLE("tokens", 1, MANY), "auto",
      HW_SAME | HW_IF_CHUNKED, AT(prefill_chunk),
-     "Run the prompt N tokens at a time; auto: as many as fit a step"},
+     "Run the prompt N tokens at a time; auto: as many as fit in a step"},
     {"limits.stuck_after", "stuck-after", 0, "SECONDS", HW_FLOAT("seconds", 1, 86400), "3.5", 0,
      AT(stuck_after),
-     "A rank without progress for this long is stuck: launch ends the run, and nccl gives up after ten times "
-     "as long"},
+     "A rank without progress for this long is stuck: launch ends the run; nccl gives up after ten times as "
+     "long"},
 
     {"collectives.backend", "comm", 0, "C", HW_WORD(backends), "auto", HW_SAME, AT(comm),
-     "Collectives: self (one rank), shm (memory shared by the ranks of a host), mpi, or nccl: by NCCL "
-     "between GPUs, which auto takes where it can"},
+     "Collectives: self (one rank), shm (shared memory between the ranks of a host), mpi, or nccl (NCCL "
+     "between GPUs, which auto takes where possible)"},
     {"collectives.dtype", "comm-dtype", 0, "TYPE", HW_CHOICE(dtypes), "auto", HW_SAME, OPT(comm_dtype),
-     "Type of activations while ranks add them; auto: as they are computed. No other is supported so far"},
+     "Type of activations in all-reduces; auto: the type in which they are computed, the only one supported"},
 
     {"device.kind", "device", 0, "D", HW_WORD(devices), "auto", HW_SAME, OPT(device),
-     "cpu, cuda, or reference: plain loops to compare with; auto: cuda where every rank has a GPU of its "
-     "own, else cpu"},
+     "cpu, cuda, or reference: plain loops to compare with; auto: cuda if every rank has a GPU to itself, "
+     "else cpu"},
     {"device.cuda_graphs", "cuda-graphs", 0, "on|off", HW_FLAG, "true", HW_SAME, OPT(graphs),
-     "off: start the kernels of a decode step one by one and pass each token through the host, to find out "
-     "which kernel is wrong"},
+     "off: launch the kernels of a decode step one by one and pass each token through the host, to find a "
+     "faulty kernel"},
 
     {NULL, "verbose", 'v', NULL, HW_FLAG, "false", 0, AT(verbose),
-     "Say on standard error what runs: model, ranks, which code path each processor takes and why not a "
-     "faster one"},
+     "Print on standard error what runs: model, ranks, the code path of each processor and why a faster one "
+     "is not used"},
     {NULL, "quiet", 'q', NULL, HW_FLAG, "false", 0, AT(quiet),
-     "No progress bar while loading (there is none anyway if standard error is not a terminal)"},
+     "No progress bar while loading (there is none if standard error is not a terminal)"},
 };
 #undef AT
 #undef OPT
@@ -175,23 +175,23 @@ const hw_setting_group hw_engine_group = HW_GROUP("Engine:", 3, engine_rows, set
 #define AT(field) offsetof(hw_request_settings, field)
 static const hw_setting request_rows[] = {
     {"sampling.max_tokens", "max-tokens", 'n', "N", HW_WHOLE("tokens", 1, INT_MAX), "auto", HW_SAME,
-     AT(max_tokens), "New tokens at most; auto: until the context is full"},
+     AT(max_tokens), "Maximum number of new tokens; auto: until the context is full"},
     {"sampling.temperature", "temperature", 0, "T", HW_FLOAT(NULL, 0, 1e6), "auto", HW_SAME,
      AT(sampling.temperature), "0 is greedy"},
     {"sampling.top_k", "top-k", 0, "K", HW_WHOLE("tokens", 0, INT_MAX), "auto", HW_SAME, AT(sampling.top_k),
      "Only the K best tokens; 0: off"},
     {"sampling.top_p", "top-p", 0, "P", HW_FLOAT(NULL, 1e-6, 1), "auto", HW_SAME, AT(sampling.top_p),
-     "Only the best tokens that together have probability P"},
+     "Only the best tokens with total probability P"},
     {"sampling.min_p", "min-p", 0, "P", HW_FLOAT(NULL, 0, 1), "auto", HW_SAME, AT(sampling.min_p),
-     "Only tokens of at least P times the best one's probability"},
+     "Only tokens with at least P times the probability of the best one"},
     {"sampling.repetition_penalty", "repetition-penalty", 0, "R", HW_FLOAT(NULL, 1e-3, 1e3), "auto", HW_SAME,
-     AT(sampling.repetition_penalty), "Divide the logits of tokens already there; 1: off"},
+     AT(sampling.repetition_penalty), "Divide the logits of tokens that have occurred; 1: off"},
     {"sampling.seed", "seed", 0, "S", HW_SEED(INT64_MIN), "0", HW_SAME, AT(sampling.seed),
-     "Same seed, same text, on any number of ranks"},
+     "The same seed gives the same text on any number of ranks"},
     {"sampling.stop", "stop", 0, "TEXT", HW_TEXTS(HW_MAX_STOPS), "[]", HW_SAME, AT(stops),
-     "End before this text; may be repeated"},
+     "Stop before this text; may be repeated"},
     {"sampling.ignore_eos", "ignore-eos", 0, NULL, HW_FLAG, "false", HW_SAME, AT(ignore_eos),
-     "Go on after the end-of-sequence token"},
+     "Continue after the end-of-sequence token"},
 };
 #undef AT
 _Static_assert(offsetof(hw_request_settings, n_stops) ==
@@ -199,7 +199,7 @@ _Static_assert(offsetof(hw_request_settings, n_stops) ==
                "how many follows the list");
 
 const hw_setting_group hw_request_group = HW_GROUP(
-    "Sampling (auto: as the model's generation_config.json says, else greedy):", 2, request_rows, NULL);
+    "Sampling (auto: from the model's generation_config.json, else greedy):", 2, request_rows, NULL);
 
 /* ---- report */
 

@@ -1,7 +1,6 @@
-/* A YAML text as a small tree that knows where everything stands, so that whoever finds a mistake in it can
- * say file:line:column. It takes the part of YAML that a configuration needs and refuses the rest by name:
- * anchors and aliases (a few lines of them can stand for gigabytes), tags, several documents, keys that are
- * no plain words, the same key twice. All functions are Local. */
+/* A YAML text as a small tree with source positions, so that messages can name file:line:column. It supports the subset
+ * of YAML that a configuration needs and refuses the rest by name: anchors and aliases (a few lines of them can expand
+ * to gigabytes), tags, several documents, keys that are not plain words, duplicate keys. All functions are Local. */
 #ifndef HW_LAUNCH_SETTINGS_YAML_H
 #define HW_LAUNCH_SETTINGS_YAML_H
 
@@ -10,7 +9,7 @@
 
 #include "runtime/base/status.h"
 
-/* What a text may have at most. A configuration has a few hundred lines. */
+/* Limits of a text. A configuration has a few hundred lines. */
 enum { HW_YAML_MAX_BYTES = 1 << 18, HW_YAML_MAX_DEPTH = 16 };
 
 typedef enum hw_yaml_kind { HW_YAML_SCALAR, HW_YAML_SEQUENCE, HW_YAML_MAPPING } hw_yaml_kind;
@@ -19,9 +18,9 @@ typedef enum hw_yaml_kind { HW_YAML_SCALAR, HW_YAML_SEQUENCE, HW_YAML_MAPPING } 
 typedef struct hw_yaml_node {
     hw_yaml_kind kind;
     int line, column; /* from 1; columns count characters */
-    bool plain; /* a scalar without quotes, whose look says whether it is a number, a truth value or a text */
-    char *text; /* of a scalar, zero-terminated; holds no zero */
-    char *key;  /* of a child of a mapping, and where it stands; else NULL */
+    bool plain; /* a scalar without quotes, which may be a number, a boolean or a text */
+    char *text; /* of a scalar, zero-terminated; contains no zero */
+    char *key;  /* of a child of a mapping, with its position; else NULL */
     int key_line, key_column;
     struct hw_yaml_node *first, *next; /* children, and the next child of the same parent */
 } hw_yaml_node;
@@ -37,15 +36,15 @@ void hw_yaml_close(hw_yaml *y); /* NULL is fine */
 const hw_yaml_node *hw_yaml_root(const hw_yaml *y);
 const char *hw_yaml_name(const hw_yaml *y);
 
-/* What a word without quotes is to readers of YAML. */
+/* ---- how YAML parsers read a word without quotes */
 
-/* "Nothing": empty, ~ or null. */
+/* null: empty, ~ or null. */
 bool hw_yaml_is_null(const char *word);
 
-/* A truth value to some of them: true, false, yes, no, on, off, y or n, in any letter case. */
+/* A boolean to some parsers: true, false, yes, no, on, off, y or n, in any letter case. */
 bool hw_yaml_is_truth(const char *word);
 
-/* Begins as numbers do and only has their characters: 12, -1.5, 0x1f, 1_000, 1e9. */
+/* Looks like a number: 12, -1.5, 0x1f, 1_000, 1e9. */
 bool hw_yaml_is_number(const char *word);
 
 #endif
