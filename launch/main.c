@@ -1,4 +1,4 @@
-/* The program `headway`: finds the subcommand, runs it, says what went wrong. */
+/* The program `headway`: runs a subcommand, and prints its error. */
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -21,19 +21,19 @@ static const struct {
 } commands[] = {
     {"generate", hw_cmd_generate, "continue a prompt"},
     {"logits", hw_cmd_logits, "write the logits of every prompt token to a .npy file"},
-    {"perplexity", hw_cmd_perplexity, "how well the model predicts a text"},
-    {"tokenize", hw_cmd_tokenize, "text to token ids"},
-    {"detokenize", hw_cmd_detokenize, "token ids to text"},
-    {"inspect", hw_cmd_inspect, "what is in a model folder, and what Headway makes of it"},
-    {"plan", hw_cmd_plan, "memory per rank and traffic per step, before anything is loaded"},
-    {"traffic", hw_cmd_traffic, "generate, and report what crossed between ranks"},
-    {"check", hw_cmd_check, "the same prompt on one rank and on all: same bits, close, or wrong"},
-    {"study", hw_cmd_study, "the KV cache and communication explained by measured numbers: a report"},
-    {"bench", hw_cmd_bench, "speed of prefill and decode, beside what the machine allows"},
+    {"perplexity", hw_cmd_perplexity, "measure how well the model predicts a text"},
+    {"tokenize", hw_cmd_tokenize, "convert text to token ids"},
+    {"detokenize", hw_cmd_detokenize, "convert token ids to text"},
+    {"inspect", hw_cmd_inspect, "show what is in a model folder, and how Headway interprets it"},
+    {"plan", hw_cmd_plan, "predict memory per rank and traffic per step, without loading anything"},
+    {"traffic", hw_cmd_traffic, "generate, and report the traffic between ranks"},
+    {"check", hw_cmd_check, "compare one rank with several: same bits, close, or wrong"},
+    {"study", hw_cmd_study, "write a report that explains the KV cache and communication by measurements"},
+    {"bench", hw_cmd_bench, "measure the speed of prefill and decode, also as a share of the machine's peak"},
     {"selftest", hw_cmd_selftest,
-     "every op of this machine's devices against plain loops: run it first on new hardware"},
+     "compare every op of this machine's devices with plain loops: run it first on new hardware"},
     {"probe", hw_cmd_probe, NULL}, /* for launch --check */
-    {"launch", hw_cmd_launch, "start any of these on the machines that a YAML file describes"},
+    {"launch", hw_cmd_launch, "run any of these on the machines that a YAML file describes"},
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -71,27 +71,27 @@ static void print_usage(FILE *f)
                "was stopped, stuck or cut off, 6 device or collective library (docs/deployment.md).\n");
 }
 
-/* Help is printed without looking whether it arrives, and that a disk is full may show when the last of it is written. */
+/* Help is printed without checking for errors, and a full disk may show only when the last of it is flushed. */
 static void check_output(int status, void *unused)
 {
     (void)unused;
-    if (status) return; /* has been told */
+    if (status) return; /* already reported */
     const int failed = ferror(stdout);
     if (!fflush(stdout) && !failed) return;
     fprintf(stderr, "headway: cannot write to standard output: %s\n", strerror(errno ? errno : EIO));
     _exit(1);
 }
 
-/* Whether it is for this rank to say what went wrong. An error that has a rank is that rank's, whoever else has heard of it. One that
- * has none is a mistake that all ranks have found alike, and rank 0's; but a device or a library may have failed on this rank alone. */
+/* Whether this rank prints the error. An error with a rank is printed by that rank. An error without a rank was found by all ranks
+ * alike, and rank 0 prints it; but a device or a library may have failed on this rank alone. */
 static bool is_mine(hw_status st, const hw_error *err, int rank)
 {
     if (err->rank >= 0) return err->rank == rank;
     return rank == 0 || st >= HW_ERR_DEVICE;
 }
 
-/* The rank that prints has the exit code, and the others have none: mpirun kills all ranks once one has failed, and would now and then
- * kill the one that is about to print. So no rank waits for another, which may not be there any more. */
+/* Only the rank that prints exits with an error code: mpirun kills all ranks once one has failed, and could otherwise kill the rank
+ * that is about to print. No rank waits for another, which may be gone. */
 static int tell(hw_status st, hw_error *err, int rank)
 {
     if (!st || !is_mine(st, err, rank)) return 0;

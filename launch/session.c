@@ -35,7 +35,7 @@ hw_status hw_parse_token_list(hw_tokens *out, const char *text, hw_error *err)
     return HW_OK;
 }
 
-/* To the end, whatever it is: a file, a pipe, a terminal. */
+/* Reads a file, a pipe or a terminal to its end. */
 static hw_status read_stream(char **text, size_t *n_bytes, FILE *f, const char *name, hw_error *err)
 {
     size_t capacity = 1 << 16, n = 0;
@@ -83,7 +83,7 @@ hw_status hw_read_prompt_text(const hw_prompt_settings *p, char **text, size_t *
     return *text ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "prompt: no memory");
 }
 
-/* On rank 0 alone: the other hosts need not have the file, and there is one standard input. */
+/* Only on rank 0: the other hosts need not have the file, and there is only one standard input. */
 static hw_status read_prompt(hw_session *s, hw_error *err)
 {
     const hw_prompt_settings *p = s->prompt_settings;
@@ -123,7 +123,7 @@ static hw_status no_tokenizer(const hw_source *source, hw_error *err)
     free(config);
     if (!is_model)
         return hw_fail(err, HW_ERR_MODEL,
-                       "%s: neither config.json nor tokenizer.json is there; wanted the path of a downloaded "
+                       "%s: has neither config.json nor tokenizer.json; wanted the path of a downloaded "
                        "Hugging Face model folder",
                        source->folder);
     return hw_fail(err, HW_ERR_MODEL,
@@ -132,7 +132,7 @@ static hw_status no_tokenizer(const hw_source *source, hw_error *err)
                    source->folder);
 }
 
-/* Ids need no tokenizer, but where there is one, what comes out is text. */
+/* Ids need no tokenizer, but if there is one, the output is text. */
 static hw_status open_tokenizer(hw_session *s, const hw_source *source, hw_error *err)
 {
     char *text, path[4096];
@@ -170,21 +170,21 @@ hw_status hw_session_start_alone(hw_session *s, hw_options *o, hw_error *err)
     return st;
 }
 
-/* What Open MPI counts are its messages. */
+/* Open MPI counts only messages. */
 static hw_status settle_backend(const hw_session *s, hw_engine_settings *e, hw_error *err)
 {
     if (!s->counts_messages) return HW_OK;
     if (!strcmp(e->comm, "auto")) e->comm = "mpi";
-    /* What NCCL sends nobody counts, but what is left to messages can be. */
+    /* Traffic of NCCL cannot be counted, but the remaining messages can. */
     if (!strcmp(e->comm, "mpi") || !strcmp(e->comm, "nccl")) return HW_OK;
     return hw_fail(
         err, HW_ERR_INVALID,
-        "--verify compares with what Open MPI counts, and collectives \"%s\" go past it; use --comm mpi",
+        "--verify compares with Open MPI's count, which does not see collectives \"%s\"; use --comm mpi",
         e->comm);
 }
 
-/* Sending the file needs ranks, and the file may say which collectives they use: MPI can be started once,
- * so what it was started with stays. */
+/* Sending the file needs a communicator, and the file may select another backend: MPI can be started only once, so the
+ * first communicator stays open. */
 static hw_status start_with_file(hw_session *s, hw_options *o, hw_engine_settings *e, hw_error *err)
 {
     char *text = NULL;
@@ -210,15 +210,15 @@ static hw_status start_without_file(hw_session *s, hw_engine_settings *e, hw_err
     return st ? st : hw_comm_create(&s->comm, s->counts_messages ? "mpi" : e->comm, err);
 }
 
-/* Before the ranks have found each other, or after they have parted. In between it is MPI that ends the process,
- * when it has lost another one or mpirun: that is no farewell. */
+/* Only before MPI has started or after it has ended. In between, an exit is MPI's reaction to the loss of another rank or
+ * of mpirun, and must not be announced as intended. */
 static void say_farewell(int exit_code, void *watch)
 {
     const hw_watch_phase before = hw_watch_enter(watch, HW_WATCH_ENDING);
     if (before == HW_WATCH_STARTING || before == HW_WATCH_ENDING) hw_watch_stop(watch, exit_code);
 }
 
-/* A rank that cannot tell the launcher how it is can still work. */
+/* A rank that cannot reach the launcher can still run. */
 static void start_watch(hw_session *s)
 {
     hw_error why;
@@ -273,7 +273,7 @@ hw_status hw_session_open_prompt(hw_session *s, hw_error *err)
     return st ? st : share_prompt(s, err);
 }
 
-/* In the words of rank 0, which may have more than the rank that has too few. */
+/* Rank 0 prints its own numbers; the oversubscribed rank may be another. */
 static void warn_of_threads(const hw_engine_info *i)
 {
     const int share = i->n_cores > 0 ? i->n_cores : 1;
@@ -284,7 +284,7 @@ static void warn_of_threads(const hw_engine_info *i)
         i->n_threads, i->n_ranks_on_them, i->n_ranks_on_them > 1 ? "s" : "", i->n_cores_of,
         i->n_cores_of > 1 ? "s" : "", share < i->n_threads ? share : i->n_threads - 1,
         i->n_ranks > 1
-            ? ", fewer ranks, or let them have more cores (mpirun --map-by slot:PE=N or --bind-to none)"
+            ? ", fewer ranks, or give them more cores (mpirun --map-by slot:PE=N or --bind-to none)"
             : "");
 }
 
@@ -339,7 +339,7 @@ int hw_session_length(const hw_session *s, const hw_generate_options *o)
     return o->max_new_tokens < INT_MAX - (int)s->prompt.n ? (int)s->prompt.n + o->max_new_tokens : INT_MAX;
 }
 
-/* Whether a user gives what greedy decoding has no use for. */
+/* Whether the user set something that greedy decoding ignores. */
 static bool gives_candidates(const hw_request_settings *r)
 {
     static const size_t fields[] = {offsetof(hw_request_settings, sampling.top_k),
@@ -368,9 +368,10 @@ hw_status hw_session_sampling(hw_session *s, const hw_request_settings *r, hw_sa
     hw_settings_inherit(&hw_request_group, &all, &recommended);
     *out = all.sampling;
     if (out->temperature == 0 && gives_candidates(r))
-        return hw_fail(err, HW_ERR_INVALID,
-                       "--top-k, --top-p and --min-p do nothing to greedy decoding; add --temperature above "
-                       "0, or leave them out");
+        return hw_fail(
+            err, HW_ERR_INVALID,
+            "--top-k, --top-p and --min-p have no effect on greedy decoding; set --temperature above "
+            "0, or omit them");
     return hw_sampling_check(out, err);
 }
 
@@ -393,7 +394,7 @@ void hw_session_end_if_alone(hw_session *s, hw_status st, const hw_error *err)
 {
     if (st != HW_ERR_DEVICE && st != HW_ERR_RANK && st != HW_ERR_NO_MEMORY) return;
     if (hw_comm_n_ranks(s->comm) == 1) return;
-    if (err->rank >= 0 && err->rank != s->rank) return; /* that rank's, who ends the job */
+    if (err->rank >= 0 && err->rank != s->rank) return; /* that rank ends the job */
     hw_error mine = *err;
     if (mine.rank < 0) hw_rank_context(&mine, st, s->rank);
     fprintf(stderr, "headway: %s\n", mine.message);

@@ -25,7 +25,7 @@ static void quote(FILE *f, const char *word)
     fputc('\'', f);
 }
 
-/* What a shell there is to do: as mpirun would start a rank, without mpirun. NULL: no memory. */
+/* The shell command for a host: starts the program as mpirun would start a rank. NULL: no memory. */
 static char *probe_there(const hw_cluster *c, const hw_here *here, const char *model)
 {
     char *text = NULL, folder[PATH_MAX] = "/";
@@ -125,14 +125,14 @@ void hw_cluster_check_free(hw_cluster_check *check)
     *check = (hw_cluster_check){.n_hosts = 0};
 }
 
-/* ---- what is wrong */
+/* ---- problems */
 
 typedef struct findings {
     const hw_cluster *c;
-    const char *model; /* its folder; NULL: none is named */
+    const char *model; /* its folder; NULL: not set */
     const hw_engine_options *options;
     int threads;
-    hw_plan plan; /* n_ranks 0: not known, `why_no_plan` says why */
+    hw_plan plan; /* n_ranks 0: unknown, `why_no_plan` says why */
     char why_no_plan[HW_ERROR_CAPACITY];
     FILE *list; /* a line for each problem */
     char *text;
@@ -155,7 +155,7 @@ static void wrong(findings *f, hw_status status, const char *format, ...)
     if (status > f->worst) f->worst = status;
 }
 
-/* The last line that is not empty: programs say last what went wrong. */
+/* The last line that is not empty: programs usually print the cause last. */
 static const char *last_line(char *text)
 {
     if (!text) return "";
@@ -167,12 +167,12 @@ static const char *last_line(char *text)
 
 /* ---- hosts */
 
-/* A host as it described itself. */
+/* A host, described by its probe. */
 typedef struct seen {
     const char *name;
     int slots;
     double seconds;
-    json_t *facts; /* NULL: it did not */
+    json_t *facts; /* NULL: no description */
 } seen;
 
 static const char *text_of(const json_t *facts, const char *key)
@@ -212,7 +212,7 @@ static void compare_model(findings *f, const seen *first, const seen *h)
     }
 }
 
-/* What each of the ranks there can have: of the host, or of the GPU with the least. */
+/* Memory of each rank on a host: its share of the host, or of the GPU with the least. */
 static void check_memory(findings *f, const seen *h)
 {
     const json_t *gpus = json_object_get(h->facts, "gpus"), *gpu;
@@ -313,7 +313,7 @@ static int take_answers(findings *f, hw_parallel_run *runs, int n_runs, seen *ho
         const int before = n;
         for (; line && n < most; line = strtok_r(NULL, "\n", &rest)) {
             json_t *facts = json_loads(line, 0, NULL);
-            if (!facts) continue; /* greetings of a login */
+            if (!facts) continue; /* login messages */
             hosts[n++] = (seen){slurm ? text_of(facts, "host") : host_at(f->c, i)->name,
                                 host_at(f->c, i)->slots, runs[i].seconds, facts};
         }
@@ -333,7 +333,7 @@ static int ranks_of(const hw_cluster *c)
     return c->ranks ? c->ranks : slots ? slots : 1;
 }
 
-/* The first slots of the first hosts are taken, and no more than there are ranks. */
+/* The slots in use: those of the first hosts, as many as there are ranks. */
 static void give_out_ranks(const hw_cluster *c, seen *hosts, int n)
 {
     int left = ranks_of(c);
@@ -373,11 +373,11 @@ static hw_status look_at_hosts(findings *f, const hw_cluster_check *check, hw_er
 
 /* ---- pairs */
 
-/* The line that says between whom it was when nothing came any more. */
+/* The pair of hosts that was being measured when messages stopped. */
 static void last_try(const char *out, char text[160])
 {
     char a[64], b[64];
-    snprintf(text, 160, "while the ranks were getting to know each other");
+    snprintf(text, 160, "while the ranks were connecting");
     for (const char *p = out; p && (p = strstr(p, "try ")); p++)
         if ((p == out || p[-1] == '\n') && sscanf(p, "try %63s %63s", a, b) == 2)
             snprintf(text, 160, "between %s and %s", a, b);
@@ -425,7 +425,7 @@ static hw_status look_at_pairs(findings *f, const hw_cluster_check *check, hw_er
 
 /* ---- all */
 
-/* By the config.json that this machine sees. */
+/* The plan, from the config.json on this machine. */
 static void make_plan(findings *f)
 {
     hw_model m;

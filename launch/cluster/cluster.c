@@ -7,7 +7,7 @@
 
 /* ---- a list of words */
 
-/* The words hold on to what was added; a NULL among them is memory that there was none of. */
+/* The line owns its words; a NULL among them means that memory ran out. */
 bool hw_command_line_add(hw_command_line *line, const char *word)
 {
     if (line->n + 1 >= line->capacity) {
@@ -50,16 +50,16 @@ void hw_command_line_free(hw_command_line *line)
     *line = (hw_command_line){0};
 }
 
-/* ---- what the machines have room for */
+/* ---- layout */
 
-/* The cluster with its gaps filled in. */
+/* The cluster with all defaults resolved. */
 typedef struct plan {
     const hw_cluster *c;
     const hw_here *here;
     hw_command_line *line;
     int ranks, threads;
     bool all_here; /* every rank is on this machine */
-    bool crowded;  /* and there are more threads than cores */
+    bool crowded;  /* all_here, and more threads than cores */
     bool oversubscribe;
 } plan;
 
@@ -83,7 +83,7 @@ static hw_status make_plan(plan *p, hw_error *err)
     p->oversubscribe = c->oversubscribe == HW_YES || (c->oversubscribe == HW_AUTO && p->crowded);
     if (slots && p->ranks > slots && !p->oversubscribe)
         return hw_fail(err, HW_ERR_INVALID,
-                       "parallelism.ranks is %d, but cluster.hosts has %d slots; give the hosts more, or say "
+                       "parallelism.ranks is %d, but cluster.hosts has %d slots; add slots, or set "
                        "cluster.oversubscribe: true",
                        p->ranks, slots);
     if (p->crowded && !p->oversubscribe)
@@ -95,8 +95,8 @@ static hw_status make_plan(plan *p, hw_error *err)
     return HW_OK;
 }
 
-/* A rank has as many cores to itself as it has threads, where there are that many. Left to themselves, the
- * ranks of a host divide what they see. */
+/* If there are enough cores, a rank is bound to as many as it has threads. Unbound ranks of a host divide the cores
+ * themselves. */
 static bool binds(const plan *p)
 {
     return p->c->binding == HW_BIND_CORE ||
@@ -126,9 +126,8 @@ static bool add_mca(const plan *p, const char *name, const char *value)
     return ADD(p->line, "--mca", name, value);
 }
 
-/* Between ranks of one machine messages go through memory, and then nothing has to listen on a network.
- * Between machines a dead link has to be noticed: left alone, mpirun waits for it for minutes after the ranks
- * are gone. */
+/* Ranks of one machine communicate through shared memory, so nothing needs to listen on a network. Between machines
+ * dead links must be detected: by default mpirun waits for minutes after the ranks are gone. */
 static bool add_network(const plan *p)
 {
     const char *interface = p->c->interface ? p->c->interface : p->all_here ? "lo" : NULL;
@@ -147,7 +146,7 @@ static bool add_mpirun(const plan *p)
 {
     bool ok = hw_command_line_add(p->line, "mpirun") &&
               (!p->here->root || hw_command_line_add(p->line, "--allow-run-as-root"));
-    /* Ranks have nothing to do when they are told to end; by default they get a second each time. */
+    /* Ranks need no time to clean up when they are told to end; by default each gets a second. */
     ok = ok && add_mca(p, "odls_base_sigkill_timeout", "0") && hw_command_line_add(p->line, "-np") &&
          add_format(p->line, "%d", p->ranks) && hw_command_line_add(p->line, "--host") &&
          add_hosts(p, true) && hw_command_line_add(p->line, "--map-by");
@@ -156,8 +155,7 @@ static bool add_mpirun(const plan *p)
              ADD(p->line, "--bind-to", "core");
     else ok = ok && ADD(p->line, "slot", "--bind-to", "none");
     if (p->oversubscribe) ok = ok && hw_command_line_add(p->line, "--oversubscribe");
-    /* Open MPI counts slots and not cores, and would let ranks that wait keep the core from the one that they
-     * wait for. */
+    /* Open MPI counts slots, not cores; without this, waiting ranks would spin on the core that the others need. */
     if (p->oversubscribe) ok = ok && add_mca(p, "mpi_yield_when_idle", "1");
     ok = ok && add_network(p);
     for (int i = 0; i < p->c->n_environment; i++) ok = ok && ADD(p->line, "-x", p->c->environment[i]);
@@ -174,7 +172,7 @@ static hw_status check_srun(const plan *p, hw_error *err)
         if (c->hosts[i].slots != c->hosts[0].slots)
             return hw_fail(
                 err, HW_ERR_INVALID,
-                "cluster.hosts: %.60s has %d slots and %.60s has %d; srun wants the same number on all",
+                "cluster.hosts: %.60s has %d slots and %.60s has %d; srun needs the same number on all",
                 c->hosts[0].name, c->hosts[0].slots, c->hosts[i].name, c->hosts[i].slots);
     if (nodes && p->ranks % nodes)
         return hw_fail(err, HW_ERR_INVALID, "parallelism.ranks is %d, which %d nodes cannot share evenly",
@@ -182,7 +180,7 @@ static hw_status check_srun(const plan *p, hw_error *err)
     return HW_OK;
 }
 
-/* Slurm hands on the environment as it is, so what is to be set is set before. */
+/* Slurm passes the environment on unchanged, so variables are set before. */
 static bool add_srun_environment(const plan *p)
 {
     bool any = p->c->interface != NULL, ok = true;
@@ -194,7 +192,7 @@ static bool add_srun_environment(const plan *p)
     return ok;
 }
 
-/* --input=0: what is typed is for rank 0, and is not copied to all. --quit-on-interrupt: one ^C is enough. */
+/* --input=0: only rank 0 gets standard input. --quit-on-interrupt: one ^C is enough. */
 static bool add_srun(const plan *p)
 {
     const hw_cluster *c = p->c;

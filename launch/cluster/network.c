@@ -22,7 +22,7 @@ static bool is_in_subnet(struct in_addr a, const char *subnet)
     return (ntohl(a.s_addr) & mask) == (ntohl(net.s_addr) & mask);
 }
 
-/* `wanted`: names or subnets with commas. */
+/* `wanted`: devices or subnets, separated by commas. */
 static bool find_interface(struct sockaddr_storage *out, const char *wanted)
 {
     struct ifaddrs *all = NULL;
@@ -43,7 +43,7 @@ static bool find_interface(struct sockaddr_storage *out, const char *wanted)
     return found;
 }
 
-/* Connecting a datagram socket sends nothing, but chooses the way. */
+/* Connecting a datagram socket sends nothing, but selects the route. */
 static bool find_way(struct sockaddr_storage *out, const struct addrinfo *to)
 {
     socklen_t size = sizeof *out;
@@ -66,12 +66,12 @@ hw_status hw_network_own_address(struct sockaddr_storage *out, const char *inter
     struct addrinfo *list = NULL, wanted = {.ai_socktype = SOCK_DGRAM};
     bool found = interfaces && find_interface(out, interfaces);
     int code = 0;
-    if (!*other_host) other_host = "192.0.2.1"; /* nobody's, so by the way that leads to all */
+    if (!*other_host) other_host = "192.0.2.1"; /* TEST-NET-1: selects the default route */
     if (!found && !(code = getaddrinfo(other_host, "9", &wanted, &list)))
         for (const struct addrinfo *i = list; i && !found; i = i->ai_next) found = find_way(out, i);
     if (list) freeaddrinfo(list);
     if (!found)
-        return hw_fail(err, HW_ERR_FAILED, "launch: no way to %s: %s; name the network as cluster.interface",
+        return hw_fail(err, HW_ERR_FAILED, "launch: no route to %s: %s; set cluster.interface to the network",
                        other_host, code ? gai_strerror(code) : strerror(errno));
     clear_port(out);
     return HW_OK;

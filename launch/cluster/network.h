@@ -6,15 +6,14 @@
 
 #include "runtime/base/status.h"
 
-/* Local. The address under which `other_host` reaches this machine: that of one of the interfaces (names
- * or subnets with commas, as cluster.interface has them), or where NULL is given or this machine has none
- * of them, the one from which messages to other_host leave ("": to anywhere). The port is 0. Errors:
- * HW_ERR_FAILED. */
+/* Local. The address under which `other_host` reaches this machine: that of one of the interfaces (devices or subnets
+ * separated by commas, as in cluster.interface); if that is NULL or this machine has none of them, the source address of
+ * the route to other_host ("": the default route). The port is 0. Errors: HW_ERR_FAILED. */
 hw_status hw_network_own_address(struct sockaddr_storage *out, const char *interfaces, const char *other_host,
                                  hw_error *err);
 
-/* Local. A socket that listens at an address, on a port of the system's choice, which *at then has. -1
- * with a message on failure. */
+/* Local. A socket that listens at an address, on a port chosen by the system, which is stored in *at. -1 with a message
+ * on failure. */
 int hw_network_listen(struct sockaddr_storage *at, hw_error *err);
 
 #endif

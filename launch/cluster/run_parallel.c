@@ -14,15 +14,15 @@
 #include "runtime/base/clock.h"
 
 enum { AT_ONCE = 64, CHUNK = 4096, MOST_BYTES = 1 << 20, POLL_MS = 50 };
-static const double LAST_WORDS_S = 0.5; /* after its end, where something still holds its output */
+static const double LAST_WORDS_S = 0.5; /* after it has ended, while another process holds its output */
 
-/* One that is under way. */
+/* A running command. */
 typedef struct running {
     hw_parallel_run *v;
     pid_t pid;
     int fds[2]; /* our ends of its standard output and error; -1 once closed */
     uint64_t started_ns, heard_ns;
-    bool ended; /* with `status`; what it left behind may still hold the pipes */
+    bool ended; /* with `status`; its children may still hold the pipes */
     int status;
 } running;
 
@@ -63,7 +63,7 @@ static hw_status keep(char **text, size_t *n, const char *bytes, size_t got, hw_
 {
     if (*n + got > MOST_BYTES) return HW_OK;
     char *more = realloc(*text, *n + got + 1);
-    if (!more) return hw_fail(err, HW_ERR_NO_MEMORY, "check: no memory for what a host says");
+    if (!more) return hw_fail(err, HW_ERR_NO_MEMORY, "check: no memory for the output of a host");
     memcpy(more + *n, bytes, got);
     *text = more;
     *n += got;
@@ -96,7 +96,7 @@ static void finish(running *r)
     r->v = NULL;
 }
 
-/* Killed with its group, of which it is the first: the number is not given away before it has been waited for. */
+/* Kills its process group, which it leads: the number is not reused before it has been waited for. */
 static void look_after(running *r, double patience_s)
 {
     const double silent_s = hw_seconds_since(r->heard_ns);
@@ -109,7 +109,7 @@ static void look_after(running *r, double patience_s)
     }
 }
 
-/* Waits a moment for any of them, and takes what there is. */
+/* Waits briefly for output of any of them, and reads it. */
 static hw_status listen(running *all, hw_error *err)
 {
     struct pollfd fds[2 * AT_ONCE];
@@ -141,7 +141,7 @@ hw_status hw_run_parallel(hw_parallel_run *runs, int n, double patience_s, hw_er
         for (int i = 0; i < AT_ONCE && !st; i++)
             if (all[i].v) look_after(&all[i], patience_s);
     }
-    for (int i = 0; i < AT_ONCE; i++) /* after an error of ours */
+    for (int i = 0; i < AT_ONCE; i++) /* left over after an error of ours */
         if (all[i].v) {
             kill(-all[i].pid, SIGKILL);
             finish(&all[i]);

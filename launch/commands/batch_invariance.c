@@ -6,13 +6,13 @@
 
 enum { OURS = 3 }; /* neither the first nor the last of the batch */
 
-/* The others go through the prompt with a step of their own. */
+/* The other prompts take tokens of this one, each with its own stride. */
 static int32_t token_of(const int32_t *prompt, int n, int j, int i)
 {
     return j == OURS ? prompt[i] : prompt[((long)i * (j + 2) + 5 * j + 1) % n];
 }
 
-/* All of them read their prompts in chunks of which a step has room for everybody's. */
+/* All sequences run their prompts in chunks, small enough that a step has room for one chunk of each. */
 static hw_status submit(hw_scheduler *s, hw_request **ours, const hw_engine_info *info, const int32_t *prompt,
                         int n, hw_generate_options o, hw_error *err)
 {
@@ -32,7 +32,7 @@ static hw_status submit(hw_scheduler *s, hw_request **ours, const hw_engine_info
     return st;
 }
 
-/* The tokens of ours are added to *greedy. */
+/* Appends the tokens of our sequence to *greedy. */
 static hw_status run(hw_scheduler *s, const hw_request *ours, hw_tokens *greedy, hw_error *err)
 {
     hw_request *ended;

@@ -16,13 +16,13 @@ static const hw_setting own_rows[] = {
      "Also -tg: decode of N tokens; 0: none"},
     {NULL, "batch-size", 'b', "N,N,...", HW_TEXT_OR_NONE, "1", HW_SAME, AT(batches), "Sequences at once"},
     {NULL, "n-depth", 'd', "N,N,...", HW_TEXT_OR_NONE, "0", HW_SAME, AT(depths),
-     "Tokens that are in the cache before the test begins"},
+     "Tokens in the cache before the test begins"},
     {NULL, "repetitions", 'r', "N", HW_WHOLE("repetitions", 1, HW_BENCH_MAX_REPEATS), "5", HW_SAME,
-     AT(repeats), "Repetitions of every test, after one to warm up"},
+     AT(repeats), "Repetitions of every test, after a warm-up run"},
     {NULL, "peaks", 0, NULL, HW_FLAG, "false", HW_SAME, AT(peaks),
-     "Before each repetition measure what the same ranks and threads can do: memory reads, multiply-adds, "
+     "Before each repetition measure the peak of the same ranks and threads: memory reads, multiply-adds, "
      "matrix units and libraries, MPI's or NCCL's all-reduce; and print results as shares of it"},
-    {NULL, "csv", 0, NULL, HW_FLAG, "false", 0, AT(csv), "One line per test with everything in it"},
+    {NULL, "csv", 0, NULL, HW_FLAG, "false", 0, AT(csv), "All figures as CSV, one line per test"},
     {NULL, "md", 0, NULL, HW_FLAG, "false", 0, AT(markdown), "Tables in Markdown"},
 };
 #undef AT
@@ -37,13 +37,13 @@ static const hw_setting_group own_group =
     HW_OWN_GROUP("Tests: every combination of the lists", 1, own_rows, settle_own);
 
 static const char doc[] =
-    "Measures tokens per second. With --load-format dummy a config.json is all it needs.\v"
-    "Repetitions of all tests take turns. One in which a rank had less than 97 % of its cores is left out, "
+    "Measures tokens per second. With --load-format dummy it needs only a config.json.\v"
+    "Repetitions of all tests take turns. Those in which a rank had less than 97 % of its cores are dropped, "
     "and their number is printed.\n\n"
     "  mpirun -np 2 headway bench -m models/shapes/gpt2-124m --load-format dummy --dtype bfloat16 -pp 512 "
     "-tg 128 -b 1,8 -d 0,256 --peaks";
 
-/* -pp and -tg are words to whoever comes from llama-bench, and two letters to argp. */
+/* llama-bench has the options -pp and -tg, which argp would read as two letters each. */
 static void spell_out(int argc, char **argv)
 {
     static char pp[] = "--n-prompt", tg[] = "--n-gen";
@@ -67,7 +67,7 @@ static hw_status one_window(hw_bench *b, int test, int repeat, const hw_bench_st
     return st;
 }
 
-/* Collective. The tests of one depth: one run of each to warm up, then all of them in turn. */
+/* Collective. The tests of one depth: one warm-up run of each, then all of them in turn. */
 static hw_status measure_depth(hw_bench *b, int depth)
 {
     hw_bench_start start;
@@ -118,7 +118,7 @@ static hw_status check_room(const hw_bench *b)
                            b->tests[t].n_seqs, i.max_batch_rows);
         if (b->tests[t].n_seqs > 1 && i.kv_policy == HW_KV_OFF)
             return hw_fail(b->err, HW_ERR_INVALID,
-                           "--kv-cache off runs one sequence at a time; leave out --batch-size");
+                           "--kv-cache off runs one sequence at a time; omit --batch-size");
     }
     return HW_OK;
 }
@@ -132,7 +132,7 @@ static hw_status prepare(hw_bench *b, hw_options *options, hw_bench_settings *a)
     if (st) return st;
     if (!o->max_seq_len) o->max_seq_len = hw_bench_longest(b);
     o->max_seqs = hw_bench_most_seqs(b);
-    o->prefix_sharing = false; /* repeats have one prompt, and every one of them is to run */
+    o->prefix_sharing = false; /* all repeats have the same prompt, and each must compute it */
     if ((st = hw_session_open_engine(b->s, &a->engine, b->err))) return st;
     st = check_room(b);
     if (!st) st = make_room(b);

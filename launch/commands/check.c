@@ -1,5 +1,5 @@
-/* headway check: the same prompt on one rank and on all, and in the other ways in which the same numbers must
- * come out. */
+/* headway check: compares the same prompt on one rank, on all ranks, and computed in other ways that must give the same
+ * numbers. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +23,8 @@ typedef struct settings {
 #define AT(field) offsetof(settings, field)
 static const hw_setting own_rows[] = {
     {NULL, "all", 0, NULL, HW_FLAG, "false", HW_SAME, AT(all),
-     "Also: prompt in chunks of 1, 7 and 64, in a batch of eight, every cache policy, other threads, and the "
-     "first 2, 4 and 8 ranks with shm and with mpi; each loads the model again"},
+     "Also: prompt in chunks of 1, 7 and 64, in a batch of eight, every cache policy, another number of "
+     "threads, and the first 2, 4 and 8 ranks with shm and with mpi; each loads the model again"},
     {NULL, "max-tokens", 'n', "N", HW_WHOLE("tokens", 1, 1 << 30), "32", HW_SAME, AT(max_tokens),
      "Greedy tokens to compare"},
 };
@@ -32,7 +32,7 @@ static const hw_setting_group own_group = HW_OWN_GROUP(NULL, 0, own_rows, NULL);
 
 static const char doc[] =
     "Computes the same prompt on one rank and on all ranks, and compares every logit and the greedy "
-    "continuation. Rank 0 must be able to hold the whole model.\vWithout a prompt, some token ids are used. "
+    "continuation. Rank 0 must be able to hold the whole model.\vWithout a prompt, fixed token ids are used. "
     "The verdict is 'same bits', 'close' (within rounding: 2e-5 of the largest logit, 1e-2 with a 16-bit "
     "cache) or 'wrong', which is exit status 1.\n"
     "  mpirun -np 4 headway check -m models/tales --all";
@@ -40,15 +40,15 @@ static const char doc[] =
 /* One way to compute the prompt. */
 typedef struct way {
     char name[48];
-    int n_ranks; /* the first of them, with this backend; 0: all, with the session's */
+    int n_ranks; /* the first n_ranks, with this backend; 0: all, with the session's */
     const char *backend;
     int chunk, threads;
     bool in_batch; /* in a batch of eight */
     hw_kv_policy policy;
 } way;
 
-/* What came out: logits [n_prompt, vocab_size], greedy tokens and how far ahead each was, relative to the
- * largest logit. */
+/* The results: logits [n_prompt, vocab_size], greedy tokens, and the margin of each token over the next best, relative
+ * to the largest logit. */
 typedef struct outcome {
     float *logits;
     int vocab_size, n;
@@ -111,7 +111,7 @@ static void outcome_free(outcome *o)
 typedef struct verdict {
     double difference; /* largest, relative to the largest logit */
     bool same_bits;
-    int first_other_token; /* of the greedy continuation; -1: none */
+    int first_other_token; /* index of the first different greedy token; -1: none */
 } verdict;
 
 static verdict compare(const outcome *a, const outcome *b)
@@ -137,9 +137,8 @@ static const char *word(const verdict *v, double tolerance)
     return v->difference <= tolerance ? "close" : "wrong";
 }
 
-/* How far results may be apart that differ in the order of additions. A 16-bit cache can round a number the
- * other way; 16-bit activations lose about 2e-2 in bfloat16 (tests/vectors/halves.json), either of the two.
- */
+/* The allowed difference of results that differ in the order of additions. A 16-bit cache can round a number the other
+ * way; with bfloat16 activations each result has an error of about 2e-2 (tests/vectors/halves.json). */
 static double tolerance_of(const outcome *o)
 {
     if (o->act_dtype != HW_F32) return 5e-2;
@@ -165,7 +164,7 @@ static way *add(way *ways, int *n, const char *name, way w)
     return &ways[(*n)++];
 }
 
-/* Numbers of ranks whose cuts nest, and all ranks, each with what carries messages there. */
+/* Numbers of ranks whose cuts nest, each with both backends. */
 static void add_ranks(way *ways, int *n, int n_ranks, way base)
 {
     static const char *const backends[] = {"shm", "mpi"};
@@ -199,26 +198,26 @@ static int list_ways(way ways[MAX_WAYS], const settings *a, int n_ranks)
         add(ways, &n, name, base)->policy = policies[i];
     }
     add(ways, &n, "all ranks, other threads", base)->threads =
-        a->engine.options.n_threads == 3 ? 2 : 3; /* auto is seldom three */
+        a->engine.options.n_threads == 3 ? 2 : 3; /* auto rarely gives three */
     add_ranks(ways, &n, n_ranks, base);
     return n;
 }
 
-/* Rank 0 by itself; the others wait in the agreement that follows. */
+/* Rank 0 alone; the others wait in the following hw_comm_agree. */
 static hw_status compute_alone(hw_session *s, const settings *a, outcome *out, hw_error *err)
 {
     const way w = {.policy = a->engine.options.kv_policy};
     hw_session alone = {.options = s->options,
                         .model = s->model,
                         .prompt = s->prompt,
-                        .told = true}; /* all ranks tell when they compute */
+                        .told = true}; /* the run on all ranks prints it */
     hw_status st = hw_comm_create_alone(&alone.comm, err);
     if (!st) st = compute(&alone, a, &w, out, err);
     hw_comm_destroy(alone.comm);
     return st;
 }
 
-/* Collective over all ranks. Those that take no part wait in the agreement. */
+/* Collective over all ranks. Ranks that take no part wait in hw_comm_agree. */
 static hw_status compute_way(hw_session *s, const settings *a, const way *w, outcome *out, hw_error *err)
 {
     *out = (outcome){.n = 0};
@@ -236,7 +235,7 @@ static hw_status compute_way(hw_session *s, const settings *a, const way *w, out
     return st;
 }
 
-/* Ids that any vocabulary has. */
+/* Ids that are in any vocabulary. */
 static void choose_prompt(hw_prompt_settings *p, char list[DEFAULT_PROMPT * 8])
 {
     size_t n = 0;
@@ -282,7 +281,7 @@ static hw_status run(hw_session *s, const settings *a, hw_error *err)
 hw_status hw_cmd_check(int argc, char **argv, hw_error *err)
 {
     settings a = {0};
-    hw_session s = {.warned = true}; /* other threads are meant */
+    hw_session s = {.warned = true}; /* another number of threads is intentional */
     hw_options o = {
         .doc = doc,
         .groups = {HW_TAKES(a, model), HW_TAKES(a, prompt), HW_TAKES(a, engine), {&own_group, &a}}};

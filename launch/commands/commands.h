@@ -1,5 +1,5 @@
-/* The subcommands. Each takes its own argv (argv[0] is its name), returns a status and writes the message;
- * main.c prints it once and turns it into the exit code. Collective: every rank runs the same one. */
+/* The subcommands. Each takes its argv (argv[0] is its name), and returns a status with a message; main.c prints it once
+ * and turns it into the exit code. Collective: every rank runs the same one. */
 #ifndef HW_LAUNCH_COMMANDS_COMMANDS_H
 #define HW_LAUNCH_COMMANDS_COMMANDS_H
 
@@ -16,7 +16,7 @@ hw_command hw_cmd_generate, hw_cmd_logits, hw_cmd_perplexity, hw_cmd_tokenize, h
 /* Local. Whether there is a subcommand of this name (main.c). */
 bool hw_is_command(const char *name);
 
-/* Local. HW_ERR_INVALID, and in the message which subcommand somebody who wrote `name` may have meant. */
+/* Local. Returns HW_ERR_INVALID, with a message that suggests the subcommand closest to `name`. */
 hw_status hw_no_such_command(const char *name, hw_error *err);
 
 #endif

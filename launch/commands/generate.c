@@ -1,4 +1,4 @@
-/* headway generate: text streams to standard output as it is made; nothing else does. */
+/* headway generate: streams the text to standard output, and prints nothing else there. */
 #include <stdlib.h>
 
 #include "launch/commands/commands.h"
@@ -26,13 +26,13 @@ static const hw_setting own_rows[] = {
      "Continue each line of FILE, 8 or --max-num-seqs at once; a .jsonl file has objects with \"prompt\" or "
      "\"tokens\" "
      "and any of "
-     "max_tokens, temperature, ...; a JSON object for each comes out, in their order"},
+     "max_tokens, temperature, ...; prints a JSON object for each, in their order"},
     {NULL, "output", 'o', "FILE", HW_TEXT, "auto", 0, offsetof(settings, many.output),
-     "Results of --prompts go there; auto: standard output"},
+     "Write the results of --prompts to FILE; auto: standard output"},
     {NULL, "skip-done", 0, NULL, HW_FLAG, "false", HW_SAME, offsetof(settings, many.skip_done),
-     "Go on where the output ends: only prompts that have no result in it"},
+     "Resume an interrupted run: skip prompts that have a result in the output"},
     {NULL, "strict", 0, NULL, HW_FLAG, "false", HW_SAME, offsetof(settings, many.strict),
-     "Run none of the prompts when a line is wrong"},
+     "Run no prompt if any line is invalid"},
 };
 
 static const char *settle(void *values)
@@ -44,15 +44,16 @@ static const char *settle(void *values)
                    ? "--output, --skip-done and --strict are for --prompts FILE"
                    : NULL;
     if (p->text || p->file || p->tokens || p->from_stdin)
-        return "--prompts FILE is instead of a prompt: leave -p, -f, --tokens and - out";
-    if (a->report.json) return "--prompts writes a JSON object on each line by itself; leave --json out";
-    return a->many.skip_done && !a->many.output ? "--skip-done looks into a file: give it with --output"
-                                                : NULL;
+        return "--prompts FILE replaces the prompt: omit -p, -f, --tokens and -";
+    if (a->report.json) return "--prompts always writes one JSON object per line; omit --json";
+    return a->many.skip_done && !a->many.output
+               ? "--skip-done reads earlier results from a file: set --output"
+               : NULL;
 }
 
 static const hw_setting_group own_group = HW_OWN_GROUP(NULL, 4, own_rows, settle);
 
-static const char doc[] = "Continues a prompt. Started by mpirun, the model is split over the ranks.\v"
+static const char doc[] = "Continues a prompt. Under mpirun, the model is split over the ranks.\v"
                           "  headway generate -m models/tales -p \"Once upon a time\" -n 100\n"
                           "  mpirun -np 4 headway generate -m Llama-3.2-1B -f prompt.txt \\\n"
                           "         --temperature 0.8 --top-p 0.95 --seed 1\n"
@@ -98,7 +99,7 @@ static hw_status run(hw_session *s, const settings *a, hw_error *err)
         else st = hw_print(err, "\n");
         if (!st && stats) hw_report_table(stderr, s->engine, &result);
     }
-    /* What is reported is also compared with what arithmetic says. */
+    /* Compare the reported traffic with the predicted traffic. */
     if (!st && (json || stats)) st = hw_traffic_check(s->engine, &result, &o.sampling, o.prefill_chunk, err);
     hw_tokens_free(&result.tokens);
     hw_text_sink_free(&text);

@@ -15,11 +15,11 @@
 
 enum { MOST_BYTES = 1 << 30 };
 
-/* A prompt on its way. */
+/* A prompt and its state. */
 typedef struct item {
     hw_text_sink text;
-    hw_request *request; /* the scheduler's until it has ended, then ours */
-    bool skipped, ended; /* skipped: its result is in the output already */
+    hw_request *request; /* owned by the scheduler until it has ended, then by us */
+    bool skipped, ended; /* skipped: the output already has its result */
 } item;
 
 typedef struct many {
@@ -29,7 +29,7 @@ typedef struct many {
     item *items; /* [prompts.n] */
     hw_scheduler *scheduler;
     FILE *out;     /* rank 0's */
-    int n_written; /* prompts whose results are in the output, or are not to be */
+    int n_written; /* leading prompts whose results are written or skipped */
     int n_failed;
     hw_error first_failure;
     uint64_t n_tokens;
@@ -38,7 +38,7 @@ typedef struct many {
 
 /* ---- the files */
 
-/* On all ranks what rank 0 reads; "" for a file that is not there where that is fine. The caller frees *text. */
+/* Reads a file on rank 0 and sends it to all ranks; "" for an optional file that does not exist. The caller frees *text. */
 static hw_status share_file(many *m, const char *path, bool optional, char **text, size_t *n)
 {
     hw_status st = HW_OK;
@@ -52,8 +52,8 @@ static hw_status share_file(many *m, const char *path, bool optional, char **tex
     return st ? st : hw_comm_share(m->s->comm, (hw_tag){.site = HW_SITE_LOAD}, text, n, m->err);
 }
 
-/* Marks prompts whose results stand in the output. A line that is cut off, where a run was killed, does not count, nor does
- * an error. */
+/* Marks prompts that have results in the output. Errors do not count, nor does a last line cut off when a run was
+ * killed. */
 static void mark_done(many *m, const char *text, size_t n)
 {
     for (const char *newline; n && (newline = memchr(text, '\n', n));) {
@@ -86,7 +86,7 @@ static hw_status read_prompts(many *m, const hw_prompt_settings *p, const hw_req
     return st;
 }
 
-/* With results that are to stay, behind the last whole line. */
+/* Opens the output; if earlier results are kept, after the last complete line. */
 static hw_status open_output(many *m)
 {
     const char *path = m->m->output;
@@ -101,7 +101,7 @@ static hw_status open_output(many *m)
         if (c == '\n') end = at;
     }
     if (fseek(m->out, end, SEEK_SET) || ftruncate(fileno(m->out), end))
-        return hw_fail(m->err, HW_ERR_FAILED, "%s: cannot go on behind its last line: %s", path,
+        return hw_fail(m->err, HW_ERR_FAILED, "%s: cannot append after its last line: %s", path,
                        strerror(errno));
     return HW_OK;
 }
@@ -137,13 +137,13 @@ static hw_status write_result(many *m, int i)
     json_decref(result);
     if (!line) return hw_fail(m->err, HW_ERR_NO_MEMORY, "no memory for the result of a prompt");
     const size_t n = strlen(line);
-    line[n] = '\n'; /* in place of the zero */
+    line[n] = '\n'; /* replaces the terminating zero */
     hw_status st = hw_write(m->out, m->m->output ? m->m->output : "standard output", line, n + 1, m->err);
     free(line);
     return st;
 }
 
-/* All that are known, up to the first that is not. */
+/* Writes results in order, up to the first that is not known yet. */
 static hw_status write_results(many *m)
 {
     hw_status st = HW_OK;
@@ -164,8 +164,8 @@ static void say(const many *m, const hw_error *why)
     if (m->s->rank == 0) fprintf(stderr, "headway: %s\n", why->message);
 }
 
-/* A line that is wrong ends here, and keeps no other from running, but where that is wanted. Errors: HW_ERR_NO_MEMORY, which
- * is no mistake of the line. */
+/* Records the error of an invalid line; other prompts still run, except with --strict. Errors: HW_ERR_NO_MEMORY, which is
+ * not the fault of the line. */
 static hw_status refuse(many *m, int i)
 {
     const hw_prompt_line *l = &m->prompts.at[i];
@@ -203,7 +203,7 @@ static hw_status submit_all(many *m, int prefill_chunk)
         if (m->items[i].skipped) m->items[i].ended = true;
         else st = submit(m, i, prefill_chunk);
     if (!st && m->m->strict && m->n_failed)
-        st = hw_fail(m->err, HW_ERR_INVALID, "%s: %d of %d lines are wrong, and --strict: nothing was run",
+        st = hw_fail(m->err, HW_ERR_INVALID, "%s: %d of %d lines are invalid; nothing was run (--strict)",
                      m->m->prompts, m->n_failed, m->prompts.n);
     if (!st) st = open_output(m);
     return hw_comm_agree(m->s->comm, st, m->err);
@@ -222,7 +222,7 @@ static void end_item(many *m, hw_request *r)
     say(m, &why);
 }
 
-/* A rank that cannot write tells the others at the next step; after the last one all agree. */
+/* A rank that cannot write cancels the others at their next step; after the last step all ranks agree. */
 static hw_status run_all(many *m)
 {
     hw_status st = HW_OK, written = write_results(m);
@@ -243,7 +243,7 @@ static void print_stats(const many *m, double seconds)
     for (int i = 0; i < m->prompts.n; i++) n_skipped += m->items[i].skipped;
     if (m->s->rank == 0)
         fprintf(stderr,
-                "%d prompts, %d of them done before, %d failed; %llu new tokens in %.1f s, %.1f a second\n",
+                "%d prompts, %d of them done before, %d failed; %llu new tokens in %.1f s, %.1f per second\n",
                 m->prompts.n, n_skipped, m->n_failed, (unsigned long long)m->n_tokens, seconds,
                 (double)m->n_tokens / seconds);
 }
@@ -259,7 +259,7 @@ static void clean_up(many *m)
     hw_prompts_free(&m->prompts);
 }
 
-/* What closing a file says may be the first word of a full disk. */
+/* A full disk may be reported only when the file is closed. */
 static hw_status close_output(many *m, hw_status st)
 {
     if (!m->out || m->out == stdout || !fclose(m->out) || st) return st;

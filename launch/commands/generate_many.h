@@ -1,4 +1,4 @@
-/* headway generate --prompts: every prompt of a file as a request of one continuous batch, and a JSON object per prompt, in
+/* headway generate --prompts: runs the prompts of a file as one continuous batch, and writes a JSON object per prompt, in
  * the order of the file. */
 #ifndef HW_LAUNCH_COMMANDS_GENERATE_MANY_H
 #define HW_LAUNCH_COMMANDS_GENERATE_MANY_H
@@ -8,15 +8,15 @@
 typedef struct hw_many_settings {
     const char *prompts; /* the file; NULL: one prompt from elsewhere */
     const char *output;  /* a file; NULL: standard output */
-    bool skip_done;      /* prompts whose results the output has already */
-    bool strict;         /* a line that is wrong keeps all from running */
+    bool skip_done;      /* skip prompts that have results in the output */
+    bool strict;         /* run nothing if a line is invalid */
 } hw_many_settings;
 
-/* Sequences at once where --max-num-seqs does not say. */
+/* Sequences at once if --max-num-seqs is not given. */
 enum { HW_MANY_SEQS = 8 };
 
-/* Collective, with a tokenizer and an engine. A prompt that is wrong or fails has its error in the output. Errors:
- * HW_ERR_FAILED when there was one, and those of the run. */
+/* Collective, with a tokenizer and an engine. The output has the error of a prompt that is invalid or fails. Errors:
+ * HW_ERR_FAILED if there was one, and those of the run. */
 hw_status hw_generate_many(hw_session *s, const hw_many_settings *m, const hw_prompt_settings *p,
                            const hw_request_settings *r, int prefill_chunk, bool stats, hw_error *err);
 

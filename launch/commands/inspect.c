@@ -1,4 +1,4 @@
-/* headway inspect: what is in a model folder, and what Headway makes of it. Reads headers, no weights. */
+/* headway inspect: shows what is in a model folder, and how Headway interprets it. Reads headers, no weights. */
 #include <unistd.h>
 
 #include "launch/commands/commands.h"
@@ -23,7 +23,7 @@ static const hw_setting own_rows[] = {
 static const hw_setting_group own_group = HW_OWN_GROUP(NULL, 0, own_rows, NULL);
 
 static const char doc[] =
-    "Shows what is in a model folder, and what Headway makes of it. Fails as loading would.";
+    "Shows what is in a model folder, and how Headway interprets it. Fails in the same cases as loading.";
 
 typedef struct folder {
     hw_model model;
@@ -66,17 +66,18 @@ static hw_status print_text(const folder *f, hw_error *err)
                        m->n_heads, m->n_kv_heads, m->head_dim, hw_rope_name(m->rope.kind))))
         return st;
     if (!f->checkpoint)
-        st = hw_print(err, "weights           none in this folder (--load-format dummy makes random ones)\n");
+        st = hw_print(err, "weights           none in this folder (--load-format dummy uses random ones)\n");
     else
-        st = hw_print(err, "weights           %zu tensors, %s in %zu file%s, kept as %s\n",
+        st = hw_print(err, "weights           %zu tensors, %s in %zu file%s, loaded as %s\n",
                       hw_checkpoint_n_tensors(f->checkpoint),
                       hw_format_bytes(text[0], (double)hw_checkpoint_total_bytes(f->checkpoint)),
                       hw_checkpoint_n_files(f->checkpoint),
                       hw_checkpoint_n_files(f->checkpoint) > 1 ? "s" : "",
                       hw_dtype_name(hw_weights_dtype(m, f->checkpoint, HW_DTYPE_NONE)));
     if (!st)
-        st = f->tokenizer ? hw_print(err, "tokenizer         %zu ids\n", hw_tokenizer_n_ids(f->tokenizer))
-                          : hw_print(err, "tokenizer         none in this folder (--tokens works without)\n");
+        st = f->tokenizer
+                 ? hw_print(err, "tokenizer         %zu ids\n", hw_tokenizer_n_ids(f->tokenizer))
+                 : hw_print(err, "tokenizer         none in this folder (--tokens works without one)\n");
     if (!st) st = hw_print(err, "end of sequence  ");
     for (int i = 0; i < f->generation.n_eos && !st; i++) st = hw_print(err, " %d", f->generation.eos[i]);
     return st ? st : hw_print(err, "%s\n", f->generation.n_eos ? "" : " none");
@@ -135,7 +136,7 @@ hw_status hw_cmd_inspect(int argc, char **argv, hw_error *err)
     hw_shard shard;
     hw_status st = hw_session_start_alone(&s, &o, err);
     if (!st) st = open_folder(&f, a.model.folder, err);
-    if (!st) st = hw_shard_create(&shard, &f.model, 0, a.ranks, err); /* before anything is printed */
+    if (!st) st = hw_shard_create(&shard, &f.model, 0, a.ranks, err); /* before any output */
     if (!st) st = a.report.json ? print_json_report(&f, err) : print_text(&f, err);
     if (!st && !a.report.json && a.ranks > 1) st = print_ranks(&f, a.ranks, err);
     hw_checkpoint_close(f.checkpoint);

@@ -26,13 +26,13 @@ typedef struct request {
 static const hw_setting rows[] = {
     {NULL, "dry-run", 0, NULL, HW_FLAG, "false", 0, AT(dry_run), "Print the command instead of running it"},
     {NULL, "check", 0, NULL, HW_FLAG, "false", 0, AT(check),
-     "Check every host and start nothing: whether it answers and has the same program, the model, enough "
-     "memory, cores and GPUs, and how long messages between each two hosts take"},
+     "Check every host, but do not run the subcommand: whether it answers and has the same program, the "
+     "model, enough memory, cores and GPUs, and how long messages between every two hosts take"},
     {NULL, "stuck-after", 0, "SECONDS", HW_FLOAT("seconds", 1, 86400), NULL, 0, AT(stuck_after),
-     "A rank without a sign of life or progress for this long ends the run (limits.stuck_after, 3.5)"},
+     "A rank without a heartbeat or progress for this long ends the run (limits.stuck_after, 3.5)"},
 };
 #undef AT
-/* CONFIG, and then the subcommand with everything behind it, which is not ours. */
+/* CONFIG, then the subcommand, after which all arguments belong to it. */
 static void take_argument(void *values, char *word, struct argp_state *state)
 {
     request *r = values;
@@ -51,8 +51,8 @@ static const char *settle_request(void *values)
 static const hw_setting_group group = HW_OWN_GROUP(NULL, 0, rows, settle_request);
 
 static const char doc[] =
-    "Starts a subcommand on the machines that a YAML file describes, by mpirun or srun. Options of the "
-    "subcommand override the file. The exit status is the subcommand's own.\v"
+    "Runs a subcommand on the machines that a YAML file describes, with mpirun or srun. Options of the "
+    "subcommand override the file. The exit status is that of the subcommand.\v"
     "  headway launch configs/demo.yaml -- generate -p \"Once upon a time\" -n 60\n"
     "  headway launch configs/two-nodes.yaml --check\n"
     "  headway launch configs/two-nodes.yaml --dry-run -- generate -p \"Once upon a time\"";
@@ -74,7 +74,7 @@ static const char *find_option(const char *letter, const char *name, char *const
     return value;
 }
 
-/* A flag overrides the file; what is no such number the subcommand itself refuses. */
+/* A flag overrides the file. Invalid numbers are refused by the subcommand. */
 static int count_threads(int from_file, char *const *args, int n_args)
 {
     const char *value = find_option("-t", "--threads", args, n_args);
@@ -88,7 +88,7 @@ static double stuck_after(const request *r, float from_file, char *const *args, 
     return value && atof(value) >= 1 ? atof(value) : from_file;
 }
 
-/* As a shell reads it back. */
+/* Prints a word with shell quoting. */
 static hw_status print_word(const char *word, const char *before, hw_error *err)
 {
     static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
@@ -106,7 +106,7 @@ static hw_status print_command(const hw_command_line *line, hw_error *err)
     return st ? st : hw_print(err, "\n");
 }
 
-/* The file, and what of this machine decides about the command. */
+/* Reads the file, and what the command depends on of this machine. */
 typedef struct surroundings {
     hw_config config;
     char host[256], program[PATH_MAX], path[PATH_MAX];
@@ -181,6 +181,6 @@ hw_status hw_cmd_launch(int argc, char **argv, hw_error *err)
     const int n_args = r.first ? argc - r.first : 0;
     if (!st) st = r.check ? check(&s, &r, args, n_args, err) : run(&s, &r, args, n_args, &code, err);
     hw_config_free(&s.config);
-    if (!st && code) exit(code); /* whose message has been printed by whoever failed */
+    if (!st && code) exit(code); /* the failing rank has printed the message */
     return st;
 }

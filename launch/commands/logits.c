@@ -30,7 +30,7 @@ static const char *settle_output(void *values)
 static const hw_setting_group output_group = HW_OWN_GROUP(NULL, 0, output_rows, settle_output);
 
 static const char logits_doc[] = "Writes the logits after every prompt token, float32 [n_tokens, "
-                                 "vocab_size], for comparing with a reference.";
+                                 "vocab_size], to compare with a reference.";
 static const char perplexity_doc[] = "Scores a text: exp of the mean negative log-likelihood per token. The "
                                      "text is cut into windows of --max-model-len tokens; the first "
                                      "token of a window is not predicted.";

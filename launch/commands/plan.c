@@ -1,5 +1,4 @@
-/* headway plan: what a model takes and sends on any number of ranks, from its config.json, before anything is
- * loaded. */
+/* headway plan: predicts memory and traffic of a model on any number of ranks, from its config.json. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,28 +23,28 @@ typedef struct settings {
     hw_engine_settings engine;
     hw_report_settings report;
     const char *ranks; /* a list of numbers */
-    uint64_t memory;   /* bytes; 0: what the machine has */
+    uint64_t memory;   /* bytes; 0: that of this machine */
     double bandwidth, latency;
 } settings;
 
 #define AT(field) offsetof(settings, field)
 static const hw_setting own_rows[] = {
     {NULL, "ranks", 'r', "1,2,4", HW_TEXT, NULL, 0, AT(ranks),
-     "Numbers of ranks, a row of the tables for each (1,2,4,8 as far as there are heads)"},
+     "Numbers of ranks, one row of the tables for each (1,2,4,8 up to the number of heads)"},
     {NULL, "memory", 0, "BYTES", HW_BYTES, "auto", 0, AT(memory),
-     "What each rank has: bytes, also as 512M or 80G; auto: what this host or its GPUs have free, divided by "
-     "the ranks"},
+     "Memory of each rank: bytes, also as 512M or 80G; auto: free memory of this host or its GPUs, divided "
+     "by the ranks"},
     {NULL, "bandwidth", 0, "GB/S", HW_DOUBLE("10^9 bytes per second", 0, 1e6), "20", 0, AT(bandwidth),
-     "10^9 bytes per second at which a rank reads weights"},
+     "Rate at which a rank reads weights, in 10^9 bytes per second"},
     {NULL, "latency", 0, "US", HW_DOUBLE("microseconds", 0, 1e9), "5", 0, AT(latency),
-     "Microseconds of one all-reduce of a decode step"},
+     "Duration of one all-reduce of a decode step, in microseconds"},
 };
 #undef AT
 static const hw_setting_group own_group = HW_OWN_GROUP("Plan:", 1, own_rows, NULL);
 
 static const char doc[] =
-    "Says what a model takes and sends on any number of ranks, without reading weights; -m may also be a "
-    "config.json alone. Exit status 4 when it fits on none of them.\v"
+    "Predicts the memory and traffic of a model on any number of ranks, without reading weights; -m may also "
+    "be just a config.json. Exit status 4 if it fits on none of them.\v"
     "  headway plan -m models/shapes/llama-405b --ranks 8,16,32 --memory 130G\n"
     "  headway plan -m config.json --batch 32 --max-model-len 2048 --kv-cache-dtype float32";
 
@@ -76,8 +75,7 @@ static hw_status parse_ranks(const char *list, const hw_model *m, int counts[MAX
     }
 }
 
-/* A folder as all subcommands take it, or a config.json of any name. Headers of weights that are there say
- * what is stored. */
+/* A model folder, or a config.json with any name. If there are weights, their headers have the stored type. */
 static hw_status open_model(const settings *a, hw_model *m, hw_dtype *stored, hw_error *err)
 {
     const char *folder = a->model.folder;
@@ -105,25 +103,24 @@ static hw_status open_model(const settings *a, hw_model *m, hw_dtype *stored, hw
     return st;
 }
 
-/* Buffers grow a little with threads: where they are not given, as many as one rank alone would have here. */
+/* Buffers grow slightly with threads: by default, as many as a single rank would have here. */
 static int count_threads(const hw_engine_options *o)
 {
     return o->n_threads ? o->n_threads : hw_cores_count();
 }
 
-/* What each of `n_ranks` on this host has: of its GPU, or of the host. */
+/* Memory of each of `n_ranks` on this host: of its GPU, or of the host. */
 static uint64_t memory_of_rank(const hw_device *d, int n_ranks)
 {
     if (d->host_memory) return hw_memory_available() / (uint64_t)n_ranks;
     return d->k->available(d) / (uint64_t)((n_ranks + d->n_alike - 1) / d->n_alike);
 }
 
-/* The device that this process alone would have; on a machine without the one that the ranks get, there is
- * nothing to say of it. */
+/* The device of a single rank; the machine must have a device like those of the planned ranks. */
 static hw_status make_device(hw_device **out, const hw_engine_options *o, hw_error *err)
 {
     hw_comm *alone;
-    hw_error unused; /* the run says why it does not take a GPU */
+    hw_error unused; /* a run would print why it does not use a GPU */
     hw_status st = hw_comm_create_alone(&alone, err);
     if (st) return st;
     st = hw_device_choose(out, alone, o->device, count_threads(o), hw_options_act_dtype(o), &unused, err);
@@ -139,23 +136,22 @@ static hw_status refuse(const hw_plan_report *r, hw_error *err)
         if (r->plans[i].fits) return HW_OK;
         if (r->plans[i].most.total < best->most.total) best = &r->plans[i];
     }
-    return hw_fail(err, HW_ERR_NO_MEMORY,
-                   "not enough memory: with %d rank%s the largest needs %s (weights %s, KV cache %s, buffers "
-                   "%s%s%s) and has %s; "
-                   "use more ranks on more hosts, lower --max-model-len or --max-num-seqs, or give with "
-                   "--memory what each rank has",
-                   best->n_ranks, best->n_ranks > 1 ? "s" : "",
-                   hw_format_memory(text[0], (double)best->most.total),
-                   hw_format_memory(text[1], (double)best->most.weights),
-                   hw_format_memory(text[2], (double)best->most.kv),
-                   hw_format_memory(text[3], (double)best->most.buffers),
-                   best->most.reserve ? ", set aside for graphs and collectives " : "",
-                   best->most.reserve ? hw_format_memory(text[5], (double)best->most.reserve) : "",
-                   hw_format_memory(text[4], (double)best->memory));
+    return hw_fail(
+        err, HW_ERR_NO_MEMORY,
+        "not enough memory: with %d rank%s the largest needs %s (weights %s, KV cache %s, buffers "
+        "%s%s%s) and has %s; "
+        "use more ranks on more hosts, lower --max-model-len or --max-num-seqs, or set --memory to "
+        "the memory of each rank",
+        best->n_ranks, best->n_ranks > 1 ? "s" : "", hw_format_memory(text[0], (double)best->most.total),
+        hw_format_memory(text[1], (double)best->most.weights),
+        hw_format_memory(text[2], (double)best->most.kv),
+        hw_format_memory(text[3], (double)best->most.buffers),
+        best->most.reserve ? ", set aside for graphs and collectives " : "",
+        best->most.reserve ? hw_format_memory(text[5], (double)best->most.reserve) : "",
+        hw_format_memory(text[4], (double)best->memory));
 }
 
-/* How many of n_ranks share memory: those of a host, which has them all unless the configuration lists hosts.
- */
+/* How many of n_ranks share memory: those of a host. Without hosts in the configuration all ranks are on one. */
 static int count_sharing(const char *comm, const hw_config *c, int n_ranks)
 {
     const hw_cluster *cluster = c ? &c->cluster : NULL;

@@ -1,5 +1,5 @@
-/* headway probe: what `headway launch --check` runs on every host. One JSON object on a line of standard output says what the host has;
- * with --pairs, as ranks, a line for each pair of hosts says how long messages between them take. */
+/* headway probe: run by `headway launch --check` on every host. Prints one line with a JSON object that describes the host;
+ * with --pairs, run as ranks, a line for each pair of hosts with the duration of messages between them. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,14 +28,14 @@ static const hw_setting rows[] = {
     {NULL, "model", 'm', "FOLDER", HW_FOLDER, NULL, 0, AT(model), "Also list the files of a model"},
     {NULL, "config", 'c', "FILE", HW_TEXT, NULL, 0, AT(config), NULL}, /* of the launch that it is for */
     {NULL, "pairs", 0, NULL, HW_FLAG, "false", 0, AT(pairs),
-     "As several ranks: messages between each pair of hosts"},
+     "With several ranks: time messages between every two hosts"},
 };
 #undef AT
 static const hw_setting_group group = HW_OWN_GROUP(NULL, 0, rows, NULL);
 
 /* ---- this host */
 
-/* FNV-1a, to tell builds apart. */
+/* FNV-1a of the program, to distinguish builds. */
 static bool mark_program(char text[20])
 {
     unsigned char bytes[65536];
@@ -57,7 +57,7 @@ static bool belongs_to_a_model(const char *name)
            (n > 12 && !strcmp(name + n - 12, ".safetensors"));
 }
 
-/* Names and sizes; null where there is no such folder. */
+/* Names and sizes; null if there is no such folder. */
 static json_t *list_model(const char *folder)
 {
     DIR *d = folder ? opendir(folder) : NULL;
@@ -74,7 +74,7 @@ static json_t *list_model(const char *folder)
     return files;
 }
 
-/* As the driver's own tool has them; null where it is not there or finds none. */
+/* From nvidia-smi; null if it is missing or finds no GPU. */
 static json_t *list_gpus(void)
 {
     char line[256];
@@ -117,7 +117,7 @@ static hw_status print_host(const settings *r, hw_error *err)
 
 /* ---- pairs of hosts */
 
-/* There and back, in seconds. */
+/* A round trip, in seconds. */
 static hw_status exchange(hw_comm *comm, int peer, bool first, char *buffer, size_t n_bytes, double *seconds,
                           hw_error *err)
 {
@@ -132,7 +132,7 @@ static hw_status exchange(hw_comm *comm, int peer, bool first, char *buffer, siz
     return st;
 }
 
-/* One of the two hosts tells of it: rank 0's output is everybody's, so the figures go there. */
+/* Sends the figures to rank 0, whose standard output is that of the run. */
 static hw_status measure(hw_comm *comm, int a, int b, char *buffer, double figures[3], hw_error *err)
 {
     const int me = hw_comm_rank(comm), peer = me == a ? b : a;
@@ -141,7 +141,7 @@ static hw_status measure(hw_comm *comm, int a, int b, char *buffer, double figur
     if (!st) st = exchange(comm, peer, me == a, buffer, 8, &figures[1], err);
     for (int i = 0; i < N_BULK && !st; i++) {
         st = exchange(comm, peer, me == a, buffer, BULK_BYTES, &seconds, err);
-        if (i) bulk += seconds; /* the first is still getting up to speed */
+        if (i) bulk += seconds; /* the first is a warm-up */
     }
     figures[2] = bulk > 0 ? 2.0 * (N_BULK - 1) * BULK_BYTES / bulk : 0;
     return st;
@@ -153,7 +153,7 @@ static hw_status print_pair(const char (*hosts)[64], int a, int b, const double 
                     1e6 * figures[1] / 2, figures[2] / 1e6);
 }
 
-/* Pair after pair, since they share what lies between them. */
+/* One pair at a time, since pairs share the network. */
 static hw_status visit_pairs(hw_comm *comm, const char (*hosts)[64], char *buffer, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
@@ -195,9 +195,8 @@ static hw_status print_pairs(hw_error *err)
 hw_status hw_cmd_probe(int argc, char **argv, hw_error *err)
 {
     settings r;
-    hw_options o = {
-        .doc = "Says what this host has to work with. 'headway launch CONFIG --check' runs it on every host.",
-        .groups = {{&group, &r}}};
+    hw_options o = {.doc = "Describes this host. 'headway launch CONFIG --check' runs it on every host.",
+                    .groups = {{&group, &r}}};
     hw_options_parse(&o, argc, argv);
     return r.pairs ? print_pairs(err) : print_host(&r, err);
 }

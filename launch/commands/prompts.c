@@ -24,19 +24,20 @@ static hw_status take_ids(hw_prompt_line *l, const json_t *list)
 {
     size_t i;
     const json_t *id;
-    if (!json_is_array(list)) return hw_fail(&l->error, HW_ERR_INVALID, "\"tokens\" is no list of token ids");
+    if (!json_is_array(list))
+        return hw_fail(&l->error, HW_ERR_INVALID, "\"tokens\" is not a list of token ids");
     json_array_foreach(list, i, id)
     {
         const json_int_t value = json_integer_value(id);
         if (!json_is_integer(id) || value < 0 || value > INT32_MAX)
-            return hw_fail(&l->error, HW_ERR_INVALID, "\"tokens\": element %zu is no token id", i + 1);
+            return hw_fail(&l->error, HW_ERR_INVALID, "\"tokens\": element %zu is not a token id", i + 1);
         hw_status st = hw_tokens_push(&l->tokens, (int32_t)value, &l->error);
         if (st) return st;
     }
     return HW_OK;
 }
 
-/* "prompt" and "tokens" are the file's own; everything else is a setting. */
+/* Keys other than "prompt" and "tokens" are settings. */
 static hw_status take_fields(hw_prompt_line *l, const source *s)
 {
     const json_t *text = json_object_get(l->object, "prompt"), *ids = json_object_get(l->object, "tokens");
@@ -44,7 +45,7 @@ static hw_status take_fields(hw_prompt_line *l, const source *s)
     json_t *value;
     hw_status st = HW_OK;
     if (!text == !ids) return hw_fail(&l->error, HW_ERR_INVALID, "wanted either \"prompt\" or \"tokens\"");
-    if (text && !json_is_string(text)) return hw_fail(&l->error, HW_ERR_INVALID, "\"prompt\" is no text");
+    if (text && !json_is_string(text)) return hw_fail(&l->error, HW_ERR_INVALID, "\"prompt\" is not a text");
     json_object_foreach(l->object, name, value)
     {
         if (value == text || value == ids) continue;

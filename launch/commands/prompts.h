@@ -1,6 +1,5 @@
-/* A file of prompts: a prompt on each line; or, where its name ends in .jsonl, on each line a JSON object with "prompt" (a
- * text) or "tokens" (ids), and any setting of a request under its name ("max_tokens", "temperature", "stop"). All functions
- * are Local. */
+/* A file of prompts: one prompt per line; or, if its name ends in .jsonl, one JSON object per line with "prompt" (a text)
+ * or "tokens" (ids), and any setting of a request by name ("max_tokens", "temperature", "stop"). All functions are Local. */
 #ifndef HW_LAUNCH_COMMANDS_PROMPTS_H
 #define HW_LAUNCH_COMMANDS_PROMPTS_H
 
@@ -9,7 +8,7 @@
 
 typedef struct hw_prompt_line {
     hw_tokens tokens;
-    hw_request_settings settings; /* what the line gives, over what the command gives */
+    hw_request_settings settings; /* of the line, which override those of the command */
     json_t *object;               /* owns texts in the settings; NULL: a line of text */
     hw_status status;             /* of the line; the message names file and line */
     hw_error error;
@@ -21,8 +20,8 @@ typedef struct hw_prompts {
     int n;
 } hw_prompts;
 
-/* From the bytes of the file, whose `name` stands in messages. `tokenizer` NULL: "tokens" alone can be given. A line that is
- * wrong has a status; the others are there all the same. Errors: HW_ERR_NO_MEMORY. */
+/* Parses the content of a file; `name` is used in messages. `tokenizer` NULL: only "tokens" is allowed. An invalid line
+ * has an error status, and does not affect the others. Errors: HW_ERR_NO_MEMORY. */
 hw_status hw_prompts_parse(hw_prompts *out, const char *text, size_t n_bytes, const char *name,
                            const hw_tokenizer *tokenizer, bool add_special,
                            const hw_request_settings *settings, hw_error *err);

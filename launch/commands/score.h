@@ -4,13 +4,13 @@
 
 #include "launch/session.h"
 
-/* Rows of logits that one step is asked for: what hw_engine_options.max_logit_rows has to be. */
+/* Rows of logits per step: the value that hw_engine_options.max_logit_rows must have. */
 enum { HW_SCORE_ROWS = 64 };
 
-/* Told of row i of the logits, [vocab_size], on every rank. */
+/* Called with row i of the logits, [vocab_size], on every rank. */
 typedef hw_status hw_row_function(void *user, int i, const float *logits, int vocab_size, hw_error *err);
 
-/* Collective. Runs tokens [n] as one sequence, `chunk` at a time (0: as many as fit a step), and hands on
+/* Collective. Runs tokens [n] as one sequence, `chunk` at a time (0: as many as fit in a step), and calls `each` with
  * every row of logits. An error of `each` on any rank ends it on all. */
 hw_status hw_score_rows(hw_session *s, const int32_t *tokens, int n, int chunk, hw_row_function *each,
                         void *user, hw_error *err);

@@ -1,5 +1,4 @@
-/* headway selftest: every op of this machine's devices against the plain loops. What a user with new hardware runs
- * first. */
+/* headway selftest: compares every op of this machine's devices with the plain loops. To be run first on new hardware. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,14 +25,14 @@ typedef struct settings {
 #define AT(field) offsetof(settings, field)
 static const hw_setting rows[] = {
     {NULL, "model", 'm', "FOLDER", HW_FOLDER, NULL, 0, AT(model),
-     "With the shapes of this model; its config.json is enough (the demo model's)"},
+     "Use the shapes of this model; its config.json is enough (the demo model's)"},
     {NULL, "config", 'c', "FILE", HW_TEXT, NULL, 0, AT(config), NULL}, /* what launch would add */
     {NULL, "device", 0, "D", HW_TEXT, NULL, 0, AT(device),
-     "auto: cpu, and cuda where there is a GPU; cpu: each way of computing that this processor has, or the "
-     "one that HW_CPU names; cuda; or a plug-in's path (auto)"},
+     "auto: cpu, and cuda if there is a GPU; cpu: each path that this processor supports, or the one that "
+     "HW_CPU names; cuda; or the path of a plug-in (auto)"},
     {NULL, "threads", 't', "N", HW_WHOLE("threads", 1, 1024), "auto", 0, AT(n_threads),
      "Threads of the CPU; auto: its cores"},
-    {NULL, "seed", 0, "N", HW_SEED(0), "0", 0, AT(seed), "Other random numbers"},
+    {NULL, "seed", 0, "N", HW_SEED(0), "0", 0, AT(seed), "Seed of the random numbers"},
 };
 #undef AT
 static const char *settle_own(void *values)
@@ -46,20 +45,17 @@ static const char *settle_own(void *values)
 static const hw_setting_group group = HW_OWN_GROUP("What to check:", 1, rows, settle_own);
 
 static const char doc[] =
-    "Compares every op of this machine's devices with plain loops, on random inputs, and says how fast each "
-    "is. For new hardware, and for reports of bugs. Exit status 1 when something is wrong.\v"
-    "Each op runs with 1 to 64 rows. On the CPU products and whatever chooses tokens have the plain loops' "
-    "bits, and all ways of computing have the same bits; elsewhere results may differ by what rounding "
-    "allows, which is "
-    "the column \"allowed\". Times are the best of a few. Of a product, \"of reads\" is the speed at "
-    "which one row "
-    "streams a large matrix, as a share of what a plain loop of reads gets; \"of arithmetic\" the "
-    "speed of 64 rows, "
-    "as a share of multiply-adds or matrix units between registers.\n\n"
+    "Compares every op of this machine's devices with plain loops, on random inputs, and times it. For new "
+    "hardware, and for bug reports. Exit status 1 if something is wrong.\v"
+    "Each op runs with 1 to 64 rows. On the CPU, products and the ops of sampling have the bits of the plain "
+    "loops, and all paths have the same bits; other results may differ by rounding, up to the column "
+    "\"allowed\". Times are the best of several runs. For a product, \"of reads\" is the speed at which one "
+    "row streams a large matrix, as a share of a plain read loop; \"of arithmetic\" is the speed of 64 rows, "
+    "as a share of the peak of multiply-adds or matrix units.\n\n"
     "  headway selftest\n"
     "  headway selftest -m models/shapes/llama-1b --json > selftest.json";
 
-/* Sizes of models/tales, which an installed program may not find. */
+/* The sizes of models/tales, which is not installed with the program. */
 static const hw_selftest_shapes demo = {.dim = 256,
                                         .ffn_dim = 688,
                                         .vocab_size = 1279,
@@ -108,7 +104,7 @@ static void leave_out(hw_selftest_found *f, const char *what, const char *why)
     snprintf(f->left_out[f->n_left_out++], sizeof f->left_out[0], "%s (%s)", what, why);
 }
 
-/* The plainest first: all others are compared with it. */
+/* The simplest first: all others are compared with it. */
 static hw_status add_cpu(hw_selftest_found *f, int n_threads, hw_error *err)
 {
     static const char *const ways[] = {"generic", "avx2", "avx512", "avx512-bf16", "amx"};
@@ -128,7 +124,7 @@ static hw_status add_cpu(hw_selftest_found *f, int n_threads, hw_error *err)
     return st;
 }
 
-/* Of every type that it computes in; which ones, its plug-in says. */
+/* One device for each type that the plug-in supports. */
 static hw_status add_plugin(hw_selftest_found *f, const char *name, hw_error *err)
 {
     static const hw_dtype types[] = {HW_BF16, HW_F16, HW_F32};
@@ -167,7 +163,7 @@ static hw_status add_paths(hw_selftest_found *f, const settings *a, hw_error *er
 
 /* ---- running */
 
-/* What the handler of a signal says: an instruction that the processor does not have ends the process in an op. */
+/* For the signal handler: an unsupported instruction kills the process inside an op. */
 static char under_way[256];
 
 static void say_where(int signal_number)
@@ -177,7 +173,7 @@ static void say_where(int signal_number)
     if (write(2, before, sizeof before - 1) < 0 || write(2, under_way, strlen(under_way)) < 0 ||
         write(2, after, sizeof after - 1) < 0)
         _exit(1);
-    raise(signal_number); /* which ends the process as it would have: the handler stood for one signal */
+    raise(signal_number); /* kills the process: the handler was reset when it was called */
 }
 
 static void watch_signals(void)
@@ -187,7 +183,7 @@ static void watch_signals(void)
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) sigaction(signals[i], &action, NULL);
 }
 
-/* Paths of one type of activations run together. */
+/* Paths with the same activation type run together. */
 typedef struct progress {
     hw_selftest_found *found;
     int first; /* index of the first path of this run */
@@ -230,8 +226,8 @@ static hw_status run(hw_selftest_found *f, hw_error *err)
     return st;
 }
 
-/* Names the first; a path that fails its proof when its device is created is as wrong as one that fails here. All of them are in the output. A device that can do nothing after an op has failed ends the run, and
- * the op is what is told. */
+/* Names the first failure; the output has all of them. A path that fails its test when the device is created counts as a
+ * failure too. If a device is unusable after a failed op, the run ends and names that op. */
 static hw_status judge(const hw_selftest_found *f, hw_error *err)
 {
     for (int i = 0; i < f->n_lines; i++) {

@@ -26,10 +26,11 @@ static const hw_setting own_rows[] = {
     {NULL, "output", 'o', "FOLDER", HW_TEXT, NULL, 0, AT(output),
      "Folder for report.md, its pictures (SVG) and its figures (CSV); created if missing"},
     {NULL, "max-tokens", 'n', "N", HW_WHOLE("tokens", LEAST_NEW, 1 << 20), "auto", HW_SAME, AT(max_tokens),
-     "New tokens of the run with the cache on and off, whose cost without the cache grows with the square of "
-     "N; the other experiments are no longer than it; auto: 256, or what the context allows"},
+     "New tokens of the run with the cache on and off; without the cache its cost grows with the square of "
+     "N. "
+     "The other experiments are at most as long; auto: 256, or what the context allows"},
     {NULL, "repetitions", 'r', "N", HW_WHOLE("repetitions", 1, MAX_REPEATS), "10", HW_SAME, AT(repeats),
-     "Repeats of that run"},
+     "Repetitions of that run"},
 };
 #undef AT
 static const char *settle_own(void *values)
@@ -38,20 +39,21 @@ static const char *settle_own(void *values)
     const hw_engine_options *o = &a->engine.options;
     if (!a->output) return "no output: give a folder with -o FOLDER";
     if (o->kv_policy == HW_KV_OFF)
-        return "--kv-cache off: the study runs off anyway; give the policy to compare it with";
+        return "--kv-cache off: the study always runs off; give the policy to compare it with";
     if (o->max_seq_len || o->kv_bytes || o->max_batch_rows != hw_engine_defaults().max_batch_rows)
         return "--max-model-len, --kv-cache-memory and --max-num-batched-tokens: every experiment sets its "
-               "own; -n sets how long they are";
+               "own; use -n to set their length";
     return NULL;
 }
 
 static const hw_setting_group own_group = HW_OWN_GROUP(NULL, 0, own_rows, settle_own);
 
-static const char doc[] = "Explains the KV cache and the communication between ranks by measured numbers: "
-                          "runs experiments and writes a report.\v"
-                          "Takes about two minutes for models/tales on two ranks. With --load-format dummy a "
-                          "config.json is all it needs.\n"
-                          "  mpirun -np 2 headway study -m models/tales -o study";
+static const char doc[] =
+    "Explains the KV cache and the communication between ranks with measurements: runs "
+    "experiments and writes a report.\v"
+    "Takes about two minutes for models/tales on two ranks. With --load-format dummy it "
+    "needs only a config.json.\n"
+    "  mpirun -np 2 headway study -m models/tales -o study";
 
 static const hw_experiment *const experiments[] = {
     &hw_experiment_on_off,   &hw_experiment_length, &hw_experiment_phases,   &hw_experiment_heads,
@@ -60,12 +62,12 @@ enum { N_EXPERIMENTS = sizeof experiments / sizeof *experiments };
 
 /* ---- before and after */
 
-/* Rank 0. Before anything that takes time. */
+/* Rank 0. Runs first, so that mistakes are found before anything that takes time. */
 static hw_status open_folder(hw_study *s, hw_error *err)
 {
     char path[4096];
     if (mkdir(s->folder, 0777) && errno != EEXIST)
-        return hw_fail(err, HW_ERR_FAILED, "%s: cannot make this folder: %s", s->folder, strerror(errno));
+        return hw_fail(err, HW_ERR_FAILED, "%s: cannot create this folder: %s", s->folder, strerror(errno));
     if (snprintf(path, sizeof path, "%s/report.md", s->folder) >= (int)sizeof path)
         return hw_fail(err, HW_ERR_INVALID, "the path of the output folder is too long");
     s->report = fopen(path, "w");
@@ -104,19 +106,21 @@ static void write_head(hw_study *s)
 {
     const hw_engine_info *i = &s->on_off.on.info;
     char params[16], weights[16];
-    hw_study_text(s, "# What the KV cache saves, and what crosses between ranks\n\n");
-    hw_study_text(s,
-                  "Made by `%s` (headway %s). %s, %s parameters, weights %s as %s over all ranks; %d layers, "
-                  "width %d, %d query heads, %d KV heads of %d; ",
-                  s->command, HW_VERSION, i->architecture, hw_format_count(params, (double)i->n_params),
-                  hw_format_bytes(weights, (double)s->on_off.on.weight_bytes), hw_dtype_name(i->weight_dtype),
-                  i->n_layers, i->dim, i->n_heads, i->n_kv_heads, i->head_dim);
+    hw_study_text(s, "# What the KV cache saves, and what ranks send to each other\n\n");
+    hw_study_text(
+        s,
+        "Written by `%s` (headway %s). %s, %s parameters, weights %s as %s over all ranks; %d layers, "
+        "width %d, %d query heads, %d KV heads of %d; ",
+        s->command, HW_VERSION, i->architecture, hw_format_count(params, (double)i->n_params),
+        hw_format_bytes(weights, (double)s->on_off.on.weight_bytes), hw_dtype_name(i->weight_dtype),
+        i->n_layers, i->dim, i->n_heads, i->n_kv_heads, i->head_dim);
     hw_study_text(s, "%d rank%s (%s), each on %s.\n\n", i->n_ranks, i->n_ranks > 1 ? "s" : "", i->comm,
                   s->device);
-    hw_study_text(s, "*Payload* is the buffers handed to collectives: exact, and the same for any algorithm "
-                     "and any number of ranks above one. *FLOPs* are counted, 2 per "
-                     "multiply-add of products, scores and values; causal pairs only. Counts are exact and "
-                     "repeat; times are this machine's, at this hour.\n\n");
+    hw_study_text(s,
+                  "*Payload* is the size of the buffers passed to collectives: exact, and the same for any "
+                  "algorithm and any number of ranks above one. *FLOPs* are counted, 2 per "
+                  "multiply-add of products, scores and values; causal pairs only. Counts are exact and "
+                  "reproducible; times depend on this machine and its load.\n\n");
 }
 
 /* ---- running */
@@ -134,7 +138,7 @@ static hw_status run_one(hw_study *s, const hw_experiment *x, hw_error *err)
         if (!s->n_sections) write_head(s);
         hw_study_text(s, "## %d. %s\n\n", ++s->n_sections, x->title);
         st = x->write(s, data, err);
-        fflush(s->report); /* what is known so far can be read; errors are found when it is closed */
+        fflush(s->report); /* lets users read the report so far; errors are found when it is closed */
     }
     st = hw_comm_agree(s->comm, st, err);
     if (x->free) x->free(data);
@@ -153,7 +157,7 @@ static void release(hw_study *s)
     if (s->report) fclose(s->report);
 }
 
-/* The options as they were typed, with blanks between. */
+/* The options as typed, separated by spaces. */
 static char *join(int argc, char **argv)
 {
     size_t n = 1;

@@ -1,4 +1,4 @@
-/* Where the text of a request goes: to standard output on rank 0, or into memory. All functions are Local. */
+/* The destination of a request's text: standard output on rank 0, or memory. All functions are Local. */
 #ifndef HW_LAUNCH_COMMANDS_TEXT_SINK_H
 #define HW_LAUNCH_COMMANDS_TEXT_SINK_H
 
@@ -9,7 +9,7 @@
 
 /* Plain; set rank and keep. */
 typedef struct hw_text_sink {
-    int rank; /* all but 0 take nothing */
+    int rank; /* ranks other than 0 discard the text */
     bool keep;
     char *text; /* [n], where it is kept; NULL: nothing came */
     size_t n, capacity;

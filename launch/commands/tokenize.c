@@ -5,7 +5,8 @@
 #include "launch/report/output.h"
 #include "launch/session.h"
 
-static const char tokenize_doc[] = "Prints the token ids of a text, with commas, as --tokens takes them.";
+static const char tokenize_doc[] =
+    "Prints the token ids of a text, separated by commas, in the format of --tokens.";
 static const char detokenize_doc[] =
     "Prints the text of token ids: --tokens 1,2,3, or such a list in a file or on standard input.";
 
@@ -42,7 +43,7 @@ static hw_status print_ids_json(const hw_tokenizer *tokenizer, const hw_tokens *
     return hw_print_json(json_pack("{s:I, s:o}", "count", (json_int_t)t->n, "tokens", list), err);
 }
 
-/* Only the first of several ranks does anything. */
+/* Of several ranks only the first does anything. */
 static bool silent(void) { return hw_comm_launched_rank() > 0; }
 
 static hw_status open_tokenizer(hw_session *s, hw_options *o, hw_error *err)

@@ -1,5 +1,5 @@
-/* headway traffic: generates, and reports what crossed between ranks: by site and phase, against theory, and with --verify against Open MPI's
- * own counter. */
+/* headway traffic: generates text, and reports the traffic between ranks by site and phase, compared with theory and, with
+ * --verify, with Open MPI's own count. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,14 +25,14 @@ typedef struct settings {
 static const hw_setting own_rows[] = {
     {NULL, "verify", 0, NULL, HW_FLAG, "false", HW_SAME, AT(verify),
      "Compare with Open MPI's own count of every message between every pair of ranks; a difference is an "
-     "error. Takes --comm mpi, and on several hosts a TMPDIR that they share"},
+     "error. Uses --comm mpi, and with several hosts needs a TMPDIR that they share"},
     {NULL, "compare-kv", 0, NULL, HW_FLAG, "false", HW_SAME, AT(compare_kv),
      "Run the same with the cache off, and compare"},
-    {NULL, "layers", 0, NULL, HW_FLAG, "false", 0, AT(layers), "Also each layer by itself"},
+    {NULL, "layers", 0, NULL, HW_FLAG, "false", 0, AT(layers), "Also print each layer"},
     {NULL, "csv", 0, NULL, HW_FLAG, "false", 0, AT(csv),
-     "Everything that was counted, per rank, site, layer and phase, as CSV"},
+     "All counts, per rank, site, layer and phase, as CSV"},
     {NULL, "plot", 0, "FILE.svg", HW_TEXT, NULL, 0, AT(plot),
-     "Payload per token by site, as a picture (needs gnuplot)"},
+     "Draw the payload per token by site (needs gnuplot)"},
 };
 #undef AT
 
@@ -41,23 +41,23 @@ static const char *settle_own(void *values)
     const settings *a = values;
     if (a->csv && a->report.json) return "--csv and --json: give one of them";
     if (a->compare_kv && a->engine.options.kv_policy == HW_KV_OFF)
-        return "--compare-kv runs --kv-cache off anyway; leave the cache on";
+        return "--compare-kv always runs --kv-cache off; leave the cache on";
     return NULL;
 }
 
 static const hw_setting_group own_group = HW_OWN_GROUP(NULL, 0, own_rows, settle_own);
 
 static const char doc[] =
-    "Generates text (32 tokens unless -n says otherwise), and reports what crossed between the ranks.\v"
+    "Generates text (by default 32 tokens), and reports the traffic between the ranks.\v"
     "  mpirun -np 4 headway traffic -m models/tales -p \"Once upon a time\" --verify\n"
     "  mpirun -np 2 headway traffic -m models/tales -p \"Once\" -n 100 --compare-kv";
 
-/* Collective. One generation on an engine of its own. */
+/* Collective. One generation on a new engine. */
 static hw_status run_once(hw_session *s, settings *a, hw_kv_policy policy, hw_traffic_run *out, hw_error *err)
 {
     hw_generate_result result = {.n_prompt = 0};
     hw_generate_options o = {.max_new_tokens = a->request.max_tokens ? a->request.max_tokens : DEFAULT_TOKENS,
-                             .ignore_eos = true, /* a count for as many tokens as were asked for */
+                             .ignore_eos = true, /* count exactly the requested number of tokens */
                              .prefill_chunk = a->engine.prefill_chunk};
     a->engine.options.kv_policy = policy;
     if (!a->engine.options.max_seq_len) a->engine.options.max_seq_len = hw_session_length(s, &o);
@@ -183,7 +183,7 @@ static hw_status judge(const hw_pair *pairs, int n_ranks, hw_error *err)
             pairs[i].metered_messages != pairs[i].counted_messages)
             return hw_fail(err, HW_ERR_FAILED,
                            "Open MPI counted %llu B in %llu messages from rank %d to rank %d, the meter %llu "
-                           "B in %llu: something crossed that "
+                           "B in %llu: something was sent that "
                            "was not accounted for",
                            (unsigned long long)pairs[i].counted_bytes,
                            (unsigned long long)pairs[i].counted_messages, i / n_ranks, i % n_ranks,
@@ -210,7 +210,7 @@ hw_status hw_cmd_traffic(int argc, char **argv, hw_error *err)
     int n = 0;
     hw_options_parse(&o, argc, argv);
     hw_status st = a.verify ? hw_monitoring_start(&monitoring, err) : HW_OK;
-    if (st) return st; /* on every rank alike: nothing was begun */
+    if (st) return st; /* the same on every rank: nothing was started */
     s.counts_messages = a.verify;
     st = hw_session_start(&s, &o, err);
     if (!st) st = hw_session_open_prompt(&s, err);

@@ -57,7 +57,7 @@ static void warn(const told *all, int n)
         else if (n > 1) snprintf(who, sizeof who, "rank %d on %s: ", r, all[r].host);
         fprintf(
             stderr,
-            "headway: %s%s; results are right, but slower than they could be; please report this line and "
+            "headway: %s%s; results are correct, but slower than they could be; please report this line and "
             "the name of the processor (lscpu) to %s\n",
             who, all[r].warning, HW_REPORT_TO);
     }
@@ -73,9 +73,9 @@ static void tell_all(const told *all, int n, hw_matmul matmul, hw_matmul asked)
     }
     if (matmul == HW_MATMUL_AUTO) return;
     fprintf(stderr, "products with bfloat16 weights: %s (%s)\n", hw_matmul_name(matmul),
-            asked   ? "as asked for"
-            : n > 1 ? "auto: what rank 0 does best, for all"
-                    : "auto: what the device does best");
+            asked   ? "as requested"
+            : n > 1 ? "auto: the choice of rank 0, for all ranks"
+                    : "auto: the choice of the device");
 }
 
 static void list_paths(hw_paths_text *out, const told *all, int n)

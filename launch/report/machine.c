@@ -91,7 +91,7 @@ void hw_build_warn_if_changed(void)
     if (strstr(HW_COMMIT, "-dirty"))
         fprintf(
             stderr,
-            "headway: built from changed sources (commit %s): before figures are published, commit, build "
-            "and measure again\n",
+            "headway: built from changed sources (commit %s): before publishing figures, commit, build and "
+            "measure again\n",
             HW_COMMIT);
 }

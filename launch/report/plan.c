@@ -16,7 +16,7 @@ char *hw_format_memory(char text[16], double n_bytes)
     return text;
 }
 
-/* "a-b", or "a" where every rank has the same. */
+/* "a-b", or "a" if all ranks have the same. */
 static char *format_range(char cell[CELL], const char *a, const char *b)
 {
     if (!strcmp(a, b)) snprintf(cell, CELL, "%s", a);
@@ -157,7 +157,7 @@ static hw_status print_break_even(const hw_plan_report *r, hw_error *err)
         if (p->n_ranks == 1) st = hw_print(err, "%5d %14s   nothing to split\n", 1, "-");
         else
             st = hw_print(err, "%5d %14s   %s\n", p->n_ranks, hw_format_bytes(text[0], p->break_even_bytes),
-                          p->can_pay ? "can pay" : "cannot pay: slower than one rank, whatever the ranks do");
+                          p->can_pay ? "can pay" : "cannot pay: slower than one rank in any case");
     }
     return st;
 }
@@ -213,7 +213,7 @@ static json_t *ranks_json(const hw_plan_report *r, const hw_plan *plan)
     for (int rank = 0; rank < plan->n_ranks; rank++) {
         hw_shard shard;
         if (hw_shard_create(&shard, r->model, rank, plan->n_ranks, NULL))
-            break; /* the plan of this number was made */
+            break; /* cannot fail: the plan for this number of ranks succeeded */
         json_array_append_new(
             ranks,
             json_pack("{s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:o}", "first_head", shard.heads.first_head,

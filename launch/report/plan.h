@@ -1,4 +1,4 @@
-/* How a plan is told: tables for people, JSON for programs. All functions are Local. */
+/* Prints a plan: tables for users, JSON for programs. All functions are Local. */
 #ifndef HW_LAUNCH_REPORT_PLAN_H
 #define HW_LAUNCH_REPORT_PLAN_H
 
@@ -6,7 +6,7 @@
 
 #include "runtime/plan.h"
 
-/* What the plans [n] of one model have in common. Plain. */
+/* Plans [n] of one model with their common inputs. Plain. */
 typedef struct hw_plan_report {
     const hw_model *model;
     const hw_engine_options *options; /* settled */
@@ -19,7 +19,7 @@ typedef struct hw_plan_report {
 /* Errors: HW_ERR_FAILED (standard output), HW_ERR_NO_MEMORY. */
 hw_status hw_plan_print(const hw_plan_report *r, hw_error *err);
 
-/* The same with all figures to the byte, and each rank by itself; NULL is "no memory". */
+/* The same with exact figures, and each rank separately; NULL: out of memory. */
 json_t *hw_plan_json(const hw_plan_report *r);
 
 /* Bytes in powers of two: "64 GiB". Returns `text` [16]. */

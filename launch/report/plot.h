@@ -1,5 +1,5 @@
-/* Pictures drawn by gnuplot, which is a tool and not a dependency: without it one line says that a picture is
- * missing, and everything else goes on. All functions are Local. */
+/* Pictures drawn by gnuplot, which is optional: without it one line says that a picture is missing, and everything else
+ * works. All functions are Local. */
 #ifndef HW_LAUNCH_REPORT_PLOT_H
 #define HW_LAUNCH_REPORT_PLOT_H
 
@@ -10,8 +10,8 @@
 
 enum { HW_PLOT_MAX_SERIES = 16 };
 
-/* One picture on its way. Plain, but only for the functions below. begin, then lines or bars, then the end
- * that fits: it draws and frees. */
+/* One picture. Plain, but private to the functions below. begin, then lines or bars, then the matching end, which draws
+ * and frees. */
 typedef struct hw_plot {
     const char *path;  /* FILE.svg, borrowed until the end */
     char *text, *data; /* the commands, and the numbers before them */
@@ -32,10 +32,10 @@ void hw_plot_log(hw_plot *p, bool x, bool y);
 hw_status hw_plot_line(hw_plot *p, const char *label, const double *x, const double *y, int n, hw_error *err);
 hw_status hw_plot_bars(hw_plot *p, const char *label, const double *values, int n, hw_error *err);
 
-/* Whether gnuplot is there. */
+/* Whether gnuplot is installed. */
 bool hw_plot_possible(void);
 
-/* Instead of an end: frees, draws nothing. */
+/* Frees the picture without drawing; replaces an end. */
 void hw_plot_cancel(hw_plot *p);
 
 /* Draws. Without gnuplot: a line on standard error and HW_OK. Errors: HW_ERR_FAILED when the file cannot be

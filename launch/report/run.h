@@ -1,4 +1,4 @@
-/* What a run tells about its speed and its traffic. Functions are Local where nothing else is said. */
+/* Reports speed and traffic of a run. Functions are Local unless marked. */
 #ifndef HW_LAUNCH_REPORT_RUN_H
 #define HW_LAUNCH_REPORT_RUN_H
 
@@ -7,11 +7,11 @@
 
 #include "runtime/generate.h"
 
-/* Payload of one decode row that theory wants at a site: dim float32 per all-reduce, over one embedding,
- * n_layers attentions and as many MLPs; 0 with one rank. */
+/* The predicted payload of one decode row at a site: dim float32 per all-reduce, for one embedding, n_layers attentions
+ * and as many MLPs; 0 with one rank. */
 uint64_t hw_predicted_payload(const hw_engine_info *info, hw_site site);
 
-/* The short table under a generation. */
+/* The short table after a generation. */
 void hw_report_table(FILE *f, hw_engine *e, const hw_generate_result *r);
 
 /* {"rank":..,"site":{"prefill":{calls, payload_bytes, sent_bytes}, "decode":..}} of this rank; NULL is "no
@@ -22,12 +22,12 @@ json_t *hw_report_traffic_json(hw_engine *e);
  * weight_bytes, kv_bytes, activation_bytes}, "decode":..}}, "prefill":{flops, bytes, flops_per_byte},
  * "decode":..}; NULL is "no memory". */
 json_t *hw_report_work_json(const hw_engine *e);
-/* The cache as it was when the last token was there. */
+/* The cache after the last token. */
 json_t *hw_report_kv_json(const hw_generate_result *r);
 json_t *hw_report_timing_json(const hw_generate_result *r);
 
-/* Collective. What loading took, on all ranks: {checkpoint_bytes, bytes_read: [per rank], weight_bytes: [per
- * rank], seconds}. On HW_OK *out is the caller's. */
+/* Collective. Loading, over all ranks: {checkpoint_bytes, bytes_read: [per rank], weight_bytes: [per rank], seconds}. On
+ * HW_OK the caller owns *out. */
 hw_status hw_report_load_json(hw_engine *e, json_t **out, hw_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* What `headway selftest` found, for people and for programs. */
+/* Prints the results of `headway selftest`, as text or JSON. */
 #ifndef HW_LAUNCH_REPORT_SELFTEST_H
 #define HW_LAUNCH_REPORT_SELFTEST_H
 
@@ -17,9 +17,9 @@ typedef struct hw_selftest_found {
     char names[HW_SELFTEST_MAX_PATHS][96];
     int n_paths;
     char left_out[HW_SELFTEST_MAX_PATHS]
-                 [512]; /* paths that this machine does not have, or that fail their proof, and why */
+                 [512]; /* paths that this machine lacks, or that fail their test, and why */
     int n_left_out;
-    const char *refused;                           /* the first of them that fails its proof; NULL: none */
+    const char *refused;                           /* the first of them that fails its test; NULL: none */
     hw_selftest_line lines[HW_SELFTEST_MAX_LINES]; /* `path` is the index in `paths` */
     int n_lines, n_wrong;
     double seconds;

@@ -1,6 +1,5 @@
-/* A table of figures that is written several ways from one source: as CSV for programs, and for people as
- * Markdown or as columns of text, without the columns that are empty.
- * All functions are Local. */
+/* A table of figures, written as CSV for programs, or without its empty columns as Markdown or text. All functions are
+ * Local. */
 #ifndef HW_LAUNCH_REPORT_TABLE_H
 #define HW_LAUNCH_REPORT_TABLE_H
 
@@ -13,8 +12,8 @@
 
 enum { HW_TABLE_MAX_COLUMNS = 64 };
 
-/* `name` heads the column in the CSV file (a word with its unit: step_us), `label` in the report; a NULL
- * label leaves the column out of the report. */
+/* `name` is the heading in the CSV file (a word with its unit: step_us), `label` in the report; a NULL label omits the
+ * column from the report. */
 typedef struct hw_column {
     const char *name, *label;
 } hw_column;
@@ -26,13 +25,13 @@ typedef struct hw_cell {
     double real;
 } hw_cell;
 
-/* Filled in cell by cell, row by row. Plain, but only for the functions below; hw_table_free. */
+/* Filled in cell by cell, row by row. Plain, but private to the functions below; hw_table_free. */
 typedef struct hw_table {
     const hw_column *columns; /* borrowed */
     int n_columns;
     size_t n_cells, capacity;
     hw_cell *cells;
-    bool failed; /* no memory: said when the table is written */
+    bool failed; /* out of memory: reported when the table is written */
 } hw_table;
 
 hw_table hw_table_begin(const hw_column *columns, int n_columns);

@@ -104,7 +104,7 @@ uint64_t hw_traffic_rows(const hw_traffic_run *t, hw_phase phase)
 
 /* ---- against theory */
 
-/* What an estimate says of bytes and messages is not compared. */
+/* Estimated bytes and messages are not compared. */
 static hw_status check_site(hw_traffic counted, hw_traffic planned, hw_site site, hw_phase phase, bool bound,
                             bool estimate, hw_error *err)
 {
@@ -146,7 +146,7 @@ hw_status hw_traffic_check(hw_engine *e, const hw_generate_result *r, const hw_s
     return st;
 }
 
-/* ---- telling */
+/* ---- printing */
 
 static hw_status print_row(const char *name, hw_traffic t, double per, hw_error *err)
 {
@@ -228,10 +228,11 @@ hw_status hw_traffic_print(const hw_traffic_run *t, bool layers, hw_error *err)
                            "ranks. ms: the slowest rank, waiting "
                            "included.\n");
     if (!st && i->sent_is_estimate)
-        st = hw_print(err,
-                      "sent of embed, attn and mlp: an estimate, that of a ring; %s chooses its own ways and "
-                      "messages, and runs beside the ranks (ms: until it was told).\n",
-                      i->comm);
+        st = hw_print(
+            err,
+            "sent of embed, attn and mlp: an estimate, that of a ring; %s chooses its own algorithms "
+            "and messages, and runs asynchronously (ms: until the call was enqueued).\n",
+            i->comm);
     if (!st) st = print_phase(t, HW_PREFILL, layers, err);
     if (!st) st = print_phase(t, HW_DECODE, layers, err);
     if (!st)

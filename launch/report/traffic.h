@@ -1,4 +1,4 @@
-/* What crossed between ranks in one generation, gathered from all ranks, and the ways to tell it. */
+/* The traffic between ranks in one generation, gathered from all ranks, and its reports. */
 #ifndef HW_LAUNCH_REPORT_TRAFFIC_H
 #define HW_LAUNCH_REPORT_TRAFFIC_H
 
@@ -19,7 +19,7 @@ typedef struct hw_traffic_run {
     int n_hosts;
 } hw_traffic_run;
 
-/* Collective. Every rank gets everything. The exchange itself is not in it. Errors: HW_ERR_NO_MEMORY,
+/* Collective. Every rank gets the traffic of all ranks, without this exchange itself. Errors: HW_ERR_NO_MEMORY,
  * HW_ERR_DEVICE. */
 hw_status hw_traffic_gather(hw_traffic_run *out, hw_engine *e, const hw_generate_result *r, hw_error *err);
 void hw_traffic_run_free(hw_traffic_run *t);
@@ -28,13 +28,12 @@ void hw_traffic_run_free(hw_traffic_run *t);
  * then one rank's, which are equal on all, and time is the longest). */
 hw_traffic hw_traffic_of(const hw_traffic_run *t, int rank, hw_site site, hw_phase phase);
 
-/* Rows that went through the layers in a phase, from what was counted: the payload of site embed over the
- * bytes of a row. */
+/* Rows run through the layers in a phase, computed as the payload of site embed over the bytes of a row. */
 uint64_t hw_traffic_rows(const hw_traffic_run *t, hw_phase phase);
 
-/* Local. Compares this rank's meter with what arithmetic says the generation sends: calls, payload, sent
- * bytes and messages of embed, attn, mlp and sample. Equal, or HW_ERR_FAILED naming site, phase and both
- * numbers (top-p: at most). */
+/* Local. Compares this rank's meter with the planned traffic of the generation: calls, payload, sent bytes and messages
+ * of embed, attn, mlp and sample. HW_OK if equal (with top-p: at most), else HW_ERR_FAILED naming site, phase and both
+ * numbers. */
 hw_status hw_traffic_check(hw_engine *e, const hw_generate_result *r, const hw_sampling *sampling,
                            int prefill_chunk, hw_error *err);
 

@@ -1,5 +1,5 @@
-/* One shape with as many KV heads as query heads (MHA), with fewer (GQA) and with one (MQA): what each
- * caches, sends and computes. */
+/* One shape with as many KV heads as query heads (MHA), with fewer (GQA) and with one (MQA): the bytes cached and sent,
+ * and the FLOPs, of each. */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -20,7 +20,7 @@ typedef struct shapes {
     hw_trial trial[N_SHAPES];
 } shapes;
 
-/* Between the two ends: the model's own number if it is between, else the divisor nearest to a quarter. */
+/* KV heads for GQA: the model's own number if it is between 1 and n_heads, else the divisor closest to a quarter. */
 static int grouped(const hw_model *m)
 {
     if (m->n_kv_heads > 1 && m->n_kv_heads < m->n_heads) return m->n_kv_heads;
@@ -29,7 +29,7 @@ static int grouped(const hw_model *m)
     return n;
 }
 
-/* Llama layers of the model's sizes, whatever the model is: gpt2 has no key for KV heads. */
+/* Llama layers of the model's sizes for any architecture, because gpt2 has no key for KV heads. */
 static hw_status write_config(const hw_study *s, const char *folder, int n_kv_heads, hw_error *err)
 {
     const hw_model *m = &s->model;
@@ -47,19 +47,20 @@ static hw_status write_config(const hw_study *s, const char *folder, int n_kv_he
     return failed ? hw_fail(err, HW_ERR_FAILED, "%s: cannot write: %s", path, strerror(errno)) : HW_OK;
 }
 
-/* Rank 0 alone; the folder must be on a file system that all ranks see. */
+/* Only on rank 0; the folder must be on a file system that all ranks see. */
 static hw_status write_shapes(const hw_study *s, const shapes *h, char folders[N_SHAPES][4096], hw_error *err)
 {
     char base[4000];
     snprintf(base, sizeof base, "%s/shapes", s->folder);
     hw_status st = HW_OK;
     if (s->rank == 0 && mkdir(base, 0777) && errno != EEXIST)
-        st = hw_fail(err, HW_ERR_FAILED, "%s: cannot make this folder: %s", base, strerror(errno));
+        st = hw_fail(err, HW_ERR_FAILED, "%s: cannot create this folder: %s", base, strerror(errno));
     for (int i = 0; i < N_SHAPES && !st; i++) {
         snprintf(folders[i], 4096, "%s/%s", base, names[i]);
         if (s->rank) continue;
         if (mkdir(folders[i], 0777) && errno != EEXIST)
-            st = hw_fail(err, HW_ERR_FAILED, "%s: cannot make this folder: %s", folders[i], strerror(errno));
+            st =
+                hw_fail(err, HW_ERR_FAILED, "%s: cannot create this folder: %s", folders[i], strerror(errno));
         if (!st) st = write_config(s, folders[i], h->n_kv_heads[i], err);
     }
     return st;
@@ -105,7 +106,7 @@ static void release(void *data)
 
 /* ---- writing */
 
-/* The last step: one row at the greatest length. */
+/* The last step: one row at the maximum length. */
 static const hw_trial_step *last(const hw_trial *t) { return &t->steps[t->n_steps - 1]; }
 
 static double kv_row(const hw_trial *t)
@@ -161,7 +162,7 @@ static hw_status draw(hw_study *s, const shapes *h, hw_error *err)
         kv[i] = kv_row(&h->trial[i]);
         payload[i] = (double)last(&h->trial[i])->payload_bytes;
     }
-    hw_status st = hw_study_plot_begin(s, &p, "heads", "One token: what is cached and what crosses", "",
+    hw_status st = hw_study_plot_begin(s, &p, "heads", "One token: bytes cached and bytes sent", "",
                                        "bytes per token", err);
     if (!st) st = hw_plot_bars(&p.plot, "new K + V (stays on its rank)", kv, N_SHAPES, err);
     if (!st) st = hw_plot_bars(&p.plot, "payload between ranks", payload, N_SHAPES, err);
@@ -171,19 +172,20 @@ static hw_status draw(hw_study *s, const shapes *h, hw_error *err)
 static hw_status write(hw_study *s, const void *data, hw_error *err)
 {
     const shapes *h = data;
-    hw_study_text(s,
-                  "Llama layers of this model's sizes with another number of KV heads, random weights (which "
-                  "change no count), %d prompt and %d new tokens. "
-                  "Fewer KV heads shrink the cache, its reading, and the projections of K and V. What "
-                  "crosses between ranks is the sum after attention and "
-                  "the sum after the MLP, so it is the same for all three: payload has nothing to do with K "
-                  "and V. With MHA the two can be equal in "
-                  "bytes, which proves nothing; with GQA and MQA they differ. Payload is %s.%s\n\n",
-                  h->n_prompt, h->n_new, hw_study_payload_source(s),
-                  s->n_ranks > 1 ? " Ranks beyond the number of KV heads keep copies of the heads that they "
-                                   "read: the cache of all ranks counts "
-                                   "them."
-                                 : "");
+    hw_study_text(
+        s,
+        "Llama layers of this model's sizes with different numbers of KV heads, random weights (which "
+        "do not change the counts), %d prompt and %d new tokens. "
+        "Fewer KV heads shrink the cache, the reads of it, and the projections of K and V. Ranks "
+        "exchange only the sum after attention and "
+        "the sum after the MLP, so the payload is the same for all three: it does not contain K "
+        "and V. With MHA the two can be equal in "
+        "bytes by coincidence; with GQA and MQA they differ. Payload is %s.%s\n\n",
+        h->n_prompt, h->n_new, hw_study_payload_source(s),
+        s->n_ranks > 1 ? " Ranks beyond the number of KV heads keep copies of the heads that they "
+                         "read: the cache of all ranks counts "
+                         "them."
+                       : "");
     hw_status st = write_table(s, h, err);
     return st ? st : draw(s, h, err);
 }

@@ -1,5 +1,5 @@
-/* What a step costs against the length of the sequence: which curve is flat, which grows linearly, which
- * quadratically. Reads what on_off.c measured. */
+/* The cost of a step over the length of the sequence: which curve is flat, linear or quadratic. Uses the measurements of
+ * on_off.c. */
 #include <stdlib.h>
 
 #include "launch/report/statistics.h"
@@ -7,7 +7,7 @@
 
 enum { MAX_POINTS = 48 };
 
-/* What a step at length t takes: four curves in FLOPs, and two in bytes that cross between ranks. */
+/* The cost of a step at length t: four curves in FLOPs, and two in bytes sent between ranks. */
 enum { N_CURVES = 7 };
 typedef struct curves {
     int n;
@@ -112,7 +112,7 @@ static hw_status write_steps(hw_study *s, const curves *c, hw_error *err)
     return hw_study_table(s, &t, "length", false, err);
 }
 
-/* At most MAX_POINTS of n: the median over each stretch. */
+/* Reduces n points to at most MAX_POINTS: the median of each interval. */
 static int thin(const double *x, const double *y, int n, double *px, double *py)
 {
     int points = n < MAX_POINTS ? n : MAX_POINTS;
@@ -161,9 +161,8 @@ static hw_status draw_flops(hw_study *s, const curves *c, hw_error *err)
 static hw_status draw_payload(hw_study *s, const curves *c, hw_error *err)
 {
     hw_study_plot p;
-    hw_status st =
-        hw_study_plot_begin(s, &p, "length_payload", "What crosses between ranks for one more token",
-                            "length of the sequence (tokens)", "bytes per token", err);
+    hw_status st = hw_study_plot_begin(s, &p, "length_payload", "Bytes between ranks for one more token",
+                                       "length of the sequence (tokens)", "bytes per token", err);
     hw_plot_log(&p.plot, false, true);
     if (!st) st = add_line(&p, "cache off: every token again", c->t, c->payload_off, c->n, 1, err);
     if (!st) st = add_line(&p, "cache on: the new token alone", c->t, c->payload_on, c->n, 1, err);
@@ -174,11 +173,12 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
 {
     curves c = {.n = 0};
     (void)data;
-    hw_study_text(s, "The same runs as above, step by step. With the cache, a step is flat (the products of "
-                     "one row) plus a linear term (the new "
-                     "row's scores and values meet all keys). Without it, a step is linear (all rows' "
-                     "products) plus a quadratic term (all rows "
-                     "meet all keys before them). Summed over a generation each exponent is one higher.\n\n");
+    hw_study_text(s,
+                  "The same runs as above, step by step. With the cache, the cost of a step is constant (the "
+                  "products of one row) plus a linear term (the scores and values of the new row over all "
+                  "keys). Without it, the cost is linear (the products of all rows) plus a quadratic term "
+                  "(all rows attend to all keys before them). Summed over a generation each exponent is one "
+                  "higher.\n\n");
     hw_status st = collect(&c, s, err);
     if (!st) st = write_exponents(s, &c, err);
     if (!st) st = draw_flops(s, &c, err);

@@ -24,7 +24,7 @@ static hw_status sum_over_ranks(hw_comm *comm, double mine, double *sum, hw_erro
     return st;
 }
 
-/* Collective. The better of the plain and the prefetching loop: it is the limit that is wanted. */
+/* Collective. The better of the plain and the prefetching loop, because this is to be an upper limit. */
 static hw_status read_rate(hw_comm *comm, hw_device *d, uint64_t n_bytes, double *rate, hw_error *err)
 {
     hw_peaks *a = NULL;
@@ -77,7 +77,7 @@ static hw_status product_rate(hw_comm *comm, hw_device *d, hw_dtype dtype, doubl
     product p = {.w = NULL};
     double rates[REPEATS];
     hw_status st = hw_comm_agree(comm, make_product(&p, d, dtype, err), err);
-    for (int i = -1; i < REPEATS && !st; i++) { /* one to warm up */
+    for (int i = -1; i < REPEATS && !st; i++) { /* i = -1: warm-up */
         uint64_t start = hw_clock_ns();
         st = d->k->matmul(d, p.y, p.x, p.w, NULL, ROWS);
         if (!st) st = d->k->synchronize(d, err);

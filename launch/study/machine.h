@@ -1,5 +1,5 @@
-/* What the ranks of this run can do at most, measured in the same minutes as the experiments: the two numbers
- * of a roofline. */
+/* The peak rates of the ranks of this run, measured in the same minutes as the experiments: the two numbers of a
+ * roofline. */
 #ifndef HW_LAUNCH_STUDY_MACHINE_H
 #define HW_LAUNCH_STUDY_MACHINE_H
 
@@ -15,7 +15,7 @@ typedef struct hw_machine {
     double product_rate; /* FLOP per second of a product of a large matrix with many rows */
 } hw_machine;
 
-/* Collective. On the threads of `d` where it is the CPU's, else on as many of the host. `weight_bytes`: of
+/* Collective. On the threads of `d` if it is the CPU device, else on as many threads of the host. `weight_bytes`: of
  * this rank; `dtype`: of the weights. Errors: HW_ERR_NO_MEMORY, HW_ERR_DEVICE. */
 hw_status hw_machine_measure(hw_machine *out, hw_comm *comm, hw_device *d, hw_dtype dtype,
                              uint64_t weight_bytes, hw_error *err);

@@ -1,5 +1,5 @@
-/* The same generation from one prompt token with the cache on and off, repeated in turn: rows, payload and
- * FLOPs, which are exact, and time, beside what a roofline of this machine predicts. */
+/* The same generation from one prompt token with the cache on and off, repeated in turn: rows, payload and FLOPs, which
+ * are exact, and times, compared with the prediction of a roofline of this machine. */
 #include <stdlib.h>
 
 #include "launch/report/statistics.h"
@@ -37,15 +37,15 @@ static hw_status check_counts(const hw_study *s, const hw_trial *t, const hw_tri
     uint64_t wanted = hw_plan_generation_flops(&s->model, shape), found = hw_trial_flops(t);
     if (found != wanted)
         return hw_fail(err, HW_ERR_FAILED,
-                       "the counters of work say %llu FLOPs with the cache %s, arithmetic says %llu",
+                       "%llu FLOPs were counted with the cache %s, but the formula gives %llu",
                        (unsigned long long)found, off ? "off" : "on", (unsigned long long)wanted);
     if (!hw_trial_same_tokens(t, first))
-        return hw_fail(err, HW_ERR_FAILED, "the same prompt gave other tokens %s",
+        return hw_fail(err, HW_ERR_FAILED, "the same prompt gave different tokens %s",
                        off ? "with the cache off" : "when it was run again");
     return HW_OK;
 }
 
-/* The sides take turns, so that what else the machine does falls on both. */
+/* The two sides take turns, so that other load on the machine affects both. */
 static hw_status repeat(hw_study *s, hw_engine *on, hw_engine *off, samples *all, hw_error *err)
 {
     hw_on_off *r = &s->on_off;
@@ -69,9 +69,9 @@ static hw_status repeat(hw_study *s, hw_engine *on, hw_engine *off, samples *all
     return hw_comm_agree(s->comm, st, err);
 }
 
-/* Roofline: a step with the cache reads the weights and the keys and values so far; without, it is limited by
- * products or by reading the weights, whichever takes longer. Norms, attention's own speed, collectives and
- * barriers are not in it. */
+/* Roofline: a step with the cache reads the weights and all earlier keys and values; without, it is limited by products
+ * or by reading the weights, whichever takes longer. Norms, the speed of attention, collectives and barriers are left
+ * out. */
 static void predict(hw_study *s)
 {
     hw_on_off *r = &s->on_off;
@@ -137,7 +137,7 @@ static void time_row(hw_table *t, const char *what, double on, double off)
     hw_table_real(t, off / on);
 }
 
-/* Median over the repeats of the ratio within one: the two runs of a repeat stand side by side in time. */
+/* The median of the ratios within each repeat, whose two runs follow each other directly. */
 static double measured_ratio(const hw_study *s)
 {
     const hw_on_off *r = &s->on_off;
@@ -238,36 +238,39 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
                   "One prompt token, %d new tokens, greedy, %d repeats in turn (on, off, on, off, ...). Both "
                   "sides are the same program with the "
                   "same kernels and gave the same tokens; without the cache every step runs the whole prefix "
-                  "again, computes causal pairs only "
-                  "and logits of the last row only. Nothing slows that side down on purpose.\n\n",
+                  "again, but does no avoidable work: "
+                  "it computes causal pairs only, and logits of the last row only.\n\n",
                   s->n_new, s->repeats);
     hw_status st = write_counts(s, err);
     if (st) return st;
-    hw_study_text(s,
-                  "Rows are N against N (N + 1) / 2, so rows and payload of the layers have the ratio (N + "
-                  "1) / 2 = %.1f, exactly. "
-                  "Payload is %s. FLOPs are counted from the shapes that the ops were called with.\n\n",
-                  (s->n_new + 1) / 2.0, hw_study_payload_source(s));
+    hw_study_text(
+        s,
+        "Rows are N with the cache and N (N + 1) / 2 without, so rows and payload of the layers have "
+        "the ratio (N + 1) / 2 = %.1f exactly. "
+        "Payload is %s. FLOPs are counted from the shapes passed to the ops.\n\n",
+        (s->n_new + 1) / 2.0, hw_study_payload_source(s));
     if ((st = draw(s, err))) return st;
-    hw_study_text(s,
-                  "**Measured against predicted.** The measured ratio is %.1f, the roofline's %.1f. It takes "
-                  "`T_on = sum over t of (W + t KV) / B` "
-                  "and `T_off = sum over t of max(F(t) / P, W / B)` with what these ranks could do in the "
-                  "same run, and leaves out everything else: norms, softmax, collectives, waiting for other "
-                  "ranks. A small "
-                  "model, whose weights fit a processor's cache, spends most of a cached step on those.\n\n",
-                  measured_ratio(s), r->off_predicted / r->on_predicted);
+    hw_study_text(
+        s,
+        "**Measured against predicted.** The measured ratio is %.1f, the roofline's %.1f. It takes "
+        "`T_on = sum over t of (W + t KV) / B` "
+        "and `T_off = sum over t of max(F(t) / P, W / B)` with the rates that these ranks reached in "
+        "the same run, and leaves out everything else: norms, softmax, collectives, waiting for "
+        "other ranks. A small "
+        "model, whose weights fit into a processor's cache, spends most of a cached step on those.\n\n",
+        measured_ratio(s), r->off_predicted / r->on_predicted);
     if ((st = write_machine(s, err)) || (st = write_repeats(s, err))) return st;
-    hw_study_text(s, "A ratio of times is not that of FLOPs. With the cache a step reads all weights for one "
-                     "row, so memory limits it; without, it computes many rows from "
-                     "one reading, so arithmetic does. Where arithmetic is fast beside memory (B small, P "
-                     "large) the wall clock shows less than the FLOPs; where the "
-                     "weights fit a processor's cache (B large) it can show more. A faster product makes the "
-                     "ratio smaller, a slower one larger: it says as much about "
-                     "kernels and machine as about the KV cache. A blog experiment of June 2024 (GPT-2, 1000 "
-                     "new tokens, the transformers library on an Apple M1: 32.1 s with "
-                     "the cache, 3516.7 s without) found 109.5x. It is quoted as what it is: another program "
-                     "on another machine at another length.\n\n");
+    hw_study_text(s,
+                  "The ratio of times differs from the ratio of FLOPs. With the cache a step reads all "
+                  "weights for one row and is memory-bound; without, it computes many rows from "
+                  "one read and is compute-bound. Where arithmetic is fast compared with memory (B small, P "
+                  "large) the ratio of times is smaller than that of FLOPs; where the "
+                  "weights fit into a processor's cache (B large) it can be larger. Faster products make "
+                  "the ratio smaller, slower ones larger: it says as much about "
+                  "kernels and machine as about the KV cache. A blog experiment of June 2024 (GPT-2, 1000 "
+                  "new tokens, the transformers library on an Apple M1: 32.1 s with "
+                  "the cache, 3516.7 s without) found 109.5x, for another program on another machine at "
+                  "another length.\n\n");
     return HW_OK;
 }
 

@@ -1,5 +1,5 @@
-/* Prefill beside decode: rate, FLOPs, bytes touched and arithmetic intensity of each; throughput in input and
- * output tokens; time per token against what readers expect. */
+/* Prefill compared with decode: rate, FLOPs, bytes touched and arithmetic intensity of each; throughput in input and
+ * output tokens; time per token compared with what readers expect. */
 #include <stdlib.h>
 
 #include "launch/report/statistics.h"
@@ -10,7 +10,7 @@ enum { MOST_PROMPT = 256, MOST_NEW = 64, MAX_BATCHES = 3, REPEATS = 3 };
 
 static const int batch_sizes[MAX_BATCHES] = {1, 4, 8};
 
-/* Of one batch size. Seconds are medians over the repeats. */
+/* The results for one batch size. Seconds are medians over the repeats. */
 typedef struct result {
     hw_trial trial;
     double prefill_seconds, decode_seconds;
@@ -31,7 +31,7 @@ static hw_status measure(hw_study *s, phases *p, int n_seqs, result *out, hw_err
     hw_trial_sequence seqs[8];
     hw_status st = prompts ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "study: no memory for prompts");
     st = hw_comm_agree(s->comm, st, err);
-    options.prefix_sharing = false; /* a prompt that was run before is run again */
+    options.prefix_sharing = false; /* every repeat must compute the prompt */
     if (!st)
         st = hw_study_engine(&e, s, NULL, NULL, options, p->n_prompt + p->n_new, n_seqs, n_seqs * p->n_prompt,
                              err);
@@ -65,7 +65,7 @@ static hw_status run(hw_study *s, void **data, hw_error *err)
     if (!p) return HW_ERR_NO_MEMORY;
     *data = p;
     p->n_prompt = s->model.max_seq_len / 2 < MOST_PROMPT ? s->model.max_seq_len / 2 : MOST_PROMPT;
-    if (p->n_prompt > s->n_new) p->n_prompt = s->n_new; /* a short study is short everywhere */
+    if (p->n_prompt > s->n_new) p->n_prompt = s->n_new; /* -n limits all experiments */
     p->n_new = p->n_prompt < MOST_NEW ? p->n_prompt : MOST_NEW;
     for (int i = 0; i < MAX_BATCHES && !st; i++) st = measure(s, p, batch_sizes[i], &p->of[i], err);
     return st;
@@ -162,7 +162,7 @@ static hw_status write_throughput(hw_study *s, const phases *p, hw_error *err)
     return hw_study_table(s, &t, "throughput", true, err);
 }
 
-/* Time per token of the first experiment, cache on and off, beside the reader's. */
+/* Time per token of the first experiment, cache on and off, compared with the reader's. */
 static hw_status draw_reader(hw_study *s, const phases *p, hw_error *err)
 {
     static const char *const groups[] = {"on (1)", "on (4)", "on (8)", "off, mean", "off, last", "reader"};
@@ -185,25 +185,24 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
     const hw_on_off *r = &s->on_off;
     hw_study_text(s,
                   "%d prompt tokens and %d new ones per sequence, %d repeats (medians). Bytes touched are "
-                  "what each op has to read and write, "
-                  "each byte once per call: in prefill one reading of the weights serves all rows, in decode "
+                  "what each op must read and write, "
+                  "each byte once per call: in prefill one read of the weights serves all rows, in decode "
                   "one row per sequence, so prefill "
                   "has many FLOPs per byte and decode few. Batching sequences gives decode more rows for the "
-                  "same reading of weights.\n\n",
+                  "same read of the weights.\n\n",
                   p->n_prompt, p->n_new, REPEATS);
     hw_status st = write_phases(s, p, err);
     if (!st) st = draw_intensity(s, p, err);
     if (st) return st;
     hw_study_text(
         s,
-        "Throughput counts differently by who counts: output tokens alone, or input and output together (a "
-        "prompt token costs "
+        "Throughput may mean output tokens alone, or input and output together (a prompt token takes "
         "far less time than a new one, so the second is higher). Readers expect a token every %.0f ms.\n\n",
         READER_MS);
     if ((st = write_throughput(s, p, err))) return st;
     hw_study_text(s,
-                  "Without the cache the mean over %d tokens is %.3g ms per token and the last one takes "
-                  "%.3g ms; it grows with every token.\n\n",
+                  "Without the cache the mean over %d tokens is %.3g ms per token, and the last one takes "
+                  "%.3g ms: the time grows with every token.\n\n",
                   s->n_new, hw_summarise(r->off_seconds, s->repeats).mean / s->n_new * 1e3,
                   r->off_step[s->n_new - 1] * 1e3);
     return draw_reader(s, p, err);

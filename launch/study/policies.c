@@ -1,5 +1,5 @@
-/* The cache policies on a mix of short and long sequences that come and go: what each reserves, uses, wastes,
- * shares and copies. */
+/* The cache policies on a mix of short and long sequences that start and end at different times: bytes that each
+ * reserves, uses, wastes, shares and copies. */
 #include <stdlib.h>
 
 #include "launch/study/study.h"
@@ -15,7 +15,7 @@ typedef struct mix {
     int32_t *tokens;
 } mix;
 
-/* Long and short ones; the fourth begins with the first one's prompt, and joins while that one is there. */
+/* Long and short sequences; the fourth begins with the prompt of the first, and joins while the first is running. */
 static hw_status fill(mix *m, const hw_study *s, hw_error *err)
 {
     const int l = m->longest;
@@ -51,11 +51,11 @@ static hw_status run(hw_study *s, void **data, hw_error *err)
         hw_engine *e = NULL;
         hw_engine_options options = s->engine;
         options.kv_policy = policies[i];
-        options.prefix_sharing = true; /* where the policy can */
+        options.prefix_sharing = true; /* if the policy supports it */
         st = hw_study_engine(&e, s, NULL, NULL, options, m->longest, N_SEQS, N_SEQS * m->longest, err);
         if (!st) st = hw_trial_run(&m->trial[i], e, m->seqs, N_SEQS, err);
         if (!st && !hw_trial_same_tokens(&m->trial[i], &m->trial[0]))
-            st = hw_fail(err, HW_ERR_FAILED, "cache policy %s gave other tokens than %s",
+            st = hw_fail(err, HW_ERR_FAILED, "cache policy %s gave different tokens than %s",
                          hw_kv_policy_name(policies[i]), hw_kv_policy_name(policies[0]));
         hw_engine_destroy(e);
     }
@@ -73,7 +73,7 @@ static void release(void *data)
 
 /* ---- writing */
 
-/* The step at which most was reserved. */
+/* The step with the largest reservation. */
 static const hw_kv_usage *fullest(const hw_trial *t)
 {
     const hw_kv_usage *most = &t->steps[0].kv;
@@ -169,9 +169,9 @@ static hw_status add_line(hw_study_plot *p, const hw_trial *t, bool used, const 
 static hw_status draw(hw_study *s, const mix *m, hw_error *err)
 {
     hw_study_plot p;
-    hw_status st = hw_study_plot_begin(s, &p, "policies", "Cache bytes of rank 0 while sequences come and go",
-                                       "step (every sequence that is there makes one token)",
-                                       "bytes of the cache (kB)", err);
+    hw_status st =
+        hw_study_plot_begin(s, &p, "policies", "Cache bytes of rank 0 as sequences start and end",
+                            "step (one token of every running sequence)", "bytes of the cache (kB)", err);
     if (!st) st = add_line(&p, &m->trial[1], false, "contiguous, reserved", err);
     if (!st) st = add_line(&p, &m->trial[2], false, "dynamic, reserved", err);
     if (!st) st = add_line(&p, &m->trial[3], false, "paged, reserved", err);
@@ -185,8 +185,8 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
     const mix *m = data;
     const hw_kv_usage *kv = &m->trial[3].steps[0].kv;
     hw_study_text(s,
-                  "%d sequences of %d to %d tokens, batched together; two begin with the same %d tokens. "
-                  "Bytes are those of rank 0's heads, "
+                  "%d sequences of %d to %d tokens in one batch; two begin with the same %d tokens. "
+                  "Bytes are for the heads of rank 0, "
                   "%llu B per token; every block and run is a multiple of that.\n\n",
                   N_SEQS, m->longest / 8, m->longest, m->longest / 2,
                   (unsigned long long)kv->bytes_per_token);
@@ -194,10 +194,10 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
     if (!st) st = draw(s, m, err);
     if (st) return st;
     hw_study_text(s,
-                  "Contiguous reserves the context of %d tokens for each sequence however short it is; "
+                  "Contiguous reserves the context of %d tokens for each sequence, however short it is; "
                   "dynamic reserves at most about twice what is "
-                  "used and pays with copies; paged wastes less than a block of %d tokens per sequence, and "
-                  "sequences that begin alike share "
+                  "used, and copies; paged wastes less than a block of %d tokens per sequence, and "
+                  "sequences with the same prefix share "
                   "full blocks, whose rows are not run again. With the cache off the same blocks are scratch "
                   "that every step rewrites. All "
                   "policies gave the same tokens.\n\n",

@@ -1,5 +1,5 @@
-/* Three questions on which what is written elsewhere disagrees, answered from this study's own numbers: per
- * step and per new token. */
+/* Three questions on which published answers disagree, answered from the numbers of this study: per step and per new
+ * token. */
 #include "launch/study/study.h"
 
 /* The last step of the first experiment, and the one before it. */
@@ -35,7 +35,7 @@ static hw_status write_work(hw_study *s, hw_error *err)
         hw_table_text(&t, "%s", names[i]);
         hw_table_count(&t, l.off->flops[sites[i]]);
         hw_table_count(&t, l.on->flops[sites[i]]);
-        /* What a step has more than the one before it, which had one row less. */
+        /* The difference to the previous step, which had one row less. */
         hw_table_count(&t, l.off->flops[sites[i]] - l.off_before->flops[sites[i]]);
         hw_table_count(&t, l.on->flops[sites[i]]);
         hw_table_real(&t, off);
@@ -44,7 +44,7 @@ static hw_status write_work(hw_study *s, hw_error *err)
     return hw_study_table(s, &t, "questions_work", true, err);
 }
 
-/* What would cross in the last step if it were sent. */
+/* Bytes of the last step that are sent, or would be if they were. */
 static void crossing_row(hw_table *t, const char *what, const char *crosses, double per_row,
                          const last_steps *l)
 {
@@ -86,26 +86,25 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
     const int n = l.on->length, heads = s->model.n_heads, kv = s->model.n_kv_heads;
     (void)data;
     hw_study_text(s,
-                  "FLOPs of the step at length %d, counted. *The new token's row* is what that step has more "
-                  "than the step before it, which ran one row "
+                  "FLOPs of the step at length %d, counted. *The new token's row* is the difference between "
+                  "that step and the one before it, which ran one row "
                   "less.\n\n",
                   n);
     hw_status st = write_work(s, err);
     if (st) return st;
     hw_study_text(s,
                   "**Which work of attention does the cache save?** Per step: the projections of %d old rows "
-                  "(K and V are %.0f %% of them; with K and V "
-                  "at hand nobody needs the old rows' Q either), and the scores and values of %d old "
-                  "queries, which is %.1f %% of all pairs. What stays is the new "
-                  "row's: one row of projections, and its scores and values over all %d keys. Per new token, "
-                  "its own row costs the same either way: "
-                  "the cache saves nothing of it.\n\n",
+                  "(K and V are %.0f %% of them; with cached K and V "
+                  "the old rows' Q is not needed either), and the scores and values of %d old "
+                  "queries, which is %.1f %% of all pairs. What remains is the new "
+                  "row: one row of projections, and its scores and values over all %d keys. Per new token: "
+                  "nothing, since its own row costs the same either way.\n\n",
                   l.off->rows - l.on->rows, 200.0 * kv / (heads + 2 * kv), l.off->rows - 1,
                   100 * (1 - (double)l.on->flops[HW_WORK_SCORES] / (double)l.off->flops[HW_WORK_SCORES]), n);
     hw_study_text(s,
                   "**Does it change the MLP's work?** Per step, yes: its rows fall from %d to %d. Per new "
                   "token, no: the new row's FLOPs are %.4g million with and %.4g million "
-                  "without. Both statements are found in print, and both are right: they count different "
+                  "without. Both answers have been published, and both are correct: they count different "
                   "things. Over a whole generation of %d tokens the MLP "
                   "does %.1f times the work without the cache.\n\n",
                   l.off->rows, l.on->rows, (double)l.on->flops[HW_WORK_MLP] * 1e-6,
@@ -115,14 +114,14 @@ static hw_status write(hw_study *s, const void *data, hw_error *err)
                   hw_study_payload_source(s));
     if ((st = write_crossing(s, err))) return st;
     hw_study_text(s,
-                  "Per step, yes: what crosses is one row of activations per row that is run, so it falls "
-                  "from %d rows to %d. Per new token, no: its row is as wide as "
-                  "before. K, V and Q never cross, with the cache or without: a rank computes its heads' "
-                  "queries, keys and values from the replicated "
+                  "Per step, yes: one row of activations is sent per row that is run, so it falls "
+                  "from %d rows to %d. Per new token, no: its row has the same width. "
+                  "K, V and Q are never sent, with or without the cache: a rank computes the "
+                  "queries, keys and values of its heads from the replicated "
                   "activations, and its attention needs no other rank. The meter counts every collective by "
-                  "site, and its sum in this run equals "
-                  "arithmetic that knows of no K and V, to the byte, in every step; `headway traffic "
-                  "--verify` compares it with Open MPI's own count.\n\n",
+                  "site, and in every step of this run its sum equals, to the byte, "
+                  "a formula without K and V; `headway traffic --verify` compares it with Open MPI's own "
+                  "count.\n\n",
                   l.off->rows, l.on->rows);
     return HW_OK;
 }

@@ -1,4 +1,4 @@
-/* One rank beside all ranks of this run, and what the plan says of other numbers of ranks. */
+/* One rank compared with all ranks of this run, and the plan for other numbers of ranks. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,7 +44,7 @@ static hw_status run(hw_study *s, void **data, hw_error *err)
         r->n_new = most < MOST_NEW ? most : MOST_NEW;
     }
     st = hw_comm_agree(s->comm, st, err);
-    /* Rank 0 by itself holds the whole model; the others wait in the agreement. */
+    /* Rank 0 alone holds the whole model; the others wait in hw_comm_agree. */
     if (!st && s->rank == 0) st = hw_comm_create_alone(&alone, err);
     if (!st && s->rank == 0) st = measure(s, r, alone, &r->one, err);
     hw_comm_destroy(alone);
@@ -99,7 +99,7 @@ static hw_status write_measured(hw_study *s, const ranks *r, hw_error *err)
     return hw_study_table(s, &t, "ranks_measured", true, err);
 }
 
-/* The plan of one number of ranks. Each figure is the most over its ranks; payload is the same on all. */
+/* The plan for one number of ranks. Each figure is the maximum over the ranks; payload is the same on all. */
 typedef struct planned {
     uint64_t weights, kv_per_token, decode_payload, decode_sent, decode_messages, prefill_payload,
         prefill_sent;
@@ -204,18 +204,17 @@ static hw_status draw(hw_study *s, const ranks *r, hw_error *err)
 static hw_status write(hw_study *s, const void *data, hw_error *err)
 {
     const ranks *r = data;
-    hw_study_text(
-        s, "Measured: %d prompt tokens, %d new ones.%s\n\n", r->n_prompt, r->n_new,
-        s->n_ranks > 1
-            ? ""
-            : " This study ran on one rank; `mpirun -np N headway study` measures N ranks beside one.");
+    hw_study_text(s, "Measured: %d prompt tokens, %d new ones.%s\n\n", r->n_prompt, r->n_new,
+                  s->n_ranks > 1
+                      ? ""
+                      : " This study ran on one rank; `mpirun -np N headway study` also measures N ranks.");
     hw_status st = write_measured(s, r, err);
     if (st) return st;
     hw_study_text(s,
-                  "By the plan, for a decode step of one row and a prefill step of %d rows; figures are "
-                  "those of the rank that has most. Payload is "
+                  "Planned, for a decode step of one row and a prefill step of %d rows; figures are "
+                  "maxima over the ranks. Payload is "
                   "the same for any number of ranks above one; what is sent for it depends on the algorithm. "
-                  "A model of %d query heads takes "
+                  "A model with %d query heads runs on "
                   "at most as many ranks.\n\n",
                   r->n_prompt, s->model.n_heads);
     if ((st = write_plan(s, r, err))) return st;

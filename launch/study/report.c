@@ -43,7 +43,7 @@ hw_status hw_study_plot_begin(hw_study *s, hw_study_plot *p, const char *name, c
     return st ? st : hw_plot_begin(&p->plot, p->path, title, x_label, y_label, err);
 }
 
-/* A picture of an earlier run would not show this run's numbers. */
+/* Removes the picture of an earlier run, which would not show this run's numbers. */
 static bool skip(hw_study *s, hw_study_plot *p)
 {
     if (s->can_draw) return false;

@@ -1,8 +1,8 @@
-/* headway study: experiments that explain the KV cache and what crosses between ranks by measured numbers,
- * and the report that they write.
+/* headway study: experiments that explain the KV cache and the communication between ranks with measurements, and their
+ * report.
  *
- * An experiment is one file. It runs on all ranks, then rank 0 writes its part of the report: text, tables
- * (each also a CSV file) and pictures. */
+ * Each experiment is one file. It runs on all ranks, then rank 0 writes its section of the report: text, tables (each
+ * also as a CSV file) and pictures. */
 #ifndef HW_LAUNCH_STUDY_STUDY_H
 #define HW_LAUNCH_STUDY_STUDY_H
 
@@ -14,7 +14,7 @@
 #include "runtime/model.h"
 #include "runtime/weights/source.h"
 
-/* What the first experiment measured and later ones read: the same generation with the cache on and off. */
+/* Results of the first experiment, which later ones use: the same generation with the cache on and off. */
 typedef struct hw_on_off {
     hw_trial on, off;                   /* of the first repeat; counts are those of every repeat */
     double *on_seconds, *off_seconds;   /* [repeats] of a generation */
@@ -28,10 +28,10 @@ typedef struct hw_study {
     const char *model_folder, *folder;
     hw_engine_options engine; /* as given; experiments change their copy */
     int n_new, repeats;
-    const char *command; /* what made the report */
+    const char *command; /* the command line that wrote the report */
     hw_model model;
-    hw_dtype dtype;   /* of the weights, once an engine has said so */
-    char device[192]; /* for people, likewise */
+    hw_dtype dtype;   /* of the weights; known after the first engine */
+    char device[192]; /* its description; likewise */
     bool verbose;
     hw_machine machine;
     hw_on_off on_off;
@@ -58,24 +58,24 @@ extern const hw_experiment hw_experiment_on_off, hw_experiment_length, hw_experi
 hw_status hw_study_engine(hw_engine **out, const hw_study *s, hw_comm *comm, const char *model,
                           hw_engine_options options, int max_seq_len, int max_seqs, int rows, hw_error *err);
 
-/* Ids that the vocabulary has, without meaning: [n] into out, the same for the same `first`. */
+/* Writes arbitrary ids of the vocabulary to out [n]; the same for the same `first`. */
 void hw_study_tokens(const hw_study *s, int32_t *out, int n, int first);
 
-/* "payload" and where it comes from: counted, or with one rank the plan's for two. */
+/* The source of payload figures, for the report: counted, or with one rank the plan for two. */
 const char *hw_study_payload_source(const hw_study *s);
 
-/* A line on standard error of rank 0, so that one sees that something happens. */
+/* Prints a line of progress on standard error of rank 0. */
 void hw_study_progress(const hw_study *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Bytes of keys and values of one token in all layers, all heads once. */
+/* Bytes of keys and values of one token in all layers, every head counted once. */
 double hw_study_kv_row(const hw_study *s);
 
 /* ---- for writing, rank 0 (report.c) */
 
 void hw_study_text(hw_study *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The table into the report and into FOLDER/<name>.csv, and frees it. `in_report` false: only a line that
- * names the file. */
+/* Writes a table to the report and to FOLDER/<name>.csv, and frees it. `in_report` false: the report only names the
+ * file. */
 hw_status hw_study_table(hw_study *s, hw_table *t, const char *name, bool in_report, hw_error *err);
 
 /* A picture FOLDER/<name>.svg: begin, then hw_plot_line or hw_plot_bars, then hw_study_plot_lines or

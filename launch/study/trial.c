@@ -13,15 +13,15 @@ typedef struct run {
     hw_engine *e;
     const hw_trial_sequence *sequences;
     hw_scheduler *scheduler;
-    hw_request **requests; /* [n_seqs], the scheduler's; NULL before a sequence joins and after it has left */
-    int capacity;          /* steps at most */
-    hw_shard shard;        /* whose traffic the plan tells */
+    hw_request **requests; /* [n_seqs], borrowed; NULL before a sequence joins and after it has left */
+    int capacity;          /* maximum number of steps */
+    hw_shard shard;        /* for the planned traffic */
     hw_work_table work_before;
     uint64_t payload_before;
     hw_error *err;
 } run;
 
-/* ---- making room */
+/* ---- allocation */
 
 static hw_status prepare(run *r, int n_seqs)
 {
@@ -65,7 +65,7 @@ static uint64_t metered_payload(hw_comm *comm)
     return n;
 }
 
-/* Those that join at this step. */
+/* Submits the sequences that join at this step. */
 static hw_status submit(run *r, int number)
 {
     hw_status st = HW_OK;
@@ -82,7 +82,7 @@ static hw_status compare_with_plan(const run *r, hw_trial_step *step)
 {
     hw_step_traffic planned = {.sample_is_bound = false};
     uint64_t bytes = 0;
-    /* Phases are summed up, so it does not matter which rows are of which. */
+    /* Phases are added up, so their split does not matter. */
     hw_plan_step_traffic(&planned, hw_engine_model(r->e), &r->shard, r->t->info.comm_dtype,
                          (hw_step_rows){.prefill_rows = step->rows, .n_sampled = step->n_sampled}, NULL);
     for (int site = 0; site < HW_N_SITES; site++) {
@@ -93,8 +93,8 @@ static hw_status compare_with_plan(const run *r, hw_trial_step *step)
     if (r->t->info.n_ranks == 1) step->payload_bytes = bytes;
     if (step->payload_bytes == bytes) return HW_OK;
     return hw_fail(r->err, HW_ERR_FAILED,
-                   "a step of %d rows had a payload of %" PRIu64 " B, arithmetic says %" PRIu64
-                   " B: something crossed that the plan does not know of",
+                   "a step of %d rows had a payload of %" PRIu64 " B, planned were %" PRIu64
+                   " B: something was sent that is not in the plan",
                    step->rows, step->payload_bytes, bytes);
 }
 
@@ -114,7 +114,8 @@ static hw_status account(run *r, hw_trial_step *step)
     return compare_with_plan(r, step);
 }
 
-/* The tokens of a sequence that leaves. The first of a step knows what the cache held before any did. */
+/* Takes the tokens of a sequence that ends. The first one that ends in a step has the use of the cache before any
+ * blocks were released. */
 static hw_status keep(run *r, const hw_request *request, hw_trial_step *step, bool first)
 {
     const hw_generate_result *result = hw_request_result(request);
@@ -140,7 +141,7 @@ static hw_status keep_ended(run *r, hw_trial_step *step)
     return st;
 }
 
-/* There can be none between a sequence that has left and one that joins later. */
+/* A step may have no sequence, between the end of one and the start of a later one. */
 static hw_status one_step(run *r, int number)
 {
     hw_step_report report;
@@ -160,7 +161,7 @@ static hw_status one_step(run *r, int number)
     return st ? st : keep_ended(r, step);
 }
 
-/* What fails on one rank alone cannot be agreed on here, where others may be in a collective of the step. */
+/* An error of one rank cannot be agreed on here, because others may be in a collective of the step. */
 static hw_status all_steps(run *r)
 {
     hw_comm *comm = hw_engine_comm(r->e);
@@ -190,7 +191,7 @@ static hw_status gather(run *r)
         n_sent += metered.sent_bytes;
         if (t->info.n_ranks > 1 && metered.payload_bytes != t->payload_bytes[site])
             return hw_fail(r->err, HW_ERR_FAILED,
-                           "site %s had a payload of %" PRIu64 " B, arithmetic says %" PRIu64 " B",
+                           "site %s had a payload of %" PRIu64 " B, planned were %" PRIu64 " B",
                            hw_site_name((hw_site)site), metered.payload_bytes, t->payload_bytes[site]);
     }
     const hw_work_table *work = hw_engine_work(r->e);

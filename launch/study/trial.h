@@ -1,4 +1,4 @@
-/* One run of an engine over some sequences, with what every step took: time, rows, FLOPs, payload, cache. */
+/* One run of an engine over some sequences, with time, rows, FLOPs, payload and cache of every step. */
 #ifndef HW_LAUNCH_STUDY_TRIAL_H
 #define HW_LAUNCH_STUDY_TRIAL_H
 
@@ -14,9 +14,9 @@ typedef struct hw_trial_sequence {
 } hw_trial_sequence;
 
 typedef struct hw_trial_step {
-    int rows;      /* that went through the layers */
+    int rows;      /* run through the layers */
     int n_sampled; /* new tokens */
-    int length;    /* of the longest sequence, the rows of this step included */
+    int length;    /* of the longest sequence, including the rows of this step */
     bool decode;   /* no sequence joined */
     double seconds;
     uint64_t payload_bytes;          /* of embed, attn, mlp and sample */
@@ -24,7 +24,7 @@ typedef struct hw_trial_step {
     hw_kv_usage kv;                  /* of rank 0 */
 } hw_trial_step;
 
-/* Plain; hw_trial_free. The same on all ranks but for times. */
+/* Plain; hw_trial_free. The same on all ranks, except for times. */
 typedef struct hw_trial {
     hw_engine_info info;  /* device is NULL: a trial outlives its engine */
     hw_trial_step *steps; /* [n_steps] */
@@ -37,11 +37,10 @@ typedef struct hw_trial {
     int n_seqs;
 } hw_trial;
 
-/* Collective. Runs all sequences to their ends, greedily. Between ranks, every step's payload is compared
- * with what hw_plan_step_traffic says. With one rank nothing crosses, and payload is what the plan says for
- * two.
- * Errors: HW_ERR_FAILED when something crossed that the plan did not say; HW_ERR_NO_MEMORY before the first step.
- * No memory later, and a device or rank that fails, end the job of several ranks. */
+/* Collective. Runs all sequences to their ends, greedily. With several ranks, every step's payload is compared with
+ * hw_plan_step_traffic. With one rank nothing is sent, and payload is that of the plan for two.
+ * Errors: HW_ERR_FAILED when the payload differs from the plan; HW_ERR_NO_MEMORY before the first step. With several
+ * ranks, running out of memory later, or a device or rank that fails, ends the job. */
 hw_status hw_trial_run(hw_trial *out, hw_engine *e, const hw_trial_sequence *sequences, int n_seqs,
                        hw_error *err);
 void hw_trial_free(hw_trial *t); /* {0} is fine */

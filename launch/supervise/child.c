@@ -8,21 +8,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* In the child, between fork and exec. `told`: where to write why it failed; it closes by itself when it did
- * not. */
+/* In the child, between fork and exec. `told`: a pipe for the errno of a failed exec; a successful exec closes it. */
 static void become(char *const *argv, const sigset_t *mask, pid_t parent, int told)
 {
     sigprocmask(SIG_SETMASK, mask, NULL);
-    signal(SIGPIPE, SIG_DFL); /* ours is ignored, and that would be inherited */
+    signal(SIGPIPE, SIG_DFL); /* we ignore it, and the child would inherit that */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) _exit(1); /* we were killed before the line above */
+    if (getppid() != parent) _exit(1); /* we were killed before the prctl */
     execvp(argv[0], argv);
     const int code = errno;
     if (write(told, &code, sizeof code) < 0) _exit(126);
     _exit(127);
 }
 
-/* The errno of the exec, 0 when it went well. */
+/* The errno of the exec, 0 if it succeeded. */
 static int wait_for_exec(int fd)
 {
     int code = 0;

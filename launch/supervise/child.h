@@ -1,4 +1,4 @@
-/* Another program that is run in our place: it has our standard streams, and ends when we are killed. */
+/* Runs another program with our standard streams; it is terminated when we are killed. */
 #ifndef HW_LAUNCH_SUPERVISE_CHILD_H
 #define HW_LAUNCH_SUPERVISE_CHILD_H
 
@@ -7,9 +7,8 @@
 
 #include "runtime/base/status.h"
 
-/* Local. Starts argv (NULL-terminated, looked up in PATH) with the signal mask `mask`. It gets SIGTERM
- * when we are killed. On HW_OK *pid is for the caller to wait for. Errors: HW_ERR_FAILED when it cannot be
- * started. */
+/* Local. Starts argv (NULL-terminated, searched in PATH) with the signal mask `mask`. It gets SIGTERM
+ * when we are killed. On HW_OK the caller waits for *pid. Errors: HW_ERR_FAILED when it cannot be started. */
 hw_status hw_child_start(pid_t *pid, char *const *argv, const sigset_t *mask, hw_error *err);
 
 #endif

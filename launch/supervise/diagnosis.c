@@ -4,13 +4,13 @@
 #include <string.h>
 
 enum {
-    SLOW_TIMES = 10,        /* a disk, a driver or a network file system may be silent for long */
-    SLOWEST_TIMES = 4,      /* what took this long a moment ago may take so many times as long now */
-    RATE_TIMES = 20,        /* a piece may be so many times slower than the average before it */
-    OPERATIONS_MS = 200000, /* before anything is measured: a rank does at least so many in a millisecond */
-    CALL_BYTES_MS = 10000,  /* and moves at least so many bytes */
-    ABSENT_MS = 120000,     /* programs that come from a slow file system start late */
-    QUIET_SHARE = 4,        /* of the limit: a rank that is silent for longer may be stopped or cut off */
+    SLOW_TIMES = 10,        /* times the limit for disks, drivers and network file systems */
+    SLOWEST_TIMES = 4,      /* a piece may take this many times as long as the slowest recent one */
+    RATE_TIMES = 20,        /* a piece may be this many times slower than the average rate */
+    OPERATIONS_MS = 200000, /* minimum operations per millisecond before the rate is measured */
+    CALL_BYTES_MS = 10000,  /* minimum bytes of a collective per millisecond */
+    ABSENT_MS = 120000,     /* programs on a slow file system start late */
+    QUIET_SHARE = 4,        /* a rank silent for a quarter of the limit may be stopped or cut off */
 };
 
 /* In a collective, hw_comm_wait_idle included: while rank 0 is outside of it, no rank that sleeps there is to blame. */
@@ -32,10 +32,10 @@ uint64_t hw_allowed_ms(const hw_rank_view *r, uint64_t limit_ms)
     return larger(limit_ms, larger(SLOWEST_TIMES * r->slowest_ms, work_ms));
 }
 
-/* A rank that has said good-bye is heard until it, or on another host Open MPI's daemon, has ended. */
+/* A rank that has announced its end stays connected until it, or on another host Open MPI's daemon, has ended. */
 static bool should_be_heard(const hw_rank_view *r) { return r->known && (!r->left || r->connected); }
 
-/* A host is cut off when nobody there is heard and what is sent there does not arrive. */
+/* A host is cut off when no rank on it sends anything and bytes sent to it are not acknowledged. */
 static bool is_cut_off(const hw_rank_view *ranks, int n, int rank, uint64_t limit_ms)
 {
     if (!ranks[rank].unreached) return false;
@@ -58,8 +58,8 @@ static hw_diagnosis judge_silence(const hw_rank_view *ranks, int n, uint64_t lim
     return (hw_diagnosis){is_cut_off(ranks, n, worst, limit_ms) ? HW_CUT_OFF : HW_STOPPED, worst};
 }
 
-/* The others wait for a rank that is stopped or cut off, and may have waited since before that: they are not judged
- * until the rank is heard again or its silence has reached the limit. */
+/* Ranks that wait for a silent rank may have begun to wait before the silence: they are not judged until that rank is
+ * heard again or its silence has reached the limit. */
 static bool is_any_quiet(const hw_rank_view *ranks, int n, uint64_t limit_ms)
 {
     for (int i = 0; i < n; i++)
@@ -67,8 +67,8 @@ static bool is_any_quiet(const hw_rank_view *ranks, int n, uint64_t limit_ms)
     return false;
 }
 
-/* Rank 0 alone deals with the world, which may take any time. Another rank that sleeps outside a collective while
- * all the others are in one does nothing that is known. */
+/* Only rank 0 does input and output, which may take any time. Another rank that sleeps outside a collective while all
+ * others are in one is stuck. */
 static bool may_idle(const hw_rank_view *ranks, int n, int rank, uint64_t limit_ms)
 {
     if (rank == 0 || ranks[rank].asleep_ms <= hw_allowed_ms(&ranks[rank], limit_ms)) return true;
@@ -77,7 +77,7 @@ static bool may_idle(const hw_rank_view *ranks, int n, int rank, uint64_t limit_
     return false;
 }
 
-/* Ranks that wait are not to blame while one works; that one has its time. */
+/* Waiting ranks are not at fault while another rank works; that rank has its own limit. */
 static hw_diagnosis judge_work(const hw_rank_view *ranks, int n, uint64_t limit_ms)
 {
     int worst = -1;
@@ -94,16 +94,15 @@ static hw_diagnosis judge_work(const hw_rank_view *ranks, int n, uint64_t limit_
     return worst < 0 ? (hw_diagnosis){HW_WELL, 0} : (hw_diagnosis){HW_STUCK, worst};
 }
 
-/* The number of collectives tells; where it is equal, a rank that waits for messages spins, and one that
- * hangs sleeps. */
+/* A rank with fewer collectives is behind; among equals, a rank that waits for messages spins, and one that hangs
+ * sleeps. */
 static bool is_further_behind(const hw_rank_view *a, const hw_rank_view *b, uint64_t limit_ms)
 {
     if (a->beat.n_calls != b->beat.n_calls) return a->beat.n_calls < b->beat.n_calls;
     return a->asleep_ms > limit_ms / 2 && b->asleep_ms <= limit_ms / 2;
 }
 
-/* When all wait and nobody works, the one that is not there, or else the one that has come least far,
- * keeps the others. */
+/* When all ranks wait and none works, the cause is an absent rank, or else the rank that is furthest behind. */
 static hw_diagnosis judge_waiting(const hw_rank_view *ranks, int n, uint64_t limit_ms)
 {
     int absent = -1, gone = -1, behind = -1, n_asleep = 0;
@@ -123,11 +122,11 @@ static hw_diagnosis judge_waiting(const hw_rank_view *ranks, int n, uint64_t lim
     }
     if (behind < 0) return (hw_diagnosis){HW_WELL, 0};
     if (absent >= 0) return (hw_diagnosis){long_ago ? HW_ABSENT : HW_WELL, absent};
-    /* A rank leaves when all have come to MPI_Finalize: what still ends does not wait for it. */
+    /* A rank leaves when all have reached MPI_Finalize: ranks that are still ending do not wait for it. */
     if (gone >= 0 && all_end) return (hw_diagnosis){slow_end ? HW_STUCK : HW_WELL, behind};
     if (gone >= 0) return (hw_diagnosis){HW_LEFT, gone};
     if (any_call) return (hw_diagnosis){HW_ALL_WAIT, behind};
-    /* At the start those that look for the others do not sleep for long. */
+    /* During start-up, ranks that wait for the others do not sleep for long. */
     if (n_asleep && n_asleep < n) return (hw_diagnosis){HW_STUCK, behind};
     return (hw_diagnosis){long_ago ? HW_ALL_WAIT : HW_WELL, behind};
 }
@@ -140,7 +139,7 @@ hw_diagnosis hw_diagnose(const hw_rank_view *ranks, int n_ranks, uint64_t limit_
     return v.kind ? v : judge_waiting(ranks, n_ranks, limit_ms);
 }
 
-/* When a link goes down, mpirun may notice first and kill the ranks that it reaches. */
+/* When a link goes down, mpirun may notice first and kill the ranks that it can reach. */
 hw_diagnosis hw_diagnose_lost(const hw_rank_view *ranks, int n_ranks, int lost, uint64_t limit_ms)
 {
     for (int i = 0; i < n_ranks; i++)
@@ -149,7 +148,7 @@ hw_diagnosis hw_diagnose_lost(const hw_rank_view *ranks, int n_ranks, int lost, 
     return (hw_diagnosis){HW_DIED, lost};
 }
 
-/* ---- in words */
+/* ---- messages */
 
 static bool has_layer(uint32_t site) { return site == HW_SITE_ATTN || site == HW_SITE_MLP; }
 

@@ -20,10 +20,10 @@
 
 enum { MAX_EVENTS = 64, PING_MS = 300, ASLEEP_MS = 1000, HELLO_MS = 5000, MAX_STRANGERS = 256 };
 
-/* A connection; before its hello it is nobody's. */
+/* A connection; it has no rank before its hello. */
 typedef struct line {
     struct line *next;
-    int fd, rank; /* -1: nobody's */
+    int fd, rank; /* -1: not known yet */
     uint64_t since_ns;
     hw_watch_inbox in;
 } line;
@@ -31,8 +31,8 @@ typedef struct line {
 typedef struct peer {
     line *line; /* NULL: not connected */
     uint64_t heard_ns, moved_ns, ran_ns;
-    uint64_t measured_ns, measured_done;    /* where the measuring of the rate began */
-    hw_ring_entry ring[HW_WATCH_RING_LAST]; /* the few that came with the last beat, or all of them */
+    uint64_t measured_ns, measured_done;    /* start of the measurement of the rate */
+    hw_ring_entry ring[HW_WATCH_RING_LAST]; /* those sent with the last beat, or all of them */
     int n_ring;
     bool has_all;
 } peer;
@@ -101,12 +101,11 @@ static bool take_hello(hw_heartbeats *h, line *l, const hw_watch_message *m)
     return true;
 }
 
-/* How long pieces take, and how many operations there are in a millisecond, while the rank does the same
- * thing. */
+/* Measures the duration of pieces, and operations per millisecond, while the rank stays in one phase. */
 static void measure(hw_heartbeats *h, peer *p, hw_rank_view *r, const hw_watch_beat *b)
 {
     const uint64_t took = ms_between(p->moved_ns, h->now_ns);
-    r->slowest_ms = r->slowest_ms * 15 / 16; /* what was slow is forgotten in some seconds */
+    r->slowest_ms = r->slowest_ms * 15 / 16; /* decays within some seconds */
     const bool is_work = !r->beat.call && b->phase == r->beat.phase && b->phase != HW_WATCH_IDLE;
     if (is_work && took > r->slowest_ms) r->slowest_ms = took;
     if (b->phase != r->beat.phase) {
@@ -182,7 +181,7 @@ static void accept_line(hw_heartbeats *h, int listening)
 
 /* ---- time */
 
-/* A pause of this process is nobody's silence. */
+/* A pause of this process does not count as silence of the ranks. */
 static void start_anew(hw_heartbeats *h)
 {
     for (int i = 0; i < h->n_ranks; i++)
@@ -225,7 +224,7 @@ void hw_heartbeats_serve(hw_heartbeats *h, uint64_t now_ns)
     const bool slept = ms_between(h->now_ns, now_ns) > ASLEEP_MS;
     h->now_ns = now_ns;
     if (slept) start_anew(h);
-    /* One event at a time: what it closes cannot be in the list any more. */
+    /* One event at a time, so that a connection closed by it cannot be in the list. */
     const int n = epoll_wait(h->epoll, events, MAX_EVENTS, 0);
     for (int i = 0; i < n; i++) {
         void *const who = events[i].data.ptr;
@@ -236,7 +235,7 @@ void hw_heartbeats_serve(hw_heartbeats *h, uint64_t now_ns)
     update_views(h);
 }
 
-/* ---- what is known */
+/* ---- results */
 
 const hw_rank_view *hw_heartbeats_ranks(const hw_heartbeats *h, int *n_ranks)
 {
@@ -299,7 +298,7 @@ bool hw_heartbeats_write_report(const hw_heartbeats *h, FILE *f)
     return !ferror(f);
 }
 
-/* ---- beginning and end */
+/* ---- open and close */
 
 static hw_status start_listening(hw_heartbeats *h, int i, hw_error *err)
 {
@@ -342,7 +341,7 @@ hw_status hw_heartbeats_open(hw_heartbeats **out, const char *interface, const c
 void hw_heartbeats_close(hw_heartbeats *h)
 {
     if (!h) return;
-    h->lost = 0; /* nobody is lost any more */
+    h->lost = 0;
     while (h->lines) close_line(h, h->lines);
     for (int i = 0; i < 2; i++)
         if (h->listening[i] >= 0) close(h->listening[i]);

@@ -30,7 +30,7 @@ static char *read_environment(pid_t pid, size_t *n)
     return text;
 }
 
-/* Host names of containers on one machine can have processes in sight that are another host's business. */
+/* Several "hosts" may be namespaces of one machine, which can see each other's processes. */
 static bool is_on_our_network(pid_t pid)
 {
     char path[64];
@@ -55,7 +55,7 @@ static bool has_mark(pid_t pid, const char *mark)
     return found && is_on_our_network(pid);
 }
 
-/* As /proc has it: 'R', 'S', 'T', ...; 'X' when there is none. */
+/* The state in /proc: 'R', 'S', 'T', ...; 'X' if there is no such process. */
 static char state_of(pid_t pid)
 {
     char path[64], state = 'X';
@@ -97,7 +97,7 @@ static int kill_all(const char *mark)
     return n;
 }
 
-/* A process that has ended but was not waited for has no environment any more. */
+/* A zombie has no environment. */
 void hw_processes_kill_all(const char *mark)
 {
     for (int i = 0; i < WAITS && kill_all(mark); i++) usleep(WAIT_US);

@@ -20,12 +20,12 @@ static void remove_leftovers(const hw_run_record *r)
 {
     hw_processes_kill_all(r->mark);
     if (r->mpirun > 1 && !hw_process_has_ended(r->mpirun))
-        return; /* the number is another process's by now, or mpirun goes on: leave it */
+        return; /* the pid was reused, or mpirun still runs: leave it alone */
     hw_ompi_cleanup_remove_segments(r->job);
     hw_ompi_cleanup_remove_session(r->mpirun);
 }
 
-/* The record of a run that is over: ours, and not locked any more. */
+/* The record of a run that has ended: it is ours, and not locked. */
 static void clean_up_after(const char *path)
 {
     hw_run_record old = {.fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK)};
@@ -59,7 +59,7 @@ static void clean_up_after_others(void)
     if (folder) closedir(folder);
 }
 
-/* Locked before it has its name: another start must not take it for one that is over. */
+/* Locked before it gets its name, so that another start does not mistake it for that of an ended run. */
 static int make_file(hw_run_record *r)
 {
     char temporary[4096];
@@ -93,7 +93,8 @@ void hw_run_record_note(hw_run_record *r, pid_t mpirun, uint32_t job)
     r->mpirun = mpirun;
     r->job = job;
     const int n = snprintf(text, sizeof text, "%s %d %x\n", r->mark, (int)mpirun, job);
-    if (r->fd >= 0 && pwrite(r->fd, text, (size_t)n, 0) != n) unlink(r->path); /* half a record is none */
+    if (r->fd >= 0 && pwrite(r->fd, text, (size_t)n, 0) != n)
+        unlink(r->path); /* a partial record is useless */
 }
 
 void hw_run_record_close(hw_run_record *r)

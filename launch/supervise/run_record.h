@@ -1,6 +1,5 @@
-/* A file per run that says what the run has on this machine, so that the next start can remove it when
- * launch itself was killed. It lies in $TMPDIR, is locked while the run goes on, and is gone with it. All
- * functions are Local. */
+/* A file per run that records what the run has on this machine, so that the next start can clean up if launch itself was
+ * killed. It is in $TMPDIR, locked while the run lasts, and removed with it. All functions are Local. */
 #ifndef HW_LAUNCH_SUPERVISE_RUN_RECORD_H
 #define HW_LAUNCH_SUPERVISE_RUN_RECORD_H
 
@@ -17,15 +16,14 @@ typedef struct hw_run_record {
     uint32_t job;
 } hw_run_record;
 
-/* Removes what runs left that are over, then makes this one's record. Errors: HW_ERR_FAILED; the run can
- * go on without. */
+/* Cleans up after runs that have ended, then creates the record of this one. Errors: HW_ERR_FAILED; the run can continue
+ * without a record. */
 hw_status hw_run_record_open(hw_run_record *r, const char *mark, hw_error *err);
 
-/* Notes what the run has now. */
+/* Records what the run has now. */
 void hw_run_record_note(hw_run_record *r, pid_t mpirun, uint32_t job);
 
-/* Ends processes of the run that are still there, removes what it has left, and the record. mpirun has
- * ended. */
+/* Call after mpirun has ended. Kills remaining processes of the run, and removes its files and the record. */
 void hw_run_record_close(hw_run_record *r);
 
 #endif

@@ -19,18 +19,17 @@
 
 enum {
     TICK_MS = 50,
-    RINGS_MS = 400,     /* that ranks have to send their last collectives and end */
-    ALONE_MS = 700,     /* that mpirun has after that to end */
-    FAREWELL_MS = 3000, /* that a job which ends by itself has */
+    RINGS_MS = 400,     /* for ranks to send their last collectives and end */
+    ALONE_MS = 700,     /* for mpirun to end after that */
+    FAREWELL_MS = 3000, /* for a job that is ending on its own */
 };
 
-/* What is done about a run, in this order; each stage waits for mpirun to end, for a while. It is not
- * asked to by a signal: it is ending anyway since ranks have, and Open MPI 4.1 does not stand being asked
- * twice. */
+/* The stages of ending a run; each waits a while for mpirun to end. mpirun gets no signal before the last stage: it is
+ * ending anyway because its ranks have, and Open MPI 4.1 fails when it is told twice. */
 typedef enum stage {
     RUNNING,
-    COLLECTING, /* the ranks were told to end */
-    KILLING,    /* they were killed, where they are here */
+    COLLECTING, /* ranks were told to end */
+    KILLING,    /* local ranks were killed */
     OVER        /* mpirun was killed */
 } stage;
 
@@ -40,19 +39,19 @@ typedef struct supervisor {
     hw_run_record record;
     pid_t mpirun;
     int status, signals;
-    bool ended; /* mpirun has */
-    bool asked; /* by a signal that was passed on: deaths are no surprise */
+    bool ended; /* mpirun has ended */
+    bool asked; /* a signal was passed on: deaths of ranks are expected */
     stage stage;
-    uint64_t since_ns; /* the stage */
-    uint64_t alone_ns; /* since when the job has been ending by itself; 0: it has not */
+    uint64_t since_ns; /* start of the stage */
+    uint64_t alone_ns; /* when the job began to end on its own; 0: it has not */
     hw_diagnosis diagnosis;
-    /* The diagnosis in words, when it was made: later a stopped rank may have been woken up to be killed. */
+    /* The message, written when the diagnosis is made: later a stopped rank may have been resumed to be killed. */
     char what[512];
-    bool told;         /* the message is out */
-    char report[4096]; /* path of the file, "" when there is none */
+    bool told;         /* the message was printed */
+    char report[4096]; /* path of the report, "" if there is none */
 } supervisor;
 
-/* ---- what is told */
+/* ---- messages */
 
 static void write_report(supervisor *v, const char *message)
 {
@@ -86,7 +85,7 @@ static void put_in_words(supervisor *v, const char *how)
     hw_diagnosis_text(v->what, sizeof v->what, v->diagnosis, ranks, how);
 }
 
-/* Once, as soon as it is known what happened. */
+/* Prints the message once, as soon as the cause is known. */
 static void tell(supervisor *v)
 {
     char how[128];
@@ -98,7 +97,7 @@ static void tell(supervisor *v)
             v->report);
 }
 
-/* ---- what is done */
+/* ---- stages */
 
 static void go_on(supervisor *v, stage next)
 {
@@ -119,8 +118,8 @@ static bool stage_is_over(const supervisor *v)
     return ms > ALONE_MS;
 }
 
-/* A rank that told an error of its own ends the job through MPI, and a signal through mpirun; they are
- * given time, and then helped. */
+/* A rank that failed ends the job through MPI, and a signal through mpirun; both get some time before the run is ended by
+ * force. */
 static bool is_ending_by_itself(supervisor *v)
 {
     if (!hw_heartbeats_exit_code(v->heartbeats) && !v->asked) return false;
@@ -141,14 +140,14 @@ static void decide(supervisor *v)
         return;
     }
     if (!stage_is_over(v)) return;
-    /* How a rank died, mpirun knows when it has ended; what else happened is known now. */
+    /* How a rank died is known only when mpirun has ended; other diagnoses are complete now. */
     if (v->stage == COLLECTING && v->diagnosis.kind != HW_DIED) tell(v);
     if (v->stage < OVER) go_on(v, v->stage + 1);
 }
 
 /* ---- signals and waiting */
 
-/* Signals of the terminal (SI_KERNEL) reach mpirun without us, and twice would mean "at once" to it. */
+/* Signals of the terminal (SI_KERNEL) reach mpirun directly, and it would take a second one as "immediately". */
 static void take_signals(supervisor *v)
 {
     struct signalfd_siginfo info;
@@ -174,7 +173,7 @@ static void watch(supervisor *v)
     }
 }
 
-/* mpirun does not wait for the ranks that it has killed, and their connections end with them. */
+/* mpirun does not wait for ranks that it has killed; they are gone when their connections have ended. */
 static void watch_the_last(supervisor *v)
 {
     struct pollfd from = {hw_heartbeats_fd(v->heartbeats), POLLIN, 0};
@@ -187,21 +186,21 @@ static void watch_the_last(supervisor *v)
     }
 }
 
-/* Killed itself, rather than of what a rank's end did to it: it writes to pipes that nobody reads any more. */
+/* True if mpirun was killed directly, not by SIGPIPE when it wrote to a rank that had died. */
 static bool mpirun_was_killed(const supervisor *v)
 {
     if (!WIFSIGNALED(v->status) || v->asked || v->diagnosis.kind) return false;
     return WTERMSIG(v->status) == SIGKILL || !hw_heartbeats_diagnose(v->heartbeats).kind;
 }
 
-/* As when `head` has seen enough: mpirun ends the run then, and that looks as if a rank had died. */
+/* Standard output was closed, as by `head`: mpirun then ends the run, which looks as if a rank had died. */
 static bool nobody_reads(void)
 {
     struct pollfd out = {.fd = STDOUT_FILENO};
     return poll(&out, 1, 0) == 1 && out.revents & POLLERR;
 }
 
-/* What mpirun ended with, and what that means. */
+/* Interprets the exit status of mpirun. */
 static hw_status conclude(supervisor *v, int *exit_code, hw_error *err)
 {
     const int code = WIFEXITED(v->status) ? WEXITSTATUS(v->status) : 128 + WTERMSIG(v->status);
@@ -224,7 +223,7 @@ static hw_status conclude(supervisor *v, int *exit_code, hw_error *err)
     return HW_OK;
 }
 
-/* ---- beginning */
+/* ---- start */
 
 static int take_over_signals(sigset_t *before)
 {
@@ -232,13 +231,13 @@ static int take_over_signals(sigset_t *before)
     sigset_t mine;
     sigemptyset(&mine);
     for (int i = 0; i < 4; i++) sigaddset(&mine, signals[i]);
-    /* A SIGCHLD that is ignored, as some parents leave it, would take the exit code with it. */
+    /* If the parent left SIGCHLD ignored, the exit status would be lost. */
     signal(SIGCHLD, SIG_DFL);
     sigprocmask(SIG_BLOCK, &mine, before);
     return signalfd(-1, &mine, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* Without a way to the other hosts, their ranks are not watched, but can still work. */
+/* Without a route to the other hosts, their ranks run unwatched. */
 static hw_status open_heartbeats(supervisor *v, hw_error *err)
 {
     const int limit_ms = (int)(v->s->stuck_after * 1000);
@@ -251,11 +250,11 @@ static hw_status open_heartbeats(supervisor *v, hw_error *err)
 static hw_status start(supervisor *v, char *const *argv, const sigset_t *mask, hw_error *err)
 {
     setenv(HW_WATCH_VARIABLE, hw_heartbeats_address(v->heartbeats), 1);
-    /* What mpirun says of a rank that has ended is said here, and better. */
+    /* Suppress mpirun's own message about a rank that has ended; ours is more precise. */
     setenv("OMPI_MCA_orte_execute_quiet", "1", 0);
     hw_error record_err;
     if (hw_run_record_open(&v->record, hw_heartbeats_address(v->heartbeats), &record_err))
-        fprintf(stderr, "headway: %s; go on without\n", record_err.message);
+        fprintf(stderr, "headway: %s; continuing without\n", record_err.message);
     hw_status st = hw_child_start(&v->mpirun, argv, mask, err);
     if (!st) hw_run_record_note(&v->record, v->mpirun, 0);
     return st;

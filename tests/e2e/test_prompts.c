@@ -106,7 +106,7 @@ Test(prompts, strict_runs_nothing_when_a_line_is_wrong)
     hw_run_result r = run_prompts(2, NULL, "--strict");
     cr_expect_eq(r.exit_code, 2);
     cr_expect_str_empty(r.out);
-    cr_expect_not_null(strstr(r.err, "2 of 20 lines are wrong"), "%s", r.err);
+    cr_expect_not_null(strstr(r.err, "2 of 20 lines are invalid"), "%s", r.err);
     hw_run_free(&r);
 }
 
@@ -170,8 +170,8 @@ Test(prompts, names_what_does_not_fit_together)
 {
     write_prompts();
     const char *in = in_folder("in.jsonl");
-    EXPECT_REFUSED("instead of a prompt", "--prompts", in, "-p", "x");
-    EXPECT_REFUSED("leave --json out", "--prompts", in, "--json");
+    EXPECT_REFUSED("replaces the prompt", "--prompts", in, "-p", "x");
+    EXPECT_REFUSED("omit --json", "--prompts", in, "--json");
     EXPECT_REFUSED("--skip-done", "--prompts", in, "--skip-done");
     EXPECT_REFUSED("are for --prompts", "-p", "x", "--strict");
     EXPECT_REFUSED("No such file", "--prompts", "/nowhere/prompts.txt");

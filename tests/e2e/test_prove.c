@@ -66,7 +66,7 @@ static void expect_one_warning(int n_ranks, const char *fault, const char *reaso
     hw_run_result r = run_headway(n_ranks, NULL, argv);
     assert_one_message(&r, n_ranks, 0,
                        WORDS(best_path(0), best_path(1), reason, n_ranks > 1 ? "rank 0 on " : "report",
-                             n_ranks > 1 ? " and 1 more: " : "results are right"));
+                             n_ranks > 1 ? " and 1 more: " : "results are correct"));
     json_t *meant = parse(&good), *got = parse(&r);
     cr_expect_str_eq(text_of(meant, "path"), best_path(0));
     cr_expect_str_eq(text_of(got, "path"), best_path(1));
@@ -172,7 +172,7 @@ Test(prove, ranks_on_unlike_processors_compute_in_one_arithmetic)
             cr_expect(strstr(said, line), "no '%s' in\n%s", line, said);
         }
         snprintf(line, sizeof line,
-                 "products with bfloat16 weights: %s (auto: what rank 0 does best, for all)\n",
+                 "products with bfloat16 weights: %s (auto: the choice of rank 0, for all ranks)\n",
                  strcmp(pairs[i][0], "amx") ? "float32" : "bf16x3");
         cr_expect(strstr(said, line), "no '%s' in\n%s", line, said);
         cr_expect(strstr(alike_said, line), "no '%s' in\n%s", line, alike_said);

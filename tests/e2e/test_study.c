@@ -228,7 +228,7 @@ Test(study, a_folder_that_cannot_be_written_is_refused_at_once)
         hw_run_result r =
             n_ranks > 1 ? hw_mpirun(n_ranks, argv, NULL, TIMEOUT_S) : hw_run(argv, NULL, TIMEOUT_S);
         cr_expect_eq(r.exit_code, 1, "%d: %s%s", r.exit_code, r.out, r.err);
-        const char *said = strstr(r.err, "headway: /proc/study: cannot make this folder");
+        const char *said = strstr(r.err, "headway: /proc/study: cannot create this folder");
         cr_expect_not_null(said, "%s", r.err);
         cr_expect_null(said ? strstr(said + 1, "headway: /proc/study") : NULL, "said twice");
         cr_expect_null(strstr(r.err, "study: Cache"), "an experiment was begun");
