@@ -4,9 +4,9 @@
 
 enum { BLOCK_BYTES = 1024 };
 
-/* `out` may be an operand, but then element by element: nothing is carried from one to the next. */
+/* `out` may be an operand: iterations are independent even then. */
 #ifdef __clang__
-#define INDEPENDENT /* looks at run time whether they overlap */
+#define INDEPENDENT /* the compiler checks for overlap at run time */
 #else
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
@@ -55,7 +55,7 @@ hw_tree hw_tree_of(int n_ranks)
     return t;
 }
 
-/* One block of every vector on its way through the tree. */
+/* One block of every vector, summed along the tree. */
 typedef struct walk {
     const void *const *x;
     hw_tree tree;
@@ -66,7 +66,7 @@ typedef struct walk {
 
 static const void *rank_block(const walk *w, int rank) { return (const char *)w->x[rank] + w->offset; }
 
-/* Nodes first .. first + n - 1. The result is in `into`, or where it lies anyway. */
+/* Sums nodes first .. first + n - 1. Returns `into`, or the operand itself if there is only one. */
 static const void *add_nodes(const walk *w, int first, int n, char *into)
 {
     _Alignas(64) char right[BLOCK_BYTES];

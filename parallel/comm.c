@@ -16,10 +16,10 @@ struct hw_comm {
     void *state;
     int rank, n_ranks, n_local_ranks, n_sharing, job_rank;
     int *host_of;    /* [n_ranks] the lowest rank on each rank's host */
-    hw_comm *parent; /* what it was split from, borrowed; NULL: nothing */
-    hw_meter *meter; /* the parent's, where there is one */
+    hw_comm *parent; /* it was split from this one; borrowed, may be NULL */
+    hw_meter *meter; /* the parent's, if there is one */
     enum { DEVICE_NEVER, DEVICE_IF_POSSIBLE, DEVICE_REQUIRED } wants;
-    hw_comm_group *group; /* NULL: collectives are on host memory alone */
+    hw_comm_group *group; /* NULL: collectives only on host memory */
     hw_watch *watch;      /* borrowed */
     double stuck_after_s;
 };
@@ -72,7 +72,7 @@ static hw_status create_best(void **state, const hw_comm_ops **ops, hw_ranks *ra
     return HW_OK;
 }
 
-/* A status and whose it is, as one number: the larger status wins, among equals the lowest rank. */
+/* A status and its rank as one number: the larger status wins, and among equals the lowest rank. */
 static uint64_t claim(hw_status st, int rank, int n_ranks)
 {
     return (uint64_t)st << 32 | (uint32_t)(n_ranks - 1 - rank);
@@ -80,7 +80,7 @@ static uint64_t claim(hw_status st, int rank, int n_ranks)
 
 static int claimant(uint64_t worst, int n_ranks) { return n_ranks - 1 - (int)(uint32_t)worst; }
 
-/* The part of hw_comm_agree of a rank that has failed to make a communicator: the others have one and wait. */
+/* hw_comm_agree for a rank that could not create a communicator, while the others have one and wait. */
 static hw_status agree_without(const hw_comm_ops *ops, void *state, hw_ranks ranks, hw_error *err)
 {
     hw_error said, lost;
@@ -168,21 +168,21 @@ bool hw_comm_become(hw_comm *c, const char *backend)
     return true;
 }
 
-/* Of the first n ranks, from what all have in `all`. */
+/* A communicator of the first n ranks of the state `all`. */
 static hw_status create_first(hw_comm **out, void *all, hw_ranks *r, int n, const hw_comm_ops *ops,
                               hw_error *err)
 {
     void *mpi, *state;
     hw_status st = hw_mpi_first(&mpi, all, n, err);
     if (st || !mpi) return st;
-    r->n_ranks = n; /* the lowest rank of a host is among them if any other is */
+    r->n_ranks = n; /* if any rank of a host is among them, so is its lowest rank */
     state = mpi;
     if (ops == &hw_comm_shm_ops && (st = hw_comm_shm_adopt(&state, mpi, r, err))) {
         hw_comm_mpi_ops.destroy(mpi);
         return st;
     }
     st = hw_comm_wrap(out, ops, state, *r, err);
-    r->host_of = NULL; /* the communicator's now */
+    r->host_of = NULL; /* now owned by the communicator */
     return st;
 }
 
@@ -280,7 +280,7 @@ void hw_comm_set_watch(hw_comm *c, hw_watch *w)
     hw_watch_set_meter(w, c->meter);
 }
 
-/* What one collective adds to the meter: everything between the beginning and now. */
+/* Records one collective with the meter: everything since its start. */
 typedef struct measure {
     uint64_t ticks, bytes, messages;
 } measure;
@@ -298,7 +298,7 @@ static measure begin(hw_comm *c, hw_watch_call call, hw_tag tag, size_t payload)
     return look(c);
 }
 
-/* `share`: the ideal, as a part of the payload. */
+/* `share`: the ideal as a fraction of the payload. */
 static void end(hw_comm *c, hw_tag tag, measure before, size_t payload, double share)
 {
     measure now = look(c);
@@ -372,7 +372,7 @@ hw_status hw_comm_send(hw_comm *c, hw_tag tag, const void *buffer, size_t n_byte
     return st;
 }
 
-/* The payload is the sender's. */
+/* The payload is counted on the sender. */
 hw_status hw_comm_receive(hw_comm *c, hw_tag tag, void *buffer, size_t capacity, size_t *n_bytes, int from,
                           hw_error *err)
 {
@@ -411,7 +411,7 @@ void hw_comm_detach(hw_comm *c)
 
 bool hw_comm_on_device(const hw_comm *c) { return c->group != NULL; }
 
-/* A ring sends the ideal, in whole bytes. With one rank nothing crosses, and nothing is counted. */
+/* A ring sends the ideal, in whole bytes. With one rank nothing is sent or counted. */
 static void end_on_device(hw_comm *c, hw_tag tag, measure before, size_t payload)
 {
     const double ideal = 2 * one_way(c) * (double)payload;
@@ -448,7 +448,7 @@ hw_status hw_comm_device_wait(hw_comm *c, void *until, hw_error *err)
     return c->group ? hw_comm_group_wait(c->group, until, err) : HW_OK;
 }
 
-/* Says whose error it is. Rank 0's may be everybody's, so its message goes without. */
+/* Adds the rank to an error. An error of rank 0 may be that of all ranks, so its message gets no rank. */
 static void name_rank(const hw_comm *c, hw_status st, hw_error *said)
 {
     if (said->rank >= 0) return;

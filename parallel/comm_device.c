@@ -7,8 +7,8 @@
 #include "parallel/comm.h"
 #include "runtime/base/host.h"
 
-/* A launcher looks closer and sees more, so it is the first to find out; without one a collective that takes so many
- * times limits.stuck_after is given up. */
+/* A collective that takes this many times limits.stuck_after is given up. Much longer than the limit itself, because a
+ * launcher finds faults earlier and reports them more precisely. */
 enum { DEADLINE_TIMES = 10, HOST_CHARS = 64 };
 
 struct hw_comm_group {
@@ -18,7 +18,7 @@ struct hw_comm_group {
     double deadline_s;
 };
 
-/* What ranks tell one another before they form a group. */
+/* Exchanged between ranks before they form a group. */
 typedef struct member {
     uint64_t hardware; /* 0: cannot take part */
     char name[64], host[HOST_CHARS];
@@ -58,7 +58,7 @@ static void list_sharers(char *text, size_t size, const member *all, int n_ranks
                                   r);
 }
 
-/* The first device that several ranks use. */
+/* Finds the first device that several ranks use. */
 static hw_status refuse_sharing(const member *all, int n_ranks, hw_error *err)
 {
     char ranks[128];
@@ -75,7 +75,7 @@ static hw_status refuse_sharing(const member *all, int n_ranks, hw_error *err)
     return HW_OK;
 }
 
-/* Collective, whatever `mine` is on this rank. HW_OK on all ranks, or the same error on all. */
+/* Collective, for any `mine` of this rank. HW_OK on all ranks, or the same error on all. */
 static hw_status compare_devices(hw_comm_group *g, const hw_comm_attachment *a, hw_status mine, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_LOAD};
@@ -89,7 +89,9 @@ static hw_status compare_devices(hw_comm_group *g, const hw_comm_attachment *a, 
     if (!st) st = hw_comm_all_gather(g->comm, tag, &me, sizeof me, all, err);
     if (!st && !g->ops->may_share(g->state)) {
         st = refuse_sharing(all, n_ranks, err);
-        if (st) st = hw_comm_agree(g->comm, st, err); /* all find the same; now it is the first one's */
+        if (st)
+            st = hw_comm_agree(g->comm, st,
+                               err); /* all ranks find the same; the agreement gives the error a rank */
     }
     free(all);
     return st;
@@ -147,7 +149,7 @@ void hw_comm_group_destroy(hw_comm_group *g)
 
 const char *hw_comm_group_name(const hw_comm_group *g) { return g->ops->name; }
 
-/* The meter counts a collective when it has been made: until then this is the number it will have. */
+/* The meter counts a collective after it was enqueued: this is the number that the next one will have. */
 static uint64_t next_number(const hw_comm_group *g) { return hw_meter_n_calls(hw_comm_meter(g->comm)); }
 
 hw_status hw_comm_group_all_reduce(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, hw_reduce op,

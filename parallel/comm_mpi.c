@@ -1,7 +1,7 @@
 /* Collectives over MPI point-to-point messages, with algorithms of our own.
  *
- * Our own, for two reasons: the order of additions is part of the product (comm.h), and what this rank sends
- * to others is then known to the byte instead of being the library's choice.
+ * MPI's collectives are not used for two reasons: results depend on the order of additions (comm.h), and the bytes
+ * sent must be known exactly instead of being the library's choice.
  *
  * All-reduce, any number of ranks n, p = largest power of two <= n, extra = n - p:
  *   fold      ranks 2i and 2i + 1 below 2 * extra add up on rank 2i; p "nodes" remain, in rank order
@@ -41,7 +41,7 @@ enum {
 typedef struct mpi_state {
     MPI_Comm comm;
     int rank, n_ranks;
-    int *job_ranks; /* [n_ranks] their numbers in the job, which the meter knows */
+    int *job_ranks; /* [n_ranks] their numbers in the job, for the meter */
     int must_finalize;
     void *scratch; /* incoming vectors; grows to the largest message and stays */
     size_t scratch_bytes;
@@ -91,7 +91,7 @@ static hw_status no_memory(const mpi_state *m, hw_error *err)
     return hw_fail(err, HW_ERR_NO_MEMORY, "MPI: no memory for %d ranks", m->n_ranks);
 }
 
-/* Of its communicator. Until they are numbered otherwise, ranks have their numbers in the job. */
+/* The lists of a communicator. Initially ranks have their numbers in the job. */
 static hw_status make_lists(mpi_state *m, hw_error *err)
 {
     MPI_Comm_rank(m->comm, &m->rank);
@@ -112,7 +112,7 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
     m->comm = MPI_COMM_NULL;
     MPI_Initialized(&initialized);
     hw_status st = HW_OK;
-    /* hwloc looks for X displays, and where "localhost" has no address that waits for a name server. */
+    /* hwloc looks for X displays, which waits for a name server if "localhost" has no address. */
     setenv("HWLOC_COMPONENTS", "-gl", 0);
     if (!initialized &&
         !(st = check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), "MPI_Init", err)))
@@ -149,7 +149,7 @@ static void meter_send(const mpi_state *m, int to, size_t n_bytes)
     hw_meter_send(m->meter, m->job_ranks[to], n_bytes);
 }
 
-/* Both directions at once, in pieces that an int can count. Either size may be 0. */
+/* Sends and receives at once, in pieces whose size fits in an int. Either size may be 0. */
 static hw_status exchange(mpi_state *m, const void *out, size_t out_bytes, int to, void *in, size_t in_bytes,
                           int from, int tag, hw_error *err)
 {
@@ -274,8 +274,7 @@ static hw_status all_gather(void *state, hw_meter *meter, const void *send, size
     return st ? st : check(MPI_Waitall(n, m->requests, MPI_STATUSES_IGNORE), "all-gather", err);
 }
 
-/* Binomial tree: in round k, the ranks that have the data (numbered from the root) pass it on to the rank 2^k
- * further. */
+/* Binomial tree: in round k, each rank that has the data sends it to the rank 2^k further (numbered from the root). */
 static hw_status broadcast(void *state, hw_meter *meter, void *buffer, size_t n_bytes, int root,
                            hw_error *err)
 {
@@ -309,7 +308,7 @@ const int *hw_mpi_job_ranks(const void *state)
 
 /* ---- groups */
 
-/* places [m->n_ranks]: where the ranks of `m` are in `all`. Local. */
+/* places [m->n_ranks]: the ranks of `m` within `all`. Local. */
 static hw_status find_places(int *places, const mpi_state *m, const mpi_state *all, hw_error *err)
 {
     MPI_Group mine, theirs;
@@ -326,8 +325,8 @@ static hw_status find_places(int *places, const mpi_state *m, const mpi_state *a
     return st;
 }
 
-/* A state for the ranks of `all` with this color, by key; NULL on those that have none. *places [n_ranks of it]: where they are in
- * `all`; the caller frees it. A rank that has no memory takes no part, so that the others need not wait. */
+/* A state for the ranks of `all` with this color, ordered by key; NULL on ranks without a color. *places [its n_ranks]: the ranks
+ * within `all`; the caller frees it. A rank that runs out of memory takes no part, so that the others need not wait. */
 static hw_status split_off(void **out, int **places, const mpi_state *all, int color, int key, hw_error *err)
 {
     MPI_Comm comm;
@@ -369,7 +368,7 @@ hw_status hw_mpi_first(void **out, void *state, int n, hw_error *err)
     return st;
 }
 
-/* A host is known by the lowest member that is there. */
+/* A host is identified by its lowest member. */
 static hw_status describe(hw_ranks *r, const mpi_state *m, const int *places, const int *host_of,
                           hw_error *err)
 {

@@ -1,4 +1,4 @@
-/* One rank: nothing crosses. comm.c does not call the operations of a single rank. */
+/* One rank, no communication. comm.c does not call the operations of a single rank. */
 #include <stdlib.h>
 
 #include "parallel/comm_ops.h"
@@ -15,7 +15,7 @@ static hw_status create(void **state, hw_ranks *ranks, hw_error *err)
 }
 
 static void destroy(void *state) { (void)state; }
-/* Of one rank there is one group, or none. */
+/* A single rank forms one group, or none. */
 static hw_status split(void **out, const hw_comm_ops **ops, hw_ranks *ranks, void *state, const int *host_of,
                        int color, int key, hw_error *err)
 {

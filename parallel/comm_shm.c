@@ -1,21 +1,20 @@
-/* Collectives through memory that the ranks of one host share; between hosts, messages of comm_mpi.c.
+/* Collectives in memory shared by the ranks of one host; messages of comm_mpi.c between hosts.
  *
- * A collective is one phase or two. In a phase a rank writes into its own buffer of the window, publishes,
- * and reads what others published. Every rank has two buffers that take turns, so a rank may begin the next
- * collective while others still read from this one; it comes back to a buffer when all have published a phase
- * that comes after their reading.
+ * A collective has one or two phases. In a phase a rank writes into its own buffer of the window, publishes it,
+ * and reads the buffers of other ranks. Every rank alternates between two buffers, so it may begin the next
+ * collective while others still read this one; it reuses a buffer when all ranks have published a phase that
+ * follows their reads of it.
  *
  * All-reduce on one host, n ranks of it:
  *   short: a rank publishes its vector, and adds all n in the order of the tree (one phase)
- *   long:  rank i adds the i-th of n slices of all vectors and publishes the sum; everybody takes the other
- *          slices from their ranks (two phases, (n - 1) / n of the additions saved)
- * Over several hosts the two phases are there for short vectors as well, with one slice: between them the
- * ranks that hold the same slice on each host add their sums by MPI. Every host has as many ranks, a power of
- * two and neighbours by number, so that a host's sum is a subtree of the tree over all ranks, the hosts' sums
- * are its nodes in order, and the bits are those of comm_mpi.c.
+ *   long:  rank i adds the i-th of n slices of all vectors and publishes the sum; all ranks read the other
+ *          slices from their owners (two phases, (n - 1) / n of the additions saved)
+ * Over several hosts short vectors also take two phases, with one slice: between the phases the ranks that hold
+ * the same slice on each host add their sums by MPI. Every host must have the same number of consecutive ranks, a
+ * power of two, so that a host's sum is a subtree of the tree over all ranks and the bits are those of comm_mpi.c.
  *
- * Sent is what other ranks read of what this one wrote, counted by the writer for each reader; traffic_model.c has
- * it in closed form. Change both together. */
+ * `sent` is the bytes that other ranks read of what this rank wrote, counted by the writer once per reader;
+ * traffic_model.c has it in closed form. Change both together. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,14 +25,14 @@
 #include "parallel/window.h"
 
 typedef struct shm_state {
-    void *mpi;     /* all ranks: starting, ending */
-    void *between; /* the rank with this place on each host; NULL with one host */
+    void *mpi;     /* all ranks: start and end */
+    void *between; /* the ranks with the same place on each host; NULL with one host */
     hw_window *window;
     int n_ranks, n_local, n_hosts;
     int me;               /* place on this host */
     const int *readers;   /* [n_local] numbers in the job of the ranks of this host; of `mpi` */
     uint64_t phase;       /* published by this rank */
-    uint64_t seen;        /* published by all, as far as this rank has looked */
+    uint64_t seen;        /* published by all ranks when this rank last checked */
     uint64_t read[2];     /* phase in which a buffer was read last */
     int buffer;           /* in use */
     const void **vectors; /* [n_local] */
@@ -74,7 +73,7 @@ static void publish(shm_state *s) { hw_window_publish(s->window, ++s->phase); }
 
 static char *buffer_of(const shm_state *s, int i) { return hw_window_buffer(s->window, i, s->buffer); }
 
-/* Turns to the other buffer, and waits until nobody reads there any more. */
+/* Switches to the other buffer, and waits until no rank reads it any more. */
 static char *begin(shm_state *s)
 {
     s->buffer = !s->buffer;
@@ -103,7 +102,7 @@ typedef struct numbers {
     hw_reduce op;
 } numbers;
 
-/* The sum of what all ranks of this host published, with this rank's own numbers from where it has them. */
+/* The sum of the vectors published by all ranks of this host; this rank's own vector is read where it is. */
 static void add_up(shm_state *s, char *own, size_t offset, size_t n_bytes, numbers n)
 {
     for (int i = 0; i < s->n_local; i++) s->vectors[i] = (i == s->me ? own : buffer_of(s, i)) + offset;
@@ -184,7 +183,7 @@ static hw_status all_reduce(void *state, hw_meter *meter, void *buffer, size_t n
 
 /* ---- all-gather and broadcast */
 
-/* Bytes from `offset` of the parts that the ranks with place i gave, one per host, to where they belong. */
+/* Copies bytes from `offset` of the parts of the ranks with place i, one per host, to their destinations. */
 static void place(const shm_state *s, char *recv, size_t part, int i, size_t offset, const char *data,
                   size_t n)
 {
@@ -206,7 +205,7 @@ static hw_status reserve_parts(shm_state *s, size_t n_bytes, hw_error *err)
     return HW_OK;
 }
 
-/* First the ranks with the same place on each host, by MPI, then each host's ranks all that these got. */
+/* First between ranks with the same place on each host, by MPI, then within each host. */
 static hw_status all_gather(void *state, hw_meter *meter, const void *send, size_t n_bytes, void *recv,
                             hw_error *err)
 {
@@ -236,7 +235,7 @@ static hw_status all_gather(void *state, hw_meter *meter, const void *send, size
     return HW_OK;
 }
 
-/* First the ranks with the root's place on each host, by MPI, then each of them to its host. */
+/* First between ranks with the root's place on each host, by MPI, then from each of them to its host. */
 static hw_status broadcast(void *state, hw_meter *meter, void *buffer, size_t n_bytes, int root,
                            hw_error *err)
 {
@@ -263,9 +262,9 @@ static hw_status broadcast(void *state, hw_meter *meter, void *buffer, size_t n_
     return HW_OK;
 }
 
-/* ---- beginning */
+/* ---- creation */
 
-/* Whether every host has as many ranks, neighbours by number, and over several hosts a power of two. */
+/* Whether every host has the same number of consecutive ranks, with several hosts a power of two. */
 static hw_status check_layout(const hw_ranks *r, int *n_local, hw_error *err)
 {
     int n = 0;
@@ -307,7 +306,7 @@ hw_status hw_comm_shm_adopt(void **state, void *mpi, hw_ranks *r, hw_error *err)
                      .readers = hw_mpi_job_ranks(mpi) + (r->rank - r->rank % n_local),
                      .vectors = vectors};
     if (s->n_hosts > 1 && (st = hw_mpi_every(&s->between, mpi, n_local, err))) {
-        s->mpi = NULL; /* stays the caller's */
+        s->mpi = NULL; /* still owned by the caller */
         destroy(s);
         return st;
     }
@@ -354,7 +353,7 @@ static hw_status split(void **out, const hw_comm_ops **ops, hw_ranks *ranks, voi
     return st;
 }
 
-/* One message is one message, also between neighbours. */
+/* Point-to-point messages always use MPI, also within a host. */
 static hw_status send_one(void *state, hw_meter *meter, const void *buffer, size_t n_bytes, int to,
                           hw_error *err)
 {

@@ -11,12 +11,12 @@ typedef hw_traffic layer_traffic[HW_N_SITES][HW_N_PHASES];
 
 struct hw_meter {
     int n_layers, n_ranks;
-    uint64_t first_ticks, first_ns;               /* of both clocks, when the meter was made */
+    uint64_t first_ticks, first_ns;               /* both clocks, when the meter was created */
     layer_traffic *layers;                        /* [n_layers] */
-    uint64_t *sent_bytes, *sent_messages;         /* [n_ranks + 1], the last for all together */
-    uint64_t *bytes_at_reset, *messages_at_reset; /* [n_ranks + 1] the same, then */
+    uint64_t *sent_bytes, *sent_messages;         /* [n_ranks + 1], the last is the total */
+    uint64_t *bytes_at_reset, *messages_at_reset; /* [n_ranks + 1] the same, at the last reset */
     atomic_ullong
-        n_calls; /* a watch reads the ring while the rank goes on: entries are whole before they count */
+        n_calls; /* incremented after the entry is written, since a watch thread reads the ring concurrently */
     hw_ring_entry ring[HW_METER_RING];
 };
 
@@ -72,7 +72,7 @@ void hw_traffic_add(hw_traffic *sum, hw_traffic t)
     sum->time_ns += t.time_ns;
 }
 
-/* The decode rows' part of a collective. Its call stays with the prefill rows. */
+/* The share of the decode rows in a collective. The call itself is counted with the prefill rows. */
 static hw_traffic decode_share(hw_traffic t, uint64_t decode, uint64_t rows)
 {
     return (hw_traffic){.messages = t.messages * decode / rows,
@@ -84,7 +84,7 @@ static hw_traffic decode_share(hw_traffic t, uint64_t decode, uint64_t rows)
 
 void hw_meter_record(hw_meter *m, hw_tag tag, hw_traffic what, uint64_t ticks)
 {
-    what.time_ns = ticks; /* until it is read */
+    what.time_ns = ticks; /* converted when it is read */
     int layer = tag.layer < m->n_layers ? tag.layer : m->n_layers - 1;
     hw_traffic *t = m->layers[layer][tag.site];
     hw_phase phase = tag.decode_rows && !tag.prefill_rows ? HW_DECODE : HW_PREFILL;
@@ -121,7 +121,7 @@ void hw_meter_reset(hw_meter *m)
     memcpy(m->messages_at_reset, m->sent_messages, ((size_t)m->n_ranks + 1) * sizeof *m->sent_messages);
 }
 
-/* Ticks to nanoseconds, by what both clocks did since the meter was made. */
+/* Ticks to nanoseconds, from both clocks since the meter was created. */
 static hw_traffic in_ns(const hw_meter *m, hw_traffic t)
 {
     double ticks = (double)(hw_clock_ticks() - m->first_ticks), ns = (double)(hw_clock_ns() - m->first_ns);

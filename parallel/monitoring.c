@@ -17,11 +17,11 @@ enum { MAX_PATH = 4096, WAIT_S = 10 };
 struct hw_monitoring {
     char folder[MAX_PATH];
     int rank, n_ranks;
-    bool marked;    /* this rank has said that it is done: rank 0 cleans up */
+    bool marked;    /* this rank has reported that it is done: rank 0 cleans up */
     hw_pair *pairs; /* [n_ranks, n_ranks] from, to */
 };
 
-/* The job's name, equal on all ranks and unlike that of any other job on this host. */
+/* A name of the job, equal on all ranks and unique on this host. */
 static const char *job_name(void)
 {
     static const char *const names[] = {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "SLURM_JOB_ID"};
@@ -39,7 +39,7 @@ static hw_status make_folder(hw_monitoring *m, hw_error *err)
     if (mkdir(m->folder, 0700) && errno != EEXIST)
         return hw_fail(err, HW_ERR_FAILED, "%s: cannot make a folder for Open MPI's counts: %s", m->folder,
                        strerror(errno));
-    /* Another rank may have made it; another user may not. */
+    /* Another rank may have created it, but not another user. */
     if (lstat(m->folder, &info) || !S_ISDIR(info.st_mode) || info.st_uid != getuid())
         return hw_fail(err, HW_ERR_FAILED, "%s: is there already, and is not a folder of ours", m->folder);
     return HW_OK;
@@ -186,7 +186,7 @@ hw_status hw_monitoring_compare(hw_monitoring *m, const hw_pair **pairs, hw_erro
     return st;
 }
 
-/* Nothing was compared: every rank takes its own report away, and the last one the folder. */
+/* Nothing was compared: every rank removes its own report, and the last one the folder. */
 static void remove_own(const hw_monitoring *m)
 {
     char path[MAX_PATH];

@@ -22,7 +22,7 @@ static bool ends_with(const char *name, const char *end)
     return n >= n_end && !strcmp(name + n - n_end, end);
 }
 
-/* This user's files in a folder whose names begin with, contain and end with these. */
+/* Removes this user's files in a folder whose names begin with, contain and end with these strings. */
 static void remove_files(const char *path, const char *beginning, const char *middle, const char *end)
 {
     struct stat info;
@@ -37,8 +37,8 @@ static void remove_files(const char *path, const char *beginning, const char *mi
     if (folder) closedir(folder);
 }
 
-/* vader_segment.HOST.USER.JOB.RANK, the job in hexadecimal, the rank among those of its host. local_rank
- * -1: all. */
+/* Segments are named vader_segment.HOST.USER.JOB.RANK, with the job in hexadecimal and the local rank. local_rank -1:
+ * all. */
 static void remove_segments(uint32_t job, int local_rank)
 {
     char middle[64], end[64] = "";
@@ -48,14 +48,14 @@ static void remove_segments(uint32_t job, int local_rank)
     remove_files(SHARED_MEMORY, "vader_segment.", middle, end);
 }
 
-/* Open MPI leaves the domain out. */
+/* The host name as Open MPI writes it, without the domain. */
 static void open_mpi_host(char *host, size_t size)
 {
     hw_host_name(host, size);
     host[strcspn(host, ".")] = '\0';
 }
 
-/* pmix-gds-shmem.HOST-JOB.PART.PROCESS: what an mpirun or daemon with PMIx 5 tells its ranks. */
+/* pmix-gds-shmem.HOST-JOB.PART.PROCESS: data of an mpirun or daemon with PMIx 5 for its ranks. */
 static void remove_pmix_files(pid_t process)
 {
     char host[256], beginning[300], end[32];
@@ -90,7 +90,7 @@ static int remove_entry(const char *path, const struct stat *info, int type, str
     return 0;
 }
 
-/* More than once: nftw gives up when something vanishes under its eyes, as what Open MPI itself removes does. */
+/* Tries several times: nftw gives up when a file vanishes meanwhile, and Open MPI itself may be removing files. */
 static void remove_folder(const char *path)
 {
     struct stat info;
@@ -101,7 +101,7 @@ static void remove_folder(const char *path)
     }
 }
 
-/* Processes that `parent` started, this one not among them; at most `capacity`. */
+/* Children of `parent`, except this process; at most `capacity`. */
 static int list_children(pid_t parent, pid_t *children, int capacity)
 {
     int n = 0;
@@ -120,9 +120,9 @@ static int list_children(pid_t parent, pid_t *children, int capacity)
     return n;
 }
 
-/* Nobody is asked: told to end, the daemon would first end this process and then wait for mpirun, and told so by two
- * ranks it may do neither. Several ranks do this at once, and each may be ended by another's doing: whoever comes
- * as far as ending the daemon has removed everything by then. */
+/* Uses SIGKILL: on SIGTERM the daemon would first end this process and then wait for mpirun, and after two of them it may
+ * do neither. Several ranks do this at once, and each may be killed by another: a rank kills the daemon only after it
+ * has removed everything else. */
 void hw_ompi_cleanup_end_daemon(pid_t daemon)
 {
     const char *folder = getenv("OMPI_MCA_orte_jobfam_session_dir"), *job = getenv("OMPI_MCA_ess_base_jobid");
@@ -146,5 +146,5 @@ void hw_ompi_cleanup_remove_session(pid_t mpirun)
              (int)mpirun);
     remove_folder(path);
     *strrchr(path, '/') = '\0';
-    rmdir(path); /* when no other run is in it */
+    rmdir(path); /* fails if another run uses it */
 }

@@ -6,9 +6,9 @@ static void add_message(hw_traffic_model *v, uint64_t n_bytes)
     v->messages += n_bytes / HW_PIECE_BYTES + (n_bytes % HW_PIECE_BYTES != 0);
 }
 
-/* Among p = 2^k nodes by halves. A node keeps the upper, larger half of an odd vector where its bit of that
- * step is set, so after i steps it has floor((count + node mod 2^i) / 2^i) elements. On the way there it
- * gives away the other halves, on the way back what it has. */
+/* Halving among p = 2^k nodes. A node keeps the upper, larger half of an odd vector if its bit of that step is set,
+ * so after i steps it has floor((count + node mod 2^i) / 2^i) elements. It sends the other halves in the
+ * reduce-scatter, and what it has in the all-gather. */
 static void add_halves(hw_traffic_model *v, size_t count, size_t element_bytes, unsigned node, unsigned p)
 {
     size_t before = count;
@@ -29,7 +29,7 @@ static hw_traffic_model by_message(size_t count, size_t element_bytes, int rank,
     if (n_ranks < 2 || !count) return v;
     while (2 * p <= (unsigned)n_ranks) p *= 2;
     unsigned extra = (unsigned)n_ranks - p, paired = r < 2 * extra, node = paired ? r / 2 : r - extra;
-    if (paired) add_message(&v, n_bytes); /* the odd rank its vector, the even one the sum */
+    if (paired) add_message(&v, n_bytes); /* the odd rank sends its vector, the even one the sum */
     if (paired && r % 2) return v;
     if (n_bytes >= HW_LONG_BYTES) add_halves(&v, count, element_bytes, node, p);
     else
@@ -67,7 +67,7 @@ static void add_reads(hw_traffic_model *v, uint64_t n_bytes, int readers)
     v->messages += (uint64_t)readers;
 }
 
-/* One piece: every other rank's slice of this rank's vector, then this rank's slice of the sum to all. */
+/* One piece: other ranks read their slices of this rank's vector, then all read this rank's slice of the sum. */
 static void add_slices(hw_traffic_model *v, hw_place at, size_t n_bytes, int n_slices, size_t element_bytes)
 {
     const int me = at.rank % at.n_sharing;

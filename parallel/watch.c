@@ -23,14 +23,15 @@
 
 enum {
     CONNECT_MS = 2000,
-    QUIET_MS = 1000, /* a launcher that says nothing for so long may be stopped: nothing is piled up for it */
+    QUIET_MS =
+        1000, /* a launcher silent for this long may be stopped: send nothing, so that nothing queues up */
     STACK_BYTES = 128 << 10,
     RING_SEND_MS = 300,
     GUARD_US = 50000,
 };
 
 struct hw_watch {
-    /* The marks, written by the rank alone. Each by itself is enough of the truth: no order between them. */
+    /* Progress, written by the main thread alone. The fields need no order among each other. */
     _Alignas(64) atomic_ullong progress, work, done, n_bytes, n_calls;
     atomic_ullong call; /* call | site << 8 | layer << 32 */
     atomic_uint phase;
@@ -38,12 +39,12 @@ struct hw_watch {
     _Alignas(64) int fd;
     int wake[2]; /* closing the second ends the thread */
     int rank;
-    uint64_t limit_ns; /* of silence, at first */
-    pid_t daemon;      /* that started the rank; where mpirun did, it is none */
+    uint64_t limit_ns; /* initial limit of silence */
+    pid_t daemon;      /* Open MPI's daemon above this rank; not a daemon if mpirun is its parent */
     pthread_t thread;
-    clockid_t cpu; /* of the rank's own thread */
+    clockid_t cpu; /* CPU clock of the main thread */
     pthread_mutex_t meter_lock;
-    const hw_meter *meter; /* under the lock */
+    const hw_meter *meter; /* guarded by the lock */
 };
 
 static void set(atomic_ullong *mark, unsigned long long value)
@@ -56,7 +57,7 @@ static unsigned long long get(const atomic_ullong *mark)
     return atomic_load_explicit((atomic_ullong *)mark, memory_order_relaxed);
 }
 
-/* ---- marks */
+/* ---- progress */
 
 hw_watch_phase hw_watch_enter(hw_watch *w, hw_watch_phase phase)
 {
@@ -135,14 +136,14 @@ static void send_recent(hw_watch *w)
     if (m.value) hw_watch_send(w->fd, &m);
 }
 
-/* For at most RING_SEND_MS: a launcher that does not read is not waited for. */
+/* Takes at most RING_SEND_MS, in case the launcher does not read. */
 static void send_patiently(int fd, const hw_watch_message *m, uint64_t start_ns)
 {
     while (!hw_watch_send(fd, m) && errno == EAGAIN && hw_seconds_since(start_ns) * 1000 < RING_SEND_MS)
         usleep(1000);
 }
 
-/* The rank may go on making collectives meanwhile; the last few of thousands are not overwritten so soon. */
+/* The main thread may record collectives meanwhile, but the ring is long enough that the last few are not overwritten. */
 static void send_ring(hw_watch *w)
 {
     const uint64_t start_ns = hw_clock_ns();
@@ -158,15 +159,15 @@ static void send_ring(hw_watch *w)
     if (m.value) send_patiently(w->fd, &m, start_ns);
 }
 
-/* Nobody else may be left to clean up, and destructors could wait for the rank's own thread. */
+/* Cleans up, since no other process may be left to do it, and skips destructors, which could wait for the main thread. */
 static _Noreturn void end_process(void)
 {
     hw_ompi_cleanup_remove_own();
     _exit(hw_exit_code(HW_ERR_RANK));
 }
 
-/* When what was last heard and last got through, on this thread's own clock: what passes while the whole
- * process is stopped is not the launcher's silence. */
+/* When the launcher was last heard, and when bytes were last acknowledged, on this thread's own clock: time while this
+ * process is stopped does not count as the launcher's silence. */
 typedef struct hearing {
     uint64_t now, heard, through; /* ns */
     uint64_t limit_ns;
@@ -187,8 +188,7 @@ static void listen_to_launcher(hw_watch *w, hw_watch_inbox *in, hearing *h)
     if (n < 0) end_process(); /* the launcher is gone */
 }
 
-/* What the other machine's kernel has taken has got through, even if the launcher there is stopped and
- * does not answer. */
+/* Bytes acknowledged by the other machine's kernel show that the link is up, even if the launcher is stopped. */
 static void check_link(const hw_watch *w, hearing *h, bool open)
 {
     int waiting = 0;
@@ -224,9 +224,9 @@ static void *watch(void *user)
     }
 }
 
-/* ---- after the rank */
+/* ---- the guard, after the rank has ended */
 
-/* In a process of its own. */
+/* Runs in a separate process. */
 static _Noreturn void guard_daemon(const hw_watch *w)
 {
     hw_watch_inbox in = {.n_bytes = 0};
@@ -250,8 +250,8 @@ static _Noreturn void guard_daemon(const hw_watch *w)
     _exit(0);
 }
 
-/* When the link goes down just as the ranks of a host have ended, nobody is left there who would end the daemon.
- * Somebody waits for it to end. True when so: the connection is theirs. */
+/* If the link goes down just after the ranks of a host have ended, no rank is left to kill the daemon. So a guard process
+ * waits until it has ended. True if there is one: the connection is then the guard's. */
 static bool leave_guard(const hw_watch *w)
 {
     if (!hw_ompi_cleanup_is_daemon(w->daemon)) return false;
@@ -260,7 +260,7 @@ static bool leave_guard(const hw_watch *w)
     return pid > 0;
 }
 
-/* ---- beginning and end */
+/* ---- start and stop */
 
 static int connect_to(const struct sockaddr_storage *at)
 {
@@ -281,7 +281,7 @@ static int connect_to(const struct sockaddr_storage *at)
     return -1;
 }
 
-/* By name, since loopback interfaces are everywhere. */
+/* Compares host names, because every host has a loopback address. */
 static bool is_here(const hw_watch_address *a, const char *host) { return !strcmp(a->host, host); }
 
 static int connect_to_launcher(const hw_watch_address *a, const char *host)
@@ -304,7 +304,7 @@ static bool say_hello(const hw_watch *w, const hw_watch_address *a, const char *
     return hw_watch_send(w->fd, &m);
 }
 
-/* Signals are for the rank's own threads; a stack that is small counts where memory is limited. */
+/* Blocks signals, which are for the rank's other threads. A small stack matters if address space is limited. */
 static bool start_thread(hw_watch *w)
 {
     sigset_t all, before;
@@ -338,7 +338,8 @@ hw_status hw_watch_start(hw_watch **out, hw_error *err)
     if (!hw_watch_address_parse(&address, text))
         return hw_fail(err, HW_ERR_RANK, "%s is not what headway launch sets", HW_WATCH_VARIABLE);
     hw_host_name(host, sizeof host);
-    if (!is_here(&address, host) && !address.at[1].ss_family) return HW_OK; /* the launcher has said so */
+    if (!is_here(&address, host) && !address.at[1].ss_family)
+        return HW_OK; /* the launcher has already printed that */
     hw_watch *w = aligned_alloc(_Alignof(hw_watch), sizeof *w);
     if (!w) return hw_fail(err, HW_ERR_NO_MEMORY, "watch: no memory");
     memset(w, 0, sizeof *w);
@@ -380,7 +381,7 @@ void hw_watch_stop(hw_watch *w, int exit_code)
         destroy(w);
         return;
     }
-    /* Closed with something unread, the connection would be reset, and the farewell could be lost with it. */
+    /* Closing with unread data would reset the connection, and could lose the leave message. */
     hw_watch_inbox rest = {.n_bytes = 0};
     shutdown(w->fd, SHUT_WR);
     while (hw_watch_receive(w->fd, &rest) == 1) continue;

@@ -83,7 +83,7 @@ int hw_watch_receive(int fd, hw_watch_inbox *in)
     return in->n_bytes == sizeof in->message;
 }
 
-/* A kernel that takes part of a hundred bytes has no room at all for the next: the connection is given up. */
+/* If the kernel accepts only part of a hundred bytes, its buffer is full: the connection is given up. */
 bool hw_watch_send(int fd, const hw_watch_message *m)
 {
     const ssize_t n = send(fd, m, sizeof *m, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -16,23 +16,23 @@
 #include "parallel/comm_mpi.h"
 #include "parallel/traffic_model.h"
 
-/* Lines are fetched in pairs by some processors, hence a flag in every second one. */
+/* Some processors fetch cache lines in pairs, hence a flag in every second line. */
 enum { FLAG_BYTES = 128, PAGE = 4096, SPINS_BEFORE_YIELD = 200, YIELDS_BEFORE_IDLE = 64 };
 
 typedef struct flag {
     _Alignas(FLAG_BYTES) _Atomic uint64_t phase;
 } flag;
 
-/* What a rank tells the others: where it may run, and the lowest of a host, what memory it made. */
+/* Exchanged between ranks: where each may run, and from the lowest rank of a host, the memory it created. */
 typedef struct offer {
     cpu_set_t cpus;
     int pid, fd;
-    uint64_t word; /* also at the beginning of the memory: random, so that no other can be taken for it */
+    uint64_t word; /* random, also at the start of the memory, to verify that it is the right one */
 } offer;
 
 struct hw_window {
     int me, n;
-    int spins; /* looks at a flag before the core is left to others */
+    int spins; /* polls of a flag before yielding the core */
     size_t n_bytes;
     char *memory; /* a page with the word, flags [n], buffers [n, 2, HW_SHM_PIECE_BYTES] */
     flag *flags;
@@ -53,7 +53,7 @@ static hw_status map(hw_window *w, int fd, hw_error *err)
     return HW_OK;
 }
 
-/* The lowest rank of a host makes the memory. The descriptor stays open until all have mapped it. */
+/* The lowest rank of a host creates the memory. The descriptor stays open until all ranks have mapped it. */
 static hw_status make(hw_window *w, offer *o, hw_error *err)
 {
     o->pid = getpid();
@@ -87,7 +87,7 @@ static hw_status join(hw_window *w, const offer *o, hw_error *err)
     return st;
 }
 
-/* The worst of all ranks. */
+/* Agrees on the worst status of all ranks. */
 static hw_status agree(void *mpi, int n_ranks, hw_status mine, hw_error *err)
 {
     hw_status worst = mine, *all = calloc((size_t)n_ranks, sizeof *all);
@@ -102,7 +102,7 @@ static hw_status agree(void *mpi, int n_ranks, hw_status mine, hw_error *err)
     return st ? st : worst;
 }
 
-/* Where ranks outnumber the processors that they may run on, whoever one waits for needs this one. */
+/* If ranks outnumber the processors that they may run on, the rank that this one waits for may need its core. */
 static int choose_spins(const hw_window *w, const hw_ranks *r, const offer *all)
 {
     cpu_set_t any;
