@@ -5,7 +5,7 @@
 
 #include "runtime/engine_state.h"
 
-/* Without blocks. NULL: no memory, and the message says so. */
+/* A sequence without blocks. NULL: out of memory, with a message. */
 static hw_sequence *new_sequence(hw_engine *e, int max_tokens, hw_error *err)
 {
     hw_sequence *s = calloc(1, sizeof *s);
@@ -135,7 +135,7 @@ static hw_status check_tokens(const hw_batch *b, const hw_sequence *s, const int
     for (int i = 0; i < b->n_seqs; i++)
         if (b->sequences[i] == s)
             return hw_fail(err, HW_ERR_INVALID, "a sequence was added to the batch twice");
-    /* Without a cache all of them run again in any case. */
+    /* Without a cache all tokens run again. */
     if (s->n_computed < s->n_tokens && b->engine->options.kv_policy != HW_KV_OFF)
         return hw_fail(err, HW_ERR_INVALID,
                        "tokens were added to a sequence of %d while %d of them wait for a step", s->n_tokens,
@@ -182,9 +182,9 @@ hw_status hw_batch_add(hw_batch *b, hw_sequence *s, const int32_t *tokens, int n
     hw_status st = check_tokens(b, s, tokens, n, err);
     if (st) return st;
     const int n_tokens = n_known + n, most_cached = n_tokens - (n_logits ? n_logits : 1);
-    memcpy(s->tokens + n_known, tokens, (size_t)n * sizeof *tokens); /* they count once n_tokens says so */
-    /* Without a cache the whole prefix runs again. Its keys and values are written to the blocks as ever
-     * (rounded alike), and nothing that an earlier step wrote is read. */
+    memcpy(s->tokens + n_known, tokens, (size_t)n * sizeof *tokens); /* valid once n_tokens is increased */
+    /* Without a cache the whole prefix runs again. Its keys and values are written to the blocks as usual
+     * (so they are rounded alike), and nothing from an earlier step is read. */
     int first = e->options.kv_policy == HW_KV_OFF
                     ? 0
                     : hw_kv_lookup(e->kv, &s->table, s->tokens, n_known, n_tokens, most_cached);

@@ -33,7 +33,7 @@ hw_engine_options hw_engine_defaults(void)
 
 /* ---- buffers */
 
-/* Where each buffer goes, in the order of sizes.h. */
+/* The field of each buffer, in the order of sizes.h. */
 static void list_buffers(hw_buffers *b, void **list[HW_N_BUFFERS])
 {
     void **const all[HW_N_BUFFERS] = {
@@ -90,7 +90,7 @@ static void free_buffers(hw_engine *e)
     e->device->k->host_free(e->device, e->buffers.next_tables);
 }
 
-/* ---- creation, in stages; all ranks agree after each that can fail on one rank alone */
+/* ---- creation, in stages; all ranks agree after each stage that can fail on one rank alone */
 
 /* Collective. */
 static hw_status make_device(hw_engine *e, hw_error *err)
@@ -103,7 +103,7 @@ static hw_status make_device(hw_engine *e, hw_error *err)
     return st ? st : hw_device_attach(e->device, e->tensor, err);
 }
 
-/* The type and size of the weights in rank 0's files, and whether the head among them is the embedding, for the others. */
+/* Sends the others the type and size of the weights in rank 0's files, and whether the head is tied to the embedding. */
 static hw_status tell_facts(hw_engine *e, hw_error *err)
 {
     uint64_t facts[2] = {2 * (uint64_t)e->options.dtype + e->model.tied_embeddings, e->checkpoint_bytes};
@@ -114,7 +114,7 @@ static hw_status tell_facts(hw_engine *e, hw_error *err)
     return st;
 }
 
-/* Collective, whatever `st` is on this rank, where rank 0 sends the weights. */
+/* Collective, for any `st` of this rank, if rank 0 sends the weights. */
 static hw_status open_checkpoint(hw_engine *e, hw_checkpoint **c, const char *folder, hw_status st,
                                  hw_error *err)
 {
@@ -131,7 +131,7 @@ static hw_status open_checkpoint(hw_engine *e, hw_checkpoint **c, const char *fo
     return st ? st : tell_facts(e, err);
 }
 
-/* What is stored is known before the device is made: some keep activations in the same type. */
+/* The stored type must be known before the device is created: some devices keep activations in it. */
 static hw_status read_config(hw_engine *e, hw_checkpoint **c, const char *folder, hw_error *err)
 {
     const hw_source source = hw_source_of(folder, e->options.weights, e->world);
@@ -146,7 +146,7 @@ static hw_status read_config(hw_engine *e, hw_checkpoint **c, const char *folder
     return HW_OK;
 }
 
-/* What this rank may still take of the memory in which weights, cache and buffers live. */
+/* The memory that this rank can still allocate for weights, cache and buffers. */
 static uint64_t available_bytes(const hw_engine *e)
 {
     const hw_device *d = e->device;
@@ -154,7 +154,7 @@ static uint64_t available_bytes(const hw_engine *e)
     return hw_memory_available() / (uint64_t)hw_comm_n_local_ranks(e->world);
 }
 
-/* Collective, whatever `st` is on this rank: how many blocks the cache gets. */
+/* Collective, for any `st` of this rank. Agrees on the number of blocks of the cache. */
 static hw_status settle_capacity(hw_engine *e, hw_status st, hw_error *err)
 {
     const hw_engine_options *o = &e->options;
@@ -189,7 +189,7 @@ static hw_status load(hw_engine *e, hw_checkpoint *c, hw_error *err)
                                   .progress_user = e};
     hw_status st = hw_weights_load(&e->weights, e->device, &e->model, &e->shard, c, &load, err);
     hw_kv_dims dims = hw_options_kv_dims(o, &e->model, &e->shard);
-    dims.n_blocks = e->shape.n_blocks; /* what all ranks have room for */
+    dims.n_blocks = e->shape.n_blocks; /* all ranks have room for these */
     if (!st)
         st = hw_kv_cache_create(&e->kv, e->device, o->kv_policy, dims, e->shape.seq_blocks, o->prefix_sharing,
                                 err);
@@ -219,7 +219,7 @@ static hw_status make_rope(hw_engine *e, hw_error *err)
     return st;
 }
 
-/* A device that cannot do what the model asks for is refused here, and not in the middle of a step. */
+/* Refuses a device that does not support the model's attention now, not in the middle of a step. */
 static hw_status check_layers(const hw_engine *e, hw_error *err)
 {
     hw_status st = HW_OK;
@@ -235,9 +235,9 @@ static hw_status prepare_layers(hw_engine *e, hw_error *err)
     return st ? st : make_rope(e, err);
 }
 
-/* Collective: one arithmetic on all ranks, in types that their devices have. Left to the devices, hosts with and without matrix units would choose
- * differently; each can do what the other does, so rank 0 chooses for all. A choice that depends on the other ranks would
- * be faster on some of them, but then the same rank 0 would give other bits alone than with them. */
+/* Collective: one arithmetic on all ranks, in types that their devices support. Hosts with and without matrix units would
+ * choose differently, but each supports the other's choice, so rank 0 chooses for all. A choice that depends on the other
+ * ranks could be faster, but then rank 0 would give different bits alone than with them. */
 static hw_status settle_arithmetic(hw_engine *e, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
@@ -249,7 +249,7 @@ static hw_status settle_arithmetic(hw_engine *e, hw_error *err)
     return hw_comm_agree(e->world, st, err);
 }
 
-/* Collective: keys go the same way on all ranks. */
+/* Collective, because all ranks must exchange keys in the same way. */
 static hw_status settle_device_loop(hw_engine *e, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};
@@ -393,8 +393,8 @@ hw_status hw_engine_read(hw_engine *e, void *dst, const void *src, size_t n_byte
     return hw_engine_wait(e, e->device->k->copy_out(e->device, dst, src, n_bytes), err);
 }
 
-/* The device tells once what went wrong, whichever call it came from. Where collectives are in its stream,
- * other ranks may be why it does not come to an end. */
+/* The device reports an error of any earlier call. If collectives are in its stream, it may fail to finish because of
+ * other ranks. */
 static hw_status wait_until(hw_engine *e, hw_event *m, hw_error *err)
 {
     const hw_kernels *k = e->device->k;
@@ -412,7 +412,7 @@ hw_status hw_engine_wait(hw_engine *e, hw_status st, hw_error *err)
 
 hw_status hw_engine_wait_event(hw_engine *e, hw_event *m, hw_error *err) { return wait_until(e, m, err); }
 
-/* Every rank's slice of a row is sent padded to the widest, so that one all-gather takes them all. */
+/* Every rank's slice of a row is padded to the widest, so that one all-gather suffices. */
 hw_status hw_engine_logits(hw_engine *e, const hw_batch *b, float *out, hw_error *err)
 {
     const hw_shard *shard = &e->shard;

@@ -3,7 +3,7 @@
  *
  * Shapes of the buffers are in engine_state.h. "replicated", "split" and "partial" are states of a tensor
  * across ranks: the same on all; each rank has some heads, columns or vocabulary rows; to be summed over
- * ranks. An all-reduce turns partial into replicated, and nothing else crosses between ranks: keys and
+ * ranks. An all-reduce turns partial into replicated, and nothing else is sent between ranks: keys and
  * values stay where they are computed. */
 #include "runtime/forward.h"
 
@@ -56,8 +56,8 @@ static hw_status embed(hw_step *s)
     return HW_OK;
 }
 
-/* How a block ends: x += all_reduce(W in) + bias, or, with a norm after the block, x += norm(all_reduce(W in)); there is
- * no bias then.   in [n_rows, n_in]: split */
+/* The end of a block: x += all_reduce(W in) + bias, or, with a norm after the block, x += norm(all_reduce(W in)) without
+ * a bias.   in [n_rows, n_in]: split */
 static hw_status into_residual(hw_step *s, hw_work_site work, hw_site site, int layer, const void *in,
                                hw_linear l, hw_norm norm)
 {
@@ -100,7 +100,7 @@ static hw_status mlp_block(hw_step *s, int layer)
     return into_residual(s, HW_WORK_MLP, HW_SITE_MLP, layer, s->buf->act, down, post_norm);
 }
 
-/* Only rows that asked for logits go through the head; each rank computes its slice of the vocabulary. */
+/* Only rows that need logits go through the head; each rank computes its slice of the vocabulary. */
 static hw_status head(hw_step *s)
 {
     const hw_weights *w = s->e->weights;

@@ -3,7 +3,7 @@
 #include "runtime/request_state.h"
 #include "runtime/scheduler.h"
 
-/* Until here a rank can fail alone. From the first step on an error that is not on all ranks ends the job. */
+/* Up to here a rank can fail alone. From the first step on, an error that is not on all ranks ends the job. */
 static hw_status begin(hw_scheduler **s, hw_request **r, hw_engine *e, const hw_tokenizer *tokenizer,
                        const int32_t *prompt, int n_prompt, const hw_generate_options *options, hw_error *err)
 {

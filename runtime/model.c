@@ -28,8 +28,8 @@ static hw_status find_architecture(const hw_architecture **out, hw_json_at at)
                    known);
 }
 
-/* A file of another precision is read too (types stand in the tensors themselves); this is what --dtype auto
- * means by "as stored". */
+/* The type that --dtype auto means by "as stored". Files with other types are read too, since each tensor has its own
+ * type. */
 static hw_status read_stored_dtype(hw_model *m, hw_json_at at)
 {
     const char *name = NULL;
@@ -45,7 +45,7 @@ static hw_status read_stored_dtype(hw_model *m, hw_json_at at)
     return HW_OK;
 }
 
-/* A bias in front of a norm would have to be added before it; the op that adds biases adds to the residual as well. */
+/* A bias before a norm would have to be added first, but the op that adds biases also adds the residual. */
 static hw_status check_norms(const hw_model *m, hw_json_at at)
 {
     bool post_norm = false;
@@ -78,8 +78,7 @@ hw_status hw_model_from_config(hw_model *out, const json_t *config, const char *
     hw_status st = find_architecture(&architecture, at);
     if (st) return st;
     m.architecture = architecture->model_type;
-    /* A checkpoint quantised by somebody's scheme has tensors under the usual names whose numbers mean
-     * something else. */
+    /* A quantised checkpoint has tensors with the usual names whose numbers mean something else. */
     if (json_object_get(config, "quantization_config") &&
         !json_is_null(json_object_get(config, "quantization_config")))
         return hw_fail(err, HW_ERR_MODEL,

@@ -52,7 +52,7 @@ static void add_rank(hw_plan *plan, const hw_model *m, const hw_engine_options *
     keep_busiest(&plan->decode, &plan->decode_sent_by_all, decode);
 }
 
-/* What is left beside weights, buffers and reserve, in whole blocks of this rank's heads. */
+/* Memory left beside weights, buffers and reserve, in whole blocks of this rank's heads. */
 static uint64_t tokens_that_fit(const hw_engine_options *o, const hw_model *m, const hw_shard *shard,
                                 hw_rank_memory r, uint64_t memory)
 {
@@ -79,8 +79,8 @@ hw_rank_memory hw_plan_rank_memory(const hw_plan *plan, const hw_engine_options 
     return r;
 }
 
-/* As many blocks as every rank has in the bytes that were given: ranks with more KV heads get fewer of
- * them. */
+/* The number of blocks for which every rank has room in the given bytes: blocks are larger on ranks with more KV
+ * heads. */
 static hw_status agree_on_blocks(hw_plan *plan, const hw_model *m, const hw_engine_options *o, hw_error *err)
 {
     plan->n_blocks = INT_MAX;

@@ -1,4 +1,4 @@
-/* What a step sends, from the shapes that forward.c and sampler.c hand to the communicator. */
+/* The traffic of a step, from the shapes that forward.c and sampler.c pass to the communicator. */
 
 #include "parallel/traffic_model.h"
 #include "runtime/plan.h"
@@ -41,8 +41,7 @@ static void add_times(hw_traffic *sum, hw_traffic t, uint64_t n)
                                      .ideal_bytes = (double)n * t.ideal_bytes});
 }
 
-/* `n` equal calls. As in hw_meter_record, each is divided by rows, and rounded down for decode, on its
- * own. */
+/* `n` equal calls. As in hw_meter_record, each call is divided by rows and rounded down for decode separately. */
 static void count(hw_step_traffic *t, hw_site site, hw_step_rows r, uint64_t n, hw_traffic one)
 {
     const uint64_t decode = (uint64_t)r.decode_rows, rows = (uint64_t)r.prefill_rows + decode;
@@ -61,8 +60,8 @@ static void count(hw_step_traffic *t, hw_site site, hw_step_rows r, uint64_t n, 
     add_times(&to[r.prefill_rows ? HW_PREFILL : HW_DECODE], one, n);
 }
 
-/* What sampler.c exchanges after the all-reduce of one key per row, for each row that is neither greedy nor
- * drawn at once. */
+/* What sampler.c exchanges, after the all-reduce of one key per row, for each row that is neither greedy nor drawn
+ * without filters. */
 static void count_filters(hw_step_traffic *t, const hw_model *m, const hw_shard *shard, hw_step_rows r,
                           const hw_sampling *s)
 {
@@ -100,7 +99,7 @@ void hw_plan_step_traffic(hw_step_traffic *total, const hw_model *m, const hw_sh
     if (sampling) count_filters(total, m, shard, rows, sampling);
 }
 
-/* The steps of a generation, one after the other: start with {0}. */
+/* Iterates over the steps of a generation: start with {0}. */
 typedef struct step_shape {
     int done, n; /* tokens of the sequence before the step, and new ones in it */
     int n_rows;
@@ -123,7 +122,7 @@ void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const
                                 hw_dtype act, hw_generation_shape shape, const hw_sampling *sampling)
 {
     for (step_shape s = {0}; next_step(&s, shape);) {
-        bool decode = s.done > 0 && s.n == 1; /* as hw_batch_add tells them apart */
+        bool decode = s.done > 0 && s.n == 1; /* as in hw_batch_add */
         hw_step_rows rows = {.prefill_rows = decode ? 0 : s.n_rows,
                              .decode_rows = decode ? s.n_rows : 0,
                              .n_sampled = s.sampled};
@@ -131,10 +130,10 @@ void hw_plan_generation_traffic(hw_step_traffic *total, const hw_model *m, const
     }
 }
 
-/* Keys that rows at positions 0 .. n - 1 meet. */
+/* Keys to which rows at positions 0 .. n - 1 attend. */
 static uint64_t causal_pairs(uint64_t n) { return n * (n + 1) / 2; }
 
-/* Numbers in the matrices of all layers: multiply-adds of a row. */
+/* Elements of the matrices of all layers, which are the multiply-adds of a row. */
 static uint64_t layer_products(const hw_model *m)
 {
     const hw_shard whole = hw_shard_whole(m);

@@ -22,7 +22,7 @@ static hw_status check_prefix(const hw_generate_options *o, hw_error *err)
                    p->ended ? "was not kept" : "has not ended");
 }
 
-/* `n_prompt`: with the prefix, of which there are n_prefix. */
+/* `n_prompt` includes the n_prefix tokens of the prefix. */
 static hw_status check(const hw_engine_info *info, const hw_tokenizer *t, int n_prompt, int n_prefix,
                        const hw_generate_options *o, hw_error *err)
 {
@@ -110,7 +110,7 @@ hw_status hw_request_status(const hw_request *r, hw_error *err)
 
 void hw_request_cancel(hw_request *r) { r->cancelled = true; }
 
-/* Of what is kept any sequence may come, so it has room for the longest. A token past the context is never run. */
+/* Any request may continue a kept sequence, so it has room for the whole context. A token past the context is never run. */
 hw_status hw_request_open(hw_request *r, hw_engine *e, hw_error *err)
 {
     const hw_engine_info info = hw_engine_info_get(e);
@@ -164,7 +164,7 @@ hw_status hw_request_take(hw_request *r, int32_t token, hw_text *text, bool *don
     }
     hw_status st = hw_tokens_push(&r->tokens, token, err);
     if (!st) st = hw_tokens_push(&r->result.tokens, token, err);
-    /* An id that the tokenizer skips (a model may be trained with more ids than have names) has no text. */
+    /* An id that the tokenizer does not have (a model may have more ids than names) has no text. */
     const bool has_text = r->stream && hw_tokenizer_has_id(r->tokenizer, token);
     if (!st && has_text) st = hw_text_stream_push(r->stream, token, &bytes, &n, err);
     if (!st && has_text) st = let_through(r, bytes, n, text, err);
@@ -172,7 +172,7 @@ hw_status hw_request_take(hw_request *r, int32_t token, hw_text *text, bool *don
     return st;
 }
 
-/* Half a character becomes U+FFFD, and what looked like a stop string was none. */
+/* An incomplete character becomes U+FFFD, and the beginning of a stop string is normal text. */
 hw_status hw_request_flush(hw_request *r, hw_text text[2], hw_error *err)
 {
     const char *bytes;

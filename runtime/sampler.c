@@ -1,11 +1,10 @@
-/* Choosing the next token without gathering logits. What crosses, per sequence: 8 bytes for greedy and for
- * plain temperature, 16 with min-p, each rank's best few with top-k and top-p. Every filter is exact, and
- * every decision is taken on all ranks from the same numbers, so all ranks hold the same token without
- * being told.
+/* Chooses the next token without gathering logits. Payload per sequence: 8 bytes for greedy and for plain
+ * temperature, 16 with min-p, each rank's best few candidates with top-k and top-p. Every filter is exact, and
+ * all ranks decide from the same numbers, so they choose the same token without a further exchange.
  *
  * The draw is an arg-max over logit / temperature + Gumbel noise (Gumbel 1954; Maddison et al. 2014),
  * which has the distribution of the softmax. The noise of a token depends on (seed, position, token id)
- * alone, so it does not matter which rank holds the token; a filter only takes tokens out of the race. */
+ * alone, so it does not matter which rank holds the token; a filter only removes candidates. */
 #include "runtime/sampler.h"
 
 #include <math.h>
@@ -24,7 +23,7 @@ struct hw_sampler {
     uint64_t *other;      /* [n_ranks, capacity]: this rank's own, then the other side of the merge */
     size_t capacity;
     int n_ranks, vocab_size;
-    int widest;        /* tokens of the rank that holds most of the vocabulary: no rank has more candidates */
+    int widest;        /* size of the largest slice of the vocabulary: no rank has more candidates */
     int32_t *distinct; /* [vocab_size] tokens of a sequence, each once */
     uint8_t *seen;     /* [vocab_size] */
 };
@@ -96,13 +95,13 @@ static bool takes_one_exchange(const hw_sampling *s) { return is_greedy(s) || dr
 
 bool hw_sampling_is_plain(const hw_sampling *s) { return takes_one_exchange(s) && !penalizes(s); }
 
-/* One row of the last step, and all that a choice needs to know about it. */
+/* One row of the last step, with everything needed to choose its token. */
 typedef struct row {
     hw_engine *e;
     const hw_sampling *set;
     float *logits; /* [n_local_vocab] on the device */
     int n_local, first_id, n_valid;
-    uint64_t step; /* position of the token to come */
+    uint64_t step; /* position of the next token */
     hw_tag tag;
     hw_error *err;
 } row;
@@ -155,7 +154,7 @@ static hw_status reserve(hw_sampler *s, size_t per_rank, hw_error *err)
     return HW_OK;
 }
 
-/* out = a [n_a] and b [n_b] together, all descending. */
+/* Merges a [n_a] and b [n_b] into out, all descending. */
 static void merge(uint64_t *out, const uint64_t *a, size_t n_a, const uint64_t *b, size_t n_b)
 {
     size_t i = 0, j = 0;
@@ -164,8 +163,8 @@ static void merge(uint64_t *out, const uint64_t *a, size_t n_a, const uint64_t *
     while (j < n_b) *out++ = b[j++];
 }
 
-/* The candidates of `n_ranks` ranks, `k` of each and descending, become one descending list: neighbours
- * are merged until one is left. Not qsort, which may allocate. */
+/* Merges the candidates of `n_ranks` ranks, `k` of each in descending order, into one descending list, pair by pair.
+ * qsort is not used because it may allocate. */
 static void merge_ranks(hw_sampler *s, size_t k)
 {
     size_t total = (size_t)s->n_ranks * k;
@@ -181,9 +180,9 @@ static void merge_ranks(hw_sampler *s, size_t k)
     }
 }
 
-/* Collective. The best `k` of each rank, all together in descending order in s->candidates; *n of them.
- * *certain: how many of the first are known to be the best of all (below the worst candidate of some rank,
- * that rank may hold others). k is at most s->widest. */
+/* Collective. Gathers the best `k` candidates of each rank in descending order into s->candidates; *n is their number.
+ * *certain: how many of the first are known to be the best of all (a rank may hold others below its worst
+ * candidate). k is at most s->widest. */
 static hw_status gather_best(row *r, int k, int *n, int *certain)
 {
     hw_sampler *s = r->e->sampler;
@@ -214,7 +213,7 @@ static uint64_t candidate_mass(const row *r, uint64_t key, float max)
     return (uint64_t)llrint(exp(x) * HW_MASS_ONE);
 }
 
-/* How many of the first `n` candidates it takes to reach top_p of `total`; n + 1 when they do not. */
+/* How many of the first `n` candidates are needed to reach top_p of `total`; n + 1 if they do not reach it. */
 static int nucleus(const row *r, int n, uint64_t total)
 {
     const uint64_t *c = r->e->sampler->candidates;
@@ -233,7 +232,7 @@ static hw_status keep_top_k(row *r, int *n)
     int k = r->set->top_k, widest = r->e->sampler->widest;
     hw_status st = gather_best(r, k < widest ? k : widest, n, &certain);
     if (st) return st;
-    if (*n > k) *n = k; /* the k best of all are among the k best of each */
+    if (*n > k) *n = k; /* the k best of all are among the k best of each rank */
     if (has_top_p(r->set)) {
         uint64_t total = 0;
         for (int i = 0; i < *n; i++)
@@ -266,8 +265,8 @@ static hw_status keep_top_p(row *r, float max, int *n)
     return st;
 }
 
-/* The same draw as row_draw, over candidates: min-p on what is left, then the largest of logit /
- * temperature + noise. */
+/* The same draw as row_draw, over candidates: applies min-p to them, then takes the largest logit / temperature +
+ * noise. */
 static uint64_t draw_candidate(const row *r, int n)
 {
     const uint64_t *c = r->e->sampler->candidates;
@@ -341,7 +340,7 @@ hw_status hw_sampler_choose(hw_engine *e, const hw_batch *b, const int *rows, co
         else if (!st) st = d->k->row_best(d, &keys[i], r.logits, r.n_local, r.first_id, r.n_valid, 1);
         if (e->cancelled && keys[i] != HW_KEY_NAN) keys[i] = HW_KEY_CANCEL;
     }
-    /* One exchange for all rows: the token itself where that is all it takes, the largest logit for the rest. */
+    /* One exchange for all rows: it gives the token of plain rows, and the largest logit of the others. */
     if (!st)
         st = hw_comm_all_reduce(e->tensor, hw_batch_tag(b, HW_SITE_SAMPLE, 0), keys, (size_t)n, HW_U64,
                                 HW_MAX, err);

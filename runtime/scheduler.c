@@ -21,12 +21,11 @@ typedef struct queue {
 struct hw_scheduler {
     hw_engine *e;
     const hw_tokenizer *tokenizer;
-    int n_valid; /* ids from here on have no token: they pad the vocabulary */
+    int n_valid; /* ids from here on pad the vocabulary */
     queue waiting, running /* the oldest first */, ended;
     hw_batch *batch;
-    hw_device_loop *loop; /* NULL: every token comes to the host before the next step */
-    int n_looped,
-        n_loop_left; /* sequences in the device loop that is under way, 0: none is; steps that it has left */
+    hw_device_loop *loop;      /* NULL: the host reads every token before the next step */
+    int n_looped, n_loop_left; /* sequences in the running device loop, 0: none runs; its remaining steps */
     /* Of the rows of a step from which a token is chosen, and of those in a device loop, [max_seqs] each. */
     hw_request **askers;
     int *rows;
@@ -36,11 +35,11 @@ struct hw_scheduler {
     hw_sequence **sequences;
     int n_asked;
     float *logits;     /* [max_logit_rows, vocab_size], once a request wants them */
-    hw_status written; /* what on_text said on this rank; reported when the ranks have heard of it */
+    hw_status written; /* status of on_text on this rank; reported once all ranks know of it */
     hw_error written_error;
 };
 
-/* ---- queues: submitting makes the places in all of them, so that moving a request never fails */
+/* ---- queues: submit allocates entries in all of them, so that moving a request never fails */
 
 static void put(queue *q, hw_request *r, int at)
 {
@@ -63,7 +62,7 @@ static void free_queue(queue *q)
     free(q->at);
 }
 
-/* ---- beginning and end */
+/* ---- creation */
 
 hw_status hw_scheduler_create(hw_scheduler **out, hw_engine *e, const hw_scheduler_options *options,
                               hw_error *err)
@@ -156,12 +155,11 @@ hw_status hw_scheduler_submit(hw_scheduler *s, hw_request **out, const int32_t *
 
 /* ---- text, and ends */
 
-/* A rank that cannot write goes on as if nothing had happened until the next exchange, where it tells the
- * others. */
+/* A rank that cannot write continues until the next exchange, in which it cancels the others. */
 static void give(hw_scheduler *s, const hw_request *r, hw_text text)
 {
     if (!text.n || !r->options.on_text || s->written) return;
-    /* Who reads the text may take any time. */
+    /* The reader of the text may take any time. */
     hw_watch *const w = hw_comm_watch(s->e->world);
     const hw_watch_phase before = hw_watch_enter(w, HW_WATCH_IDLE);
     s->written = r->options.on_text(r->options.user, text.bytes, text.n, &s->written_error);
@@ -169,7 +167,7 @@ static void give(hw_scheduler *s, const hw_request *r, hw_text text)
     if (s->written) hw_engine_cancel(s->e);
 }
 
-/* Its place in a queue has been taken from it. */
+/* The request has already been removed from its queue. */
 static void end(hw_scheduler *s, hw_request *r, hw_status status, const hw_error *why)
 {
     hw_text text[2] = {{"", 0}, {"", 0}};
@@ -197,7 +195,7 @@ static void end_cancelled(hw_scheduler *s, queue *q)
         if (q->at[i]->cancelled) end(s, take_out(q, i), HW_ERR_CANCELLED, &why);
 }
 
-/* A chosen token goes to its request, which may end by it. */
+/* Passes a new token to its request, which may end. */
 static hw_status take(hw_scheduler *s, hw_request *r, int32_t token, bool *done, hw_error *err)
 {
     hw_text text;
@@ -206,7 +204,7 @@ static hw_status take(hw_scheduler *s, hw_request *r, int32_t token, bool *done,
     return st;
 }
 
-/* What was taken for one request's failure is the run's. */
+/* An error that looked like that of one request concerns the run. */
 static hw_status pass_on(hw_status st, const hw_error *why, hw_error *err)
 {
     if (err) *err = *why;
@@ -215,8 +213,8 @@ static hw_status pass_on(hw_status st, const hw_error *why, hw_error *err)
 
 /* ---- admission */
 
-/* Whether there is a place, and room in the cache for what the request is and a token more, and, where blocks are small, one
- * block to go on in. A prefix in pages has its room already. Whoever is alone may try. */
+/* Whether fewer than max_seqs requests run, and the cache has room for the request, one more token and, with small
+ * blocks, one more block. Shared blocks of a prefix need no room. A request that runs alone may always try. */
 static bool has_room(const hw_scheduler *s, const hw_request *r)
 {
     if (s->running.n == s->e->options.max_seqs) return false;
@@ -228,7 +226,7 @@ static bool has_room(const hw_scheduler *s, const hw_request *r)
     return (most - 1) / u.block_tokens + 1 - shared + reserve <= u.n_free + u.n_cached;
 }
 
-/* The request that has waited longest gets a place, if there is one. */
+/* Admits the request that has waited longest, if possible. */
 static hw_status admit_next(hw_scheduler *s, bool *admitted, hw_error *err)
 {
     hw_request *const r = s->waiting.n ? s->waiting.at[0] : NULL;
@@ -247,27 +245,27 @@ static hw_status admit_next(hw_scheduler *s, bool *admitted, hw_error *err)
 
 /* ---- a step */
 
-/* Whether its next row is a token that follows those in the cache, from which another is chosen. */
+/* Whether its next row is a decode row: one token after those in the cache, from which the next is chosen. */
 static bool decodes(const hw_request *r)
 {
     return r->most_new && hw_request_n_pending(r) == 1 && hw_sequence_n_tokens(r->seq) &&
            !hw_request_is_scored(r);
 }
 
-/* Rows that the next tokens of a sequence are: without a cache all that it has run again. */
+/* Rows of the next step of a sequence: without a cache all its tokens run again. */
 static int n_rows_before(const hw_scheduler *s, const hw_request *r)
 {
     return s->e->options.kv_policy == HW_KV_OFF ? hw_sequence_n_tokens(r->seq) : 0;
 }
 
-/* How many tokens of the request fit into the step that is being made. */
+/* How many tokens of the request fit into the current step. */
 static int n_that_fit(const hw_scheduler *s, const hw_request *r)
 {
     const hw_engine_options *o = &s->e->options;
     int n = hw_request_n_pending(r);
     const int room = o->max_batch_rows - hw_batch_n_rows(s->batch) - n_rows_before(s, r);
     const int chunk = r->options.prefill_chunk;
-    /* Each of the others may want logits as well. */
+    /* Each of the other requests may need logits too. */
     const int logits = o->max_logit_rows - hw_batch_n_logits(s->batch) - (s->running.n - 1);
     if (n > room) n = room;
     if (chunk > 0 && n > chunk) n = chunk;
@@ -281,7 +279,7 @@ static hw_logits_wanted wanted_of(const hw_request *r, int n)
     return n == hw_request_n_pending(r) && r->most_new ? HW_LOGITS_LAST : HW_LOGITS_NONE;
 }
 
-/* The newest that has no rows in the step. */
+/* The newest request without rows in the step. */
 static int find_victim(const hw_scheduler *s)
 {
     int i = s->running.n - 1;
@@ -289,8 +287,8 @@ static int find_victim(const hw_scheduler *s)
     return i;
 }
 
-/* The newest request without rows gives its room to r, which has none either; r itself does where that is the newest. False
- * when r has none of its own then. */
+/* Preempts the newest request without rows in the step to make room for r, which has no rows either; that may be r itself.
+ * False if r was preempted. */
 static bool make_room(hw_scheduler *s, const hw_request *r, const hw_error *why)
 {
     const int i = find_victim(s);
@@ -329,7 +327,7 @@ static hw_status add_all(hw_scheduler *s, bool decoding, hw_error *err)
         hw_request *const r = s->running.at[i];
         if (r->in_step || decodes(r) != decoding) continue;
         st = add(s, r, err);
-        if (i == s->running.n || s->running.at[i] != r) i--; /* it gave its place away */
+        if (i == s->running.n || s->running.at[i] != r) i--; /* it was preempted */
     }
     return st;
 }
@@ -354,7 +352,7 @@ static hw_status tell_logits(hw_scheduler *s, hw_request *r, hw_error *err)
     return st;
 }
 
-/* Rows of prompts whose logits were asked for. Before anything is chosen, which may change logits where they lie. */
+/* Passes requested logits of prompt rows on, before sampling, which may modify logits in place. */
 static hw_status score(hw_scheduler *s, hw_error *err)
 {
     bool wanted = false;
@@ -370,7 +368,7 @@ static hw_status score(hw_scheduler *s, hw_error *err)
     return st ? st : hw_comm_agree(s->e->world, said, err);
 }
 
-/* Chooses a token for every request of the step that has all its tokens in. */
+/* Chooses a token for every request of the step whose tokens have all been run. */
 static hw_status choose(hw_scheduler *s, hw_step_report *report, hw_error *err)
 {
     const uint64_t start = hw_clock_ns();
@@ -389,7 +387,7 @@ static hw_status choose(hw_scheduler *s, hw_step_report *report, hw_error *err)
     return st;
 }
 
-/* What was chosen goes to the requests; a row of which nothing could be is the end of its own. */
+/* Passes the tokens to their requests; a request whose row has no valid token fails. */
 static hw_status hand_out(hw_scheduler *s, hw_error *err)
 {
     hw_status st = HW_OK;
@@ -444,9 +442,9 @@ static hw_status run_step(hw_scheduler *s, hw_step_report *report, hw_error *err
     return st;
 }
 
-/* ---- steps that follow one another on the device */
+/* ---- the device loop */
 
-/* All running requests have one token that no step has been given, and one exchange of keys is all that a choice takes. */
+/* Whether every running request has exactly one token to run, and sampling needs only one exchange of keys. */
 static bool can_loop(const hw_scheduler *s)
 {
     bool can = s->loop && s->running.n;
@@ -455,7 +453,7 @@ static bool can_loop(const hw_scheduler *s)
     return can;
 }
 
-/* For as many steps as no request ends by its length. Without room for the first of them it does not begin. */
+/* Begins a device loop for as many steps as no request ends by its length. It does not begin without room for the first. */
 static hw_status begin_loop(hw_scheduler *s, hw_error *err)
 {
     const int n = s->running.n;
@@ -471,7 +469,7 @@ static hw_status begin_loop(hw_scheduler *s, hw_error *err)
     const uint64_t now = hw_clock_ns();
     for (int i = 0; i < n; i++)
         if (!s->running.at[i]->start_ns)
-            s->running.at[i]->start_ns = now; /* behind a prefix it may be the first */
+            s->running.at[i]->start_ns = now; /* with a cached prefix this may be its first step */
     hw_status st =
         hw_device_loop_begin(s->loop, s->sequences, s->tokens, s->settings, n, s->n_valid, least, err);
     if (!st) s->n_looped = n, s->n_loop_left = least;
@@ -487,7 +485,7 @@ static hw_status end_loop(hw_scheduler *s, hw_error *err)
     return st;
 }
 
-/* Ends the device loop when `st` or a request that is done says so; then these requests end. */
+/* Ends the device loop after an error or when a request is done; then these requests end. */
 static hw_status settle_fed(hw_scheduler *s, hw_status st, hw_error *err)
 {
     hw_error unused;
@@ -501,7 +499,7 @@ static hw_status settle_fed(hw_scheduler *s, hw_status st, hw_error *err)
     return st;
 }
 
-/* The tokens of the step that ended go to the requests. In s->askers are those that end by it, with their failure. */
+/* Passes the tokens of the completed step to the requests. s->askers gets the requests that end, with their errors. */
 static hw_status hand_out_fed(hw_scheduler *s, hw_status refused, const hw_error *why, hw_error *err)
 {
     hw_status st = HW_OK;
@@ -516,7 +514,7 @@ static hw_status hand_out_fed(hw_scheduler *s, hw_status refused, const hw_error
     return st;
 }
 
-/* *ran is false when the cache had no room for the step, which the device loop has not survived then. */
+/* *ran is false when the cache had no room for the step; then the device loop has ended. */
 static hw_status fed_step(hw_scheduler *s, hw_step_report *report, bool *ran, hw_error *err)
 {
     *report = (hw_step_report){.n_rows = s->n_looped, .n_sampled = s->n_looped};
@@ -537,7 +535,7 @@ static hw_status fed_step(hw_scheduler *s, hw_step_report *report, bool *ran, hw
     return settle_fed(s, st, err);
 }
 
-/* ---- one after the other */
+/* ---- steps */
 
 static bool any_cancelled(const queue *q)
 {
@@ -546,7 +544,7 @@ static bool any_cancelled(const queue *q)
     return any;
 }
 
-/* Who runs in the next step. A device loop goes on as long as these are the same. */
+/* Decides which requests run in the next step. A device loop continues as long as they stay the same. */
 static hw_status settle_members(hw_scheduler *s, hw_error *err)
 {
     const bool cancelled = any_cancelled(&s->waiting) || any_cancelled(&s->running);
@@ -579,7 +577,7 @@ hw_status hw_scheduler_step(hw_scheduler *s, hw_step_report *report, hw_error *e
         hw_watch_enter(w, decoding && !s->waiting.n ? HW_WATCH_DECODE : HW_WATCH_PREFILL);
     hw_status st = next_step(s, report, err);
     hw_watch_enter(w, before);
-    /* The rank that could not write says so itself, once the others have stopped too. */
+    /* The rank that could not write returns that error once the others have stopped too. */
     if (s->written && (st == HW_ERR_CANCELLED || (!st && !s->running.n && !s->waiting.n)))
         st = pass_on(s->written, &s->written_error, err);
     return st;

@@ -50,7 +50,7 @@ hw_dtype hw_options_act_dtype(const hw_engine_options *o)
     return o->act_dtype != HW_DTYPE_NONE ? o->act_dtype : o->dtype;
 }
 
-/* An empty matrix shows whether the device would take a full one. */
+/* Creating an empty matrix shows whether the device supports the type. */
 static hw_status check_weights(const hw_engine_options *o, hw_device *d, hw_error *err)
 {
     const hw_weight_dims none = {.format = hw_format_plain(o->weight_dtype)};

@@ -3,12 +3,12 @@
 #include "parallel/watch.h"
 #include "runtime/base/clock.h"
 
-/* What attention meets: rows times the keys that each sees; keys that the rows of a sequence see, each once. */
+/* The work of attention: pairs of rows and the keys that they see; keys that the rows of a sequence see, each once. */
 typedef struct seen {
     uint64_t n_pairs, n_keys;
 } seen;
 
-/* Rows of a sequence stand in the order of their positions. */
+/* Rows of a sequence are in the order of their positions. */
 static seen count_seen(const hw_batch *b, const hw_attn *attn)
 {
     seen n = {0};
@@ -21,7 +21,7 @@ static seen count_seen(const hw_batch *b, const hw_attn *attn)
     return n;
 }
 
-/* Every op begins with it. What a device with a stream of its own has been given, is waited for later. */
+/* Called before each op. On asynchronous devices the watch learns of the work in hw_step_expect. */
 static void count(hw_step *s, hw_work_site site, hw_work w)
 {
     s->pending_flops += w.flops;
@@ -30,7 +30,7 @@ static void count(hw_step *s, hw_work_site site, hw_work w)
     s->since = hw_clock_ticks();
 }
 
-/* The op that was counted last has returned. */
+/* Called after an op has returned, for the op counted last. */
 static hw_status done(hw_step *s, hw_work_site site, hw_status st)
 {
     s->e->work.ticks[site] += hw_clock_ticks() - s->since;
@@ -41,7 +41,7 @@ static hw_status done(hw_step *s, hw_work_site site, hw_status st)
 
 static uint64_t act_bytes(const hw_step *s, uint64_t n) { return n * hw_dtype_size(s->d->act); }
 
-/* Numbers of [n, dim] that are read or written `times` times, and `n_vectors` vectors of [dim] float32. */
+/* Work of activations [n, dim] that are read or written `times` times, and of `n_vectors` vectors [dim] float32. */
 static void count_rows(hw_step *s, int n, uint64_t times, uint64_t n_vectors)
 {
     const uint64_t dim = (uint64_t)s->m->dim;
@@ -58,8 +58,8 @@ static void count_matmul(hw_step *s, hw_work_site site, hw_linear l, int n)
                     .weight_bytes =
                         hw_format_size(dims->format, n_out, n_in) + (l.bias ? n_out * sizeof(float) : 0),
                     .activation_bytes = act_bytes(s, rows * (n_in + n_out))};
-    /* A rank that begins inside a group of query heads computes K and V of a head that the rank before it
-     * has too. */
+    /* A rank that begins inside a group of query heads computes K and V of a head that the previous rank computes
+     * too. */
     if (site == HW_WORK_QKV && s->e->shard.heads.first_head % s->e->shard.heads.n_rep)
         work.replicated_flops = 2 * rows * n_in * 2 * (uint64_t)s->m->head_dim;
     count(s, site, work);
@@ -132,8 +132,8 @@ hw_status hw_op_gather(hw_step *s, const hw_weight *table, const int32_t *ids, c
         RUN(s, s->k->gather(s->d, s->buf->x, table, device_ids, s->rows.n_rows, first_id, accumulate)));
 }
 
-/* ---- products with what is before and after them, in one op where the device has that. The work counted
- * is the same: what the steps take by themselves. */
+/* ---- products with the ops before and after them, fused if the device supports that. The work is counted as for
+ * separate ops. */
 
 hw_norm hw_step_norm(const hw_step *s, const float *w, const float *bias)
 {
@@ -245,8 +245,8 @@ void hw_step_expect(hw_step *s)
     s->pending_flops = 0;
 }
 
-/* By the communicator on the device where it can. Otherwise it reads host memory; what lies elsewhere goes
- * there and back. */
+/* The communicator adds on the device if it can. Otherwise it adds in host memory, and device memory is copied there and
+ * back. */
 static hw_status reduce_on_device(hw_step *s, hw_tag tag, void *buffer, size_t count, hw_dtype type,
                                   hw_reduce op)
 {

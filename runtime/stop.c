@@ -8,7 +8,7 @@
 struct hw_stop {
     char **strings;
     int n;
-    char *held; /* text not let through yet, behind what the last call gave */
+    char *held; /* text held back, after the text returned by the last call */
     size_t n_given, n_held, capacity;
 };
 
@@ -42,7 +42,7 @@ void hw_stop_destroy(hw_stop *s)
     free(s);
 }
 
-/* The longest end of the text that is the beginning of a stop string. */
+/* The length of the longest suffix of the text that is a prefix of a stop string. */
 static size_t unsure(const hw_stop *s, const char *text, size_t n)
 {
     size_t longest = 0;
@@ -58,7 +58,7 @@ hw_status hw_stop_push(hw_stop *s, const char *text, size_t n, const char **out,
                        hw_error *err)
 {
     *stopped = false;
-    /* What the last call gave is done with. */
+    /* Drop the text returned by the last call. */
     if (s->n_held) memmove(s->held, s->held + s->n_given, s->n_held);
     s->n_given = 0;
     if (s->n_held + n > s->capacity || !s->held) {

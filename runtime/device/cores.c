@@ -20,7 +20,7 @@ cpu_set_t hw_cores_allowed(void)
     return all;
 }
 
-/* A file that holds "0-3,8,10-11". Empty when it is not there. */
+/* Reads a file like "0-3,8,10-11". Empty if it does not exist. */
 static cpu_set_t read_list(const char *path)
 {
     cpu_set_t set;
@@ -45,7 +45,7 @@ static int lowest(const cpu_set_t *set)
     return -1;
 }
 
-/* Adds the cores of one node, in the order of their processors, and takes their processors off `left`. */
+/* Appends the cores of one node, in the order of their processors, and removes their processors from `left`. */
 static int take_cores(int *cpus, int n, cpu_set_t *left, const cpu_set_t *node)
 {
     char path[96];
@@ -70,7 +70,7 @@ int hw_cores_list(int *cpus, const cpu_set_t *allowed)
         const cpu_set_t here = read_list(path);
         n = take_cores(cpus, n, &left, &here);
     }
-    return take_cores(cpus, n, &left, allowed); /* those that no node claims */
+    return take_cores(cpus, n, &left, allowed); /* those that belong to no node */
 }
 
 int hw_cores_count(void)
@@ -83,7 +83,7 @@ int hw_cores_count(void)
 
 /* ---- control groups */
 
-/* Two numbers in a file or two; false when one is not there or says "max". */
+/* Reads two numbers from one or two files; false if one is missing or "max". */
 static bool read_numbers(const char *first, const char *second, double *quota, double *period)
 {
     FILE *f = fopen(first, "re");

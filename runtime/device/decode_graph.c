@@ -28,8 +28,8 @@ static int positions_of(const hw_step *s)
     return n < s->e->options.max_seq_len ? n : s->e->options.max_seq_len;
 }
 
-/* The place of this kind of step, or the one that was not used for longest, emptied: steps that are under way may
- * still run its graph. */
+/* Finds the entry of this kind of step, or clears the least recently used one, after steps in flight, which may still run
+ * its graph, have ended. */
 static hw_status find_place(int *place, const hw_step *s, hw_step_ops *ops, int n_positions, bool *is_new)
 {
     hw_decode_graphs *g = s->e->graphs;
@@ -54,7 +54,7 @@ static hw_status find_place(int *place, const hw_step *s, hw_step_ops *ops, int 
     return HW_OK;
 }
 
-/* The ops count themselves while they are kept. */
+/* The ops count their work during capture. */
 static hw_status capture(hw_step *s, hw_graph **out, hw_step_ops *ops)
 {
     hw_error unused;

@@ -10,7 +10,7 @@ static hw_device_place place_of(hw_comm *comm)
     return (hw_device_place){hw_comm_local_rank(comm), hw_comm_n_local_ranks(comm)};
 }
 
-/* On this rank alone. */
+/* Creates the device on this rank alone. */
 static hw_status make(hw_device **out, hw_comm *comm, const char *name, int n_threads, hw_dtype dtype,
                       hw_error *err)
 {
@@ -22,7 +22,7 @@ static hw_status make(hw_device **out, hw_comm *comm, const char *name, int n_th
                    "device \"%s\" is not known; use auto, cpu, cuda, reference, or a plug-in's path", name);
 }
 
-/* Collective. Whether every rank has a device, and none is another rank's too. */
+/* Collective. Whether every rank has a device, and no two ranks share one. */
 static hw_status each_has_its_own(bool *yes, const hw_device *mine, hw_comm *comm, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_LOAD};
@@ -41,7 +41,7 @@ static hw_status each_has_its_own(bool *yes, const hw_device *mine, hw_comm *com
     return st;
 }
 
-/* A GPU that is there and cannot be used is worth a word, unlike one that is not. */
+/* Only an existing GPU that cannot be used is reported. */
 static hw_status choose_any(hw_device **out, hw_comm *comm, int n_threads, hw_dtype dtype, hw_error *note,
                             hw_error *err)
 {
@@ -79,7 +79,7 @@ hw_status hw_device_choose(hw_device **out, hw_comm *comm, const char *name, int
 
 /* ---- collectives on the device */
 
-enum { PROOF_COUNT = 259 }; /* no whole number of warps */
+enum { PROOF_COUNT = 259 }; /* not a multiple of the warp size */
 
 /* Up to 7 from each rank: sums over 32 ranks are exact in bfloat16, which counts to 256. */
 static float summand(int rank, int i) { return (float)((i * 5 + rank * 3) % 8); }
@@ -90,7 +90,7 @@ static hw_status compare_sums(const float *got, hw_comm *comm, hw_error *err)
     for (int i = 0; i < PROOF_COUNT; i++) {
         float want = 0;
         for (int r = 0; r < n_ranks; r++) want += summand(r, i);
-        /* Beyond that every addition may round: half a unit in the last of bfloat16's 8 bits. */
+        /* With more ranks each addition may round, by half a unit in the last of bfloat16's 8 bits. */
         const float most = n_ranks > 32 ? want * (float)n_ranks * 0x1p-8f : 0;
         if (got[i] - want <= most && want - got[i] <= most) continue;
         return hw_fail(
@@ -102,7 +102,7 @@ static hw_status compare_sums(const float *got, hw_comm *comm, hw_error *err)
     return HW_OK;
 }
 
-/* Collective. In the type that activations cross in.   sums [PROOF_COUNT] written   at [PROOF_COUNT] D */
+/* Collective, in the type of messages.   sums [PROOF_COUNT] written   at [PROOF_COUNT] D */
 static hw_status sum_once(float *sums, void *at, hw_device *d, hw_comm *comm, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_LOAD};
@@ -120,7 +120,7 @@ static hw_status sum_once(float *sums, void *at, hw_device *d, hw_comm *comm, hw
     return told ? told : st;
 }
 
-/* Collective. Whoever waits for the stream first has to have a deadline: that is hw_comm_device_wait. */
+/* Collective. The first wait for the stream must have a deadline, which hw_comm_device_wait has. */
 static hw_status prove_sum(hw_device *d, hw_comm *comm, hw_error *err)
 {
     float sums[PROOF_COUNT];

@@ -5,7 +5,7 @@
 
 #include "runtime/device/cores.h"
 
-/* What a rank tells the others about itself. */
+/* Exchanged between ranks. */
 typedef struct seat {
     cpu_set_t allowed;
     int n_cores, n_quota; /* among them; processors' time of the control group */
@@ -17,8 +17,7 @@ void hw_threads_share(int n_cores, int n_sharing, int i, int *first, int *n)
     *n = (int)((long)n_cores * (i + 1) / n_sharing) - *first;
 }
 
-/* Rank `rank` among those of its host that may run where it may: how many are before it, and how many they
- * are. */
+/* Counts the ranks on the host of `rank` that may run on the same processors, and those of them before it. */
 static void find_group(const seat *all, const hw_comm *c, int rank, int *before, int *n)
 {
     *before = *n = 0;
@@ -30,7 +29,7 @@ static void find_group(const seat *all, const hw_comm *c, int rank, int *before,
     }
 }
 
-/* The share of `rank`: its cores as a range of those it may run on. None where cores do not go round. */
+/* The share of `rank`, as a range of the cores it may run on. Empty if there are fewer cores than ranks. */
 static int find_share(const seat *all, const hw_comm *c, int rank, int *first)
 {
     int before, n_sharing, n;
