@@ -78,16 +78,15 @@ hw_status hw_device_check_attn(const hw_device *d, const hw_attn *attn, hw_error
 
 /* ---- host memory */
 
-/* Stands in the 64 bytes before what hw_host_alloc returns. */
+/* Stored in the 64 bytes before the memory that hw_host_alloc returns. */
 typedef struct host_block {
     size_t mapped_bytes; /* 0: from aligned_alloc */
 } host_block;
 
 enum { HOST_ALIGN = 64, HOST_MAP_FROM = 1 << 20, HOST_HUGE_FROM = 4 << 20 };
 
-/* Large blocks are mapped: the kernel zeroes their pages when they are first written, so that memory counts
- * only once it is used. Huge pages make that first write several times cheaper; they are a wish, and a
- * refusal does not matter. */
+/* Large blocks are mapped: the kernel zeroes their pages when they are first written, so memory is committed only when
+ * used. Huge pages make that first write several times cheaper; they are optional, so errors are ignored. */
 void *hw_host_alloc(size_t n_bytes)
 {
     uint64_t total;
@@ -141,7 +140,7 @@ hw_status hw_host_op_synchronize(hw_device *d, hw_error *err)
     return HW_OK;
 }
 
-/* ---- what a weight may be */
+/* ---- checks of weights */
 
 hw_status hw_weight_dims_check(const hw_weight_dims *dims, hw_error *err)
 {

@@ -11,7 +11,7 @@ enum { MAX_PATH = 4096 };
 
 #define PLUGIN_FILE "libheadway_%s.so"
 
-/* What was looked at, for the message when nothing was found. */
+/* The places searched, for the message if nothing is found. */
 typedef struct search {
     const char *name;
     void *library;
@@ -27,8 +27,7 @@ static hw_status open_path(search *s, const char *path, hw_error *err)
     return hw_fail(err, HW_ERR_UNSUPPORTED, "device \"%s\": cannot load its plug-in: %s", s->name, dlerror());
 }
 
-/* A file that is there but cannot be loaded is an error, not a reason to look further: it says what is
- * missing. */
+/* A file that exists but cannot be loaded is an error and ends the search, because its message says what is missing. */
 static hw_status try_folder(search *s, const char *folder, int n_folder, hw_error *err)
 {
     char path[MAX_PATH];
@@ -51,8 +50,7 @@ static hw_status try_environment(search *s, hw_error *err)
     return st;
 }
 
-/* In a build tree the plug-in lies beside the program; installed, in the library folder, where
- * libheadway.so is too. */
+/* In a build tree the plug-in is beside the program; installed, it is in the library folder, beside libheadway.so. */
 static hw_status try_own_folders(search *s, hw_error *err)
 {
     Dl_info info;
@@ -61,7 +59,7 @@ static hw_status try_own_folders(search *s, hw_error *err)
     if (!dladdr(&here, &info) || !info.dli_fname) return HW_OK;
     const char *slash = strrchr(info.dli_fname, '/');
     if (slash) snprintf(folder, sizeof folder, "%.*s", (int)(slash - info.dli_fname), info.dli_fname);
-    else { /* started through PATH: the kernel knows */
+    else { /* started through PATH: ask the kernel */
         ssize_t n = readlink("/proc/self/exe", folder, sizeof folder - 1);
         folder[n > 0 ? n : 0] = '\0';
         char *end = strrchr(folder, '/');
@@ -88,7 +86,7 @@ static hw_status find(search *s, hw_error *err)
                    s->name, s->name, s->tried);
 }
 
-/* A plug-in that made a device stays mapped: foreign libraries behind it hold threads and exit handlers. */
+/* A plug-in that has created a device stays mapped, because its libraries have threads and exit handlers. */
 hw_status hw_plugin_device_try(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
                                bool *found, hw_error *err)
 {

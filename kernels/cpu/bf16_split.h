@@ -8,13 +8,14 @@
 #include "kernels/cpu/matrix_unit.h"
 #include "kernels/cpu/simd.h"
 
-/* Inputs come in the blocks of the weight, cut by cut, zeros behind the last of a cut. Multiply-adds take float32:
+/* Inputs are arranged in the blocks of the weight, cut by cut, padded with zeros at the end of a cut. Multiply-adds take
+ * float32:
  *   [n_rows, n_blocks, n_terms, HW_BLOCK]
- * and matrix units bfloat16, up to 16 rows (a tile) together:
+ * and matrix units bfloat16, in tiles of up to 16 rows:
  *   [n_tiles, n_blocks, n_terms, rows of a tile, HW_BLOCK] */
 
-/* x = low + middle + high, exactly: high is the upper 16 bits of x, middle those of x - high, low the rest. Infinities
- * and NaN have no other terms: their difference would be a NaN. Adding one to itself makes a NaN's upper half a NaN. */
+/* x = low + middle + high, exactly: high = top 16 bits of x; middle = top 16 bits of x - high; low = the rest. Infinities
+ * and NaN have only `high`, because their differences would be NaN; x + x ensures that the top half of a NaN is a NaN. */
 HW_INLINE void hw_bf16_split_split(v16 term[3], v16 x)
 {
     const v16 size = v16_abs(x), infinity = v16_set1(INFINITY);
@@ -27,8 +28,7 @@ HW_INLINE void hw_bf16_split_split(v16 term[3], v16 x)
     term[0] = v16_sub(rest, middle), term[1] = middle, term[2] = high;
 }
 
-/* What rounds to one term: numbers below 2^-126 count as zeros before they are rounded, as they do in a processor's own
- * conversion. */
+/* For one term: numbers below 2^-126 become zeros before they are rounded, as in the processor's own conversion. */
 HW_INLINE v16 hw_bf16_split_flush(v16 x)
 {
     return v16_pick_lt(v16_abs(x), v16_set1(0x1p-126f), v16_zero(), x);
@@ -48,8 +48,8 @@ HW_INLINE v16 hw_bf16_split_load(const float *x, size_t i, size_t n)
     return i < n ? v16_load_n(x + i, (int)(n - i)) : v16_zero();
 }
 
-/* Three terms of a row's block. They are cut off rather than rounded to 16 bits: what is cut off of the lowest is below
- * 2^-126, so that it is flushed either way. */
+/* Stores three terms of a row's block. They are truncated, not rounded, to 16 bits: the bits lost of the lowest term are
+ * below 2^-126, and would be flushed anyway. */
 HW_INLINE void hw_bf16_split_put_three(uint16_t *to, size_t next, v16 a, v16 b)
 {
     v16 left[3], right[3];
@@ -68,7 +68,7 @@ HW_INLINE void hw_bf16_split_put_one(uint16_t *to, v16 a, v16 b)
 #endif
 }
 
-/* Of every four inputs of a block in the order 2 0 3 1. */
+/* Puts every four inputs of a block into the order 2 0 3 1. */
 HW_INLINE void hw_bf16_split_cross(uint16_t *block)
 {
     typedef uint16_t halves __attribute__((vector_size(32)));
@@ -80,7 +80,7 @@ HW_INLINE void hw_bf16_split_cross(uint16_t *block)
     }
 }
 
-/* Blocks [first, end) of a tile of rows: `rows` of them have room, `there` of them are there, the others become zeros.
+/* Blocks [first, end) of a tile of `rows` rows, of which `there` exist; the others become zeros.
  *   to [end - first, n_terms, rows, HW_BLOCK]   x [there, n_in]
  * `three` and `crossed` are constants at each call. */
 HW_INLINE void hw_bf16_split_put_tile(uint16_t *to, const float *x, const hw_weight *w, size_t rows,

@@ -1,4 +1,4 @@
-/* Inside of the CPU device: its struct, the layout of its weights, and the functions behind its tables. */
+/* Internal to the CPU device: its struct, the layout of its weights, and the functions in its tables. */
 #ifndef HW_KERNELS_CPU_CPU_H
 #define HW_KERNELS_CPU_CPU_H
 
@@ -9,17 +9,17 @@
 typedef struct hw_cpu_device {
     hw_device_base base;
     hw_pool *pool;
-    const hw_matrix_unit *units; /* NULL: multiply-adds alone */
-    void *terms; /* room for the terms of some rows of the widest bfloat16 weight, see bf16_split.h */
+    const hw_matrix_unit *units; /* NULL: only multiply-adds */
+    void *terms; /* buffer for the terms of some rows of the widest bfloat16 weight, see bf16_split.h */
     size_t n_terms_bytes;
-    void *tile_room; /* [threads, HW_TILE_ROOM], where units have `multiply` and a weight is for them */
+    void *tile_room; /* [threads, HW_TILE_ROOM], if units have `multiply` and there is a weight for them */
     size_t n_tile_room_bytes;
 } hw_cpu_device;
 
 static inline hw_cpu_device *hw_cpu(hw_device *d) { return (hw_cpu_device *)(void *)d; }
 static inline hw_pool *hw_cpu_pool(hw_device *d) { return hw_cpu(d)->pool; }
 
-/* Rows whose terms there is room for: with multiply-adds, which take theirs in float32, and with units that work on single
+/* Rows whose terms fit into the buffer: with multiply-adds, whose terms are float32, and with units that work on single
  * tiles. */
 enum { HW_TERM_ROWS = 96, HW_TERM_TILE_ROWS = 512 };
 
@@ -29,8 +29,8 @@ enum { HW_GROUP = 16, HW_BLOCK = 32 };
 /* One packed copy. Outputs come in groups of 16; a group's inputs come in blocks of 32, cut by cut, the last
  * block of a cut filled with zeros. A block of float32 or float16 holds, for each input, the 16 outputs side
  * by side. In bfloat16 it holds, for each pair of inputs (k, k + 1), one 64-byte line: for each of the 16
- * outputs the two numbers, so that a shift or a mask makes float32 of them, and so that the 16 lines of a
- * block are what AMX calls a B tile. One group at a time streams through memory once, front to back.
+ * outputs the two numbers, so that a shift or a mask converts them to float32, and the 16 lines of a block are a B
+ * tile of AMX. Each group is read once, front to back.
  *   data [n_groups, n_blocks, lines, 64 bytes] */
 struct hw_weight {
     hw_weight_dims dims;

@@ -1,4 +1,4 @@
-/* Whether this thread takes numbers below 2^-126 for zeros, as matrix units do. */
+/* Makes this thread treat numbers below 2^-126 as zeros, as matrix units do. */
 #ifndef HW_KERNELS_CPU_DENORMALS_H
 #define HW_KERNELS_CPU_DENORMALS_H
 

@@ -47,13 +47,13 @@ static hw_status create(hw_cpu_device **out, int n_threads, const hw_cpu_path *p
 
 /* ---- choosing a path */
 
-/* What was asked for, and what was found on the way to the path that was taken. */
+/* The request, and the findings on the way to the chosen path. */
 typedef struct choice {
     const char *name, *asked_by; /* NULL: the best */
     bool proves;
     char failed[128];  /* "amx: wrong bits, avx512: SIGILL" */
     char warning[512]; /* the same with details */
-    char note[256];    /* what the processor has, and is not taken all the same */
+    char note[256];    /* paths that the processor has, but that are not used */
 } choice;
 
 static void append(char *list, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -96,7 +96,7 @@ static hw_status no_such_path(const choice *c, hw_error *err)
                    c->warning);
 }
 
-/* HW_OK: it can be tried. HW_ERR_UNSUPPORTED: it cannot, and `err` says why where it was asked for. */
+/* HW_OK: it can be tried. HW_ERR_UNSUPPORTED: it cannot, and if it was requested `err` says why. */
 static hw_status look_at(choice *c, const hw_cpu_path *p, hw_error *err)
 {
     if (!p->announced())
@@ -111,7 +111,7 @@ static hw_status look_at(choice *c, const hw_cpu_path *p, hw_error *err)
         c->asked_by, p->name);
 }
 
-/* On a device of its own, whose only thread is this one. */
+/* Tests a path on a separate device, whose only thread is this one. */
 static hw_status prove(choice *c, const hw_cpu_path *p, bool *passed, hw_error *err)
 {
     hw_cpu_device *cpu;
@@ -138,7 +138,7 @@ static hw_status prove(choice *c, const hw_cpu_path *p, bool *passed, hw_error *
         c->asked_by, p->name, proof.reason, proof.details);
 }
 
-/* Of a path that nobody asked for by name, once it has shown that it runs at all. */
+/* Whether a path that was not requested by name is fast enough; called after its test. */
 static bool is_worth_it(choice *c, const hw_cpu_path *p)
 {
     const double gain = c->name || !p->gain ? 1 : p->gain();

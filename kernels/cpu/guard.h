@@ -1,11 +1,11 @@
-/* Runs code that may not run on this processor at all. */
+/* Runs code that may use instructions that this processor does not have. */
 #ifndef HW_KERNELS_CPU_GUARD_H
 #define HW_KERNELS_CPU_GUARD_H
 
-/* Local. Calls fn(arg) on this thread. Returns 0 when it came back, and the signal when it was ended by one that an
- * instruction of its own raised: SIGILL, SIGSEGV, SIGBUS or SIGFPE. What fn held is then still held, so it takes no
- * locks and no memory. The same signals on other threads, or sent by a process, go to whoever handled them before;
- * handlers, signal mask and floating-point environment are afterwards what they were. One call at a time in a process: others wait. */
+/* Local. Calls fn(arg) on this thread. Returns 0 if it returned, else the signal that one of its instructions raised:
+ * SIGILL, SIGSEGV, SIGBUS or SIGFPE. Resources of fn are then leaked, so it must not lock or allocate. The same signals on
+ * other threads, or sent by a process, go to the previous handlers; handlers, signal mask and floating-point environment
+ * are restored afterwards. One call at a time per process: others wait. */
 int hw_guarded(void (*fn)(void *arg), void *arg);
 
 /* "SIGILL". Static. */

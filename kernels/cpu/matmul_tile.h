@@ -5,12 +5,11 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
 
-/* sums += W x over `n_blocks` blocks of inputs, which are as they are, or terms of them one behind the other
- * (bf16_split.h). */
+/* sums += W x over `n_blocks` blocks of inputs, which are plain or split into consecutive terms (bf16_split.h). */
 typedef struct hw_tile {
     float *sums;    /* [rows, groups * HW_GROUP] of stride `sums_stride` */
     const float *x; /* [rows, n_blocks, terms, HW_BLOCK], rows of stride `x_stride` */
-    const char *w;  /* the first group's first block; the next group's is `group_bytes` behind */
+    const char *w;  /* the first group's first block; the next group's is `group_bytes` further */
     size_t sums_stride, x_stride, group_bytes, n_blocks;
     size_t n_left; /* blocks from the first to the end of the group */
 } hw_tile;
@@ -68,7 +67,7 @@ HW_INLINE void hw_tile_of(const hw_tile *t, int rows, int groups, int terms, hw_
     for (int r = 0; r < rows; r++) x[r] = t->x + (size_t)r * t->x_stride;
     for (int g = 0; g < groups; g++) w[g] = t->w + (size_t)g * t->group_bytes;
     const size_t block_bytes = HW_GROUP * HW_BLOCK * (dtype == HW_F32 ? 4 : 2);
-    /* Terms of a row are inputs like other rows: where there is room for all three, weights are widened once. */
+    /* Terms of a row are inputs like other rows: if all three fit, weights are widened only once. */
     const int at_once = terms == 3 && 3 * rows <= HW_TILE_ROWS ? 3 : 1;
     for (size_t b = 0; b < t->n_blocks; b++) {
         /* What is ahead of the end of a group is the next group. The first of two has the second there, which is

@@ -1,6 +1,6 @@
-/* Matrix products of oneDNN, as a yardstick: the shared object libheadway_onednn.so, which is built where
- * oneDNN's headers are, version 2 or 3. Weights are in the layout that oneDNN chooses, converted beforehand,
- * as a program built on it would keep them. */
+/* Matrix products of oneDNN, for comparison: the shared object libheadway_onednn.so, which is built if oneDNN's headers,
+ * version 2 or 3, are found. Weights are converted beforehand to the layout that oneDNN chooses, as in a program that
+ * uses it. */
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "kernels/cpu/peaks.h"
 #include "runtime/base/clock.h"
 
-/* Larger matrices run at the same speed and only take memory. */
+/* Larger matrices run at the same speed and only need more memory. */
 enum { MAX_WIDTH = 4096, X = 0, W = 1, Y = 2, N_ARGS = 3 };
 
 typedef struct product {
@@ -31,7 +31,7 @@ static hw_status check(dnnl_status_t code, const char *what, hw_error *err)
                    what, (int)code);
 }
 
-/* ---- where the two versions differ: a description is a struct, or a handle that has to be given back */
+/* ---- differences of the two versions: a description is a struct, or a handle that must be destroyed */
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef const_dnnl_memory_desc_t reference;
@@ -74,7 +74,7 @@ static dnnl_status_t convert(hw_products *p, dnnl_memory_t from, reference from_
     return st;
 }
 
-/* Zeros could be faster than numbers. */
+/* Zeros could be faster than other values. */
 static dnnl_status_t put_numbers(hw_products *p, dnnl_memory_t to, const dnnl_dims_t dims)
 {
     dnnl_memory_desc_t plain;
@@ -132,8 +132,8 @@ static void destroy(hw_products *p)
     free(p);
 }
 
-/* oneDNN's threads are OpenMP's, which reads its settings when the first loop of the process begins. They are
- * to sleep when there is nothing to do: others measure next. */
+/* oneDNN uses OpenMP threads, whose settings are read when the first loop of the process begins. Idle threads must sleep,
+ * because other measurements follow. */
 static void set_threads(int n_threads)
 {
     char text[16];

@@ -1,5 +1,4 @@
-/* The ops that are compiled once per instruction set, under that set's names. See kernels.h for what they
- * do. */
+/* The ops that are compiled once per instruction set, with names of that set. kernels.h specifies them. */
 #ifndef HW_KERNELS_CPU_OPS_H
 #define HW_KERNELS_CPU_OPS_H
 

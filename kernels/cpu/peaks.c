@@ -1,4 +1,4 @@
-/* What the host's cores can do: reading memory, multiply-adds, units for bfloat16, and a library of products. */
+/* Peak rates of the host's cores: memory reads, multiply-adds, bfloat16 units, and a library of products. */
 #include "kernels/cpu/peaks.h"
 
 #include <stdatomic.h>
@@ -111,7 +111,7 @@ static double measure_arithmetic(hw_peaks *a, hw_pool_fn *parts)
     return (double)atomic_load(&a->n_flops) / seconds;
 }
 
-/* A library that is not there, or not of this version, is no error: there is nothing to compare with. */
+/* A missing library, or one of another version, is not an error: there is just nothing to compare with. */
 static hw_status open_library(hw_peaks *a, const hw_peak_sizes *sizes, hw_error *err)
 {
     if (!sizes->n_shapes) return HW_OK;

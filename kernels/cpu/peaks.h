@@ -1,12 +1,11 @@
-/* Inside of the CPU's peaks: what is compiled per instruction set, and what a library of products gives. */
+/* Internal to the peaks of the CPU: what is compiled per instruction set, and the library of matrix products. */
 #ifndef HW_KERNELS_CPU_PEAKS_H
 #define HW_KERNELS_CPU_PEAKS_H
 
 #include "kernels/peaks.h"
 
-/* Multiply-adds between registers, `n_rounds` of them in each of some independent chains of sixteen lanes.
- * Returns the operations done, two for each multiply-add; the numbers go to `sink` [16], so that none can be
- * left out. */
+/* Multiply-adds on registers, `n_rounds` of them in each of several independent chains of sixteen lanes. Returns the
+ * number of operations, two per multiply-add; results go to `sink` [16], so that the compiler cannot remove any. */
 typedef uint64_t hw_cpu_fma_fn(uint64_t n_rounds, float *sink);
 
 /* `ops` is what the device's table points to; the rest differs from one instruction set to the next. */
@@ -22,9 +21,9 @@ void hw_cpu_peaks_destroy(hw_peaks *a);
 bool hw_cpu_peaks_have(const hw_peaks *a, hw_peak which);
 hw_status hw_cpu_peaks_measure(hw_peaks *a, hw_peak which, double *rate, hw_error *err);
 
-/* ---- a library of matrix products, in a shared object of its own (libheadway_onednn.so, symbol
- * hw_onednn_products): only a process that measures maps it. Calls come from one thread, and the library uses
- * as many of its own as it was created with. */
+/* ---- a library of matrix products, in a separate shared object (libheadway_onednn.so, symbol hw_onednn_products), so
+ * that only a process that measures maps it. Calls come from one thread; the library uses n_threads threads of its
+ * own. */
 
 typedef struct hw_products hw_products;
 

@@ -13,12 +13,12 @@
 enum { SPINS_BEFORE_YIELD = 200, NS_BEFORE_SLEEP = 1000 * 1000, THREAD_STACK_BYTES = 1 << 20 };
 
 struct hw_pool {
-    int n_workers; /* started threads, the caller not counted */
+    int n_workers; /* started threads, without the caller */
     pthread_t *workers;
     atomic_int n_begun; /* of them, for their numbers */
     bool pinned;
-    pid_t caller;     /* where pinned: the thread that is 0 */
-    cpu_set_t before; /* where it might run before */
+    pid_t caller;     /* thread 0, if pinned */
+    cpu_set_t before; /* its previous affinity */
 
     /* The job: written by the caller before `epoch` moves, read by workers after. */
     hw_pool_fn *fn;
@@ -27,8 +27,8 @@ struct hw_pool {
     bool stop;
 
     _Alignas(64) atomic_uint epoch;     /* number of the job */
-    _Alignas(64) atomic_size_t next;    /* first item that nobody has taken */
-    _Alignas(64) atomic_int unfinished; /* workers that have not come back from this job */
+    _Alignas(64) atomic_size_t next;    /* first item not taken yet */
+    _Alignas(64) atomic_int unfinished; /* workers that have not finished this job */
     _Alignas(64) atomic_int n_sleepers;
     pthread_mutex_t mutex; /* guards going to sleep */
     pthread_cond_t wake;

@@ -6,11 +6,11 @@
 
 #include "kernels/cpu/guard.h"
 
-/* The plain loops take most of the time, so rows of X and of W repeat: in steps that no tile, vector or group has, so
- * that what is taken from the wrong place is another number. */
+/* The plain loops take most of the time, so rows of X and of W repeat, with periods that no tile, vector or group has, so
+ * that reading from the wrong place gives a different number. */
 enum { N_X = 5, N_W = 5, N_IN = 45, N_OUT = 37, MAX_ROWS = 33, N_ROW_COUNTS = 5 };
 
-/* A block of 32 and a part of one, nothing, a block, one input, a few; the tree over cuts lacks branches. */
+/* Cuts of a block of 32 plus part of one, nothing, a block, one input, a few; the tree over cuts has missing branches. */
 static const size_t cuts[HW_N_CUTS + 1] = {0, 37, 37, 38, 38, 38, 38, 38, N_IN};
 
 static const struct product {
@@ -57,8 +57,8 @@ static float with_bits(float x, uint32_t kept, uint32_t set)
     return x;
 }
 
-/* Weights that every type holds exactly, and inputs of 24 random bits: sums round at every step, so that another order
- * of additions gives other bits. */
+/* Weights that every type represents exactly, and inputs of 24 random bits: sums round at every step, so that another
+ * order of additions gives different bits. */
 static void make_numbers(numbers *n)
 {
     uint32_t state = 1;
@@ -148,7 +148,7 @@ static bool same_bits(proof_run *run)
     return true;
 }
 
-/* What may not come back. Ops take no memory and no locks here. */
+/* The part that may not return. Ops do not allocate or lock here. */
 static void multiply(void *arg)
 {
     proof_run *run = arg;
@@ -187,7 +187,7 @@ hw_status hw_cpu_prove(hw_proof *out, hw_device *d, int max_rows, hw_error *err)
 {
     numbers n;
     proof_run run = {.n = &n, .d = d, .max_rows = max_rows ? max_rows : MAX_ROWS, .proof = out};
-    fenv_t before; /* of a program that rounds upwards, say: matrix units always round to the nearest */
+    fenv_t before; /* the caller may have set another rounding mode: matrix units always round to nearest */
     *out = (hw_proof){.passed = true};
     fegetenv(&before);
     fesetenv(FE_DFL_ENV);

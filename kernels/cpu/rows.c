@@ -1,4 +1,4 @@
-/* Ops that are bound by memory or too small to be worth an instruction set. */
+/* Ops that are memory-bound, or too small to need an instruction set. */
 #include <math.h>
 
 #include "kernels/cpu/cpu.h"
@@ -20,8 +20,8 @@ typedef struct angles_job {
     float scale;
 } angles_job;
 
-/* The angle is a float32 product, as the models were trained with. Its cosine is taken in double and rounded,
- * which leaves a C library next to no room to differ. */
+/* The angle is a float32 product, as in training. Its cosine is computed in double and rounded, so that C libraries give
+ * the same result in practice. */
 static void angles_of_rows(void *arg, size_t begin, size_t end)
 {
     const angles_job *job = arg;

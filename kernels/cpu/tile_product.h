@@ -1,9 +1,9 @@
-/* A product by tiles, Y = X W^T (+ bias), cut into items of work that threads take: some rows by some groups of outputs.
- * kernels.h fixes the order of additions; this says which outputs and rows are worked on together.
+/* A product by tiles, Y = X W^T (+ bias), divided into work items for threads: some rows by some groups of outputs.
+ * kernels.h fixes the order of additions; the plan decides which outputs and rows are computed together.
  *
- * Up to HW_TILE_FEW_ROWS rows: weights stream past from memory, two groups at a time, and sums stay in tiles from the first
- * block of a cut to its last. More rows: the terms of some tiles of rows by a panel of blocks stay in the second-level cache
- * while weights pass over them; sums of a panel wait in memory for the next one. */
+ * Up to HW_TILE_FEW_ROWS rows: weights stream from memory, two groups at a time, and sums stay in tiles from the first
+ * block of a cut to its last. More rows: the terms of some tiles of rows by a panel of blocks stay in the L2 cache while
+ * weights pass over them; sums are kept in memory between panels. */
 #ifndef HW_KERNELS_CPU_TILE_PRODUCT_H
 #define HW_KERNELS_CPU_TILE_PRODUCT_H
 
@@ -13,15 +13,14 @@ enum {
     HW_TILE_FEW_ROWS = 2 * HW_UNIT_ROWS,
     HW_TILE_ITEM_TILES = 16, /* of rows in an item, at most */
     HW_TILE_LEVELS = 3,      /* of the tree over the cuts: sums of one cut, of two, of four */
-    /* Bytes that each thread has: for the terms of a panel, and, for each level and the sum of an unfinished cut, for what
-     * waits for the next panel. */
+    /* Bytes per thread: for the terms of a panel; and for sums kept between panels, per level and for an unfinished cut. */
     HW_TILE_TERM_BYTES = 1 << 20,
     HW_TILE_SUM_BYTES = 1 << 20,
     HW_TILE_ROOM = HW_TILE_TERM_BYTES + (HW_TILE_LEVELS + 1) * HW_TILE_SUM_BYTES,
 };
 
-/* What happens to the sum of a cut when it is complete: the sums of some levels are added on its left, one after the other,
- * and the result goes to a level, or out. Empty cuts are left out of the tree. */
+/* What happens to the complete sum of a cut: the sums of some levels are added on its left, one after the other, and the
+ * result goes to a level, or to the output. Empty cuts are left out of the tree. */
 typedef struct hw_tile_merge {
     bool adds[HW_TILE_LEVELS];
     int to; /* a level, or HW_TILE_LEVELS: out */
@@ -32,7 +31,7 @@ struct hw_tile_product {
     const hw_weight *w;
     const float *x; /* [n_rows, n_in] */
     const uint16_t
-        *terms;        /* of x, when there are few rows: tiles as short as the rows are few, bf16_split.h */
+        *terms;        /* of x, with few rows: tiles with only as many rows as there are, see bf16_split.h */
     const float *bias; /* [n_out] or NULL */
     float *out;        /* [n_rows, n_out] */
     char *room;        /* [threads, HW_TILE_ROOM]; 64-byte aligned */
@@ -40,10 +39,11 @@ struct hw_tile_product {
     int n_terms;
 
     /* Set by hw_tile_plan. */
-    bool few;            /* rows */
-    size_t n_tiles;      /* of rows */
-    size_t sub_blocks;   /* of a panel that all rows take before the next: their weights stay close */
-    size_t panel_blocks; /* blocks whose terms lie together; all of them with few rows */
+    bool few;       /* rows */
+    size_t n_tiles; /* of rows */
+    size_t
+        sub_blocks; /* blocks of a panel that all rows take before the next, so that their weights stay in cache */
+    size_t panel_blocks; /* blocks whose terms are stored together; all of them with few rows */
     size_t item_tiles;   /* tiles of rows of an item, at most */
     size_t n_row_items;
     size_t item_groups, n_group_items;
@@ -53,7 +53,7 @@ struct hw_tile_product {
     bool far[HW_TILE_LEVELS + 1]; /* sums of this level (last: of an unfinished cut) outlive a panel */
 };
 
-/* Fills in how the product is cut: for `n_threads` threads. w, n_rows and n_terms are set. */
+/* Divides the product for `n_threads` threads. Requires w, n_rows and n_terms. */
 void hw_tile_plan(hw_tile_product *p, int n_threads);
 
 #endif

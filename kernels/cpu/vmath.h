@@ -1,19 +1,19 @@
 /* exp and erf on sixteen lanes, made of lane operations only, so that they give the same bits on every
- * instruction set and have no scalar twin for tails. The coefficients are our own Chebyshev fits in double,
+ * instruction set and need no scalar version for tails. The coefficients are our own Chebyshev fits in double,
  * rounded to float32. */
 #ifndef HW_KERNELS_CPU_VMATH_H
 #define HW_KERNELS_CPU_VMATH_H
 
 #include "kernels/cpu/simd.h"
 
-/* A whole number nearest to x, |x| < 2^22: adding 1.5 * 2^23 leaves no room for a fraction. */
+/* The integer nearest to x, |x| < 2^22: adding 1.5 * 2^23 leaves no bits for a fraction. */
 HW_INLINE v16 v16_round(v16 x)
 {
     const v16 magic = v16_set1(0x1.8p23f);
     return v16_sub(v16_add(x, magic), magic);
 }
 
-/* x * 2^n, rounded once, for whole n in -252 .. 254 and x near 1. Where there is no instruction for it, 2^n comes as two
+/* x * 2^n, rounded once, for integers n in -252 .. 254 and x near 1. Without an instruction for it, 2^n is applied as two
  * factors, since n reaches -150; the first product is exact. */
 HW_INLINE v16 v16_scale(v16 x, v16 n)
 {
@@ -26,8 +26,8 @@ HW_INLINE v16 v16_scale(v16 x, v16 n)
 }
 
 /* Within 1.1 ulp. Below -104 it is 0 (the true value rounds to 0), above 88.73 infinity; results under 2^-126
- * are rounded once. exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. For what is below, as attention's masked keys are,
- * exp(0) is worked out and dropped: processors take a hundred cycles and more for a result that underflows. */
+ * are rounded once. exp(x) = 2^n * exp(r), n = round(x / ln 2), |r| <= ln(2) / 2. For inputs below -104, such as attention's
+ * masked keys, exp(0) is computed and discarded: a result that underflows takes processors a hundred cycles and more. */
 HW_INLINE v16 v16_exp(v16 x)
 {
     static const float c[5] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.5554e8p-5f, 0x1.120be8p-7f, 0x1.6d43b4p-10f};

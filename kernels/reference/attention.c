@@ -2,7 +2,7 @@
 
 #include "kernels/reference/reference.h"
 
-/* The angle itself is a float32 product, as the models were trained with; its cosine is taken in double. */
+/* The angle is a float32 product, as in training; its cosine is computed in double. */
 hw_status hw_ref_rope_angles(hw_device *d, float *out, const int32_t *positions, int n, const float *inv_freq,
                              int half, float scale)
 {

@@ -38,7 +38,7 @@ hw_status hw_ref_row_mass(hw_device *d, uint64_t *mass, const float *row, int n_
     for (int t = 0; t < n_vocab && first_id + t < n_valid; t++) {
         double e = exp(((double)row[t] - (double)max) / (double)temperature);
         if (e > 0)
-            *mass += (uint64_t)(fmin(e, 1) * HW_MASS_ONE + 0.5); /* NaN adds nothing: row_best tells of it */
+            *mass += (uint64_t)(fmin(e, 1) * HW_MASS_ONE + 0.5); /* NaN adds nothing: row_best reports it */
     }
     return HW_OK;
 }

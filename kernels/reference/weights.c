@@ -81,10 +81,10 @@ hw_status hw_ref_gather(hw_device *d, void *out, const hw_weight *table, const i
     return HW_OK;
 }
 
-/* What every operand and result of a product by terms goes through. */
+/* Applied to every operand and result of a product by terms. */
 static float flush(float x) { return fabsf(x) < FLT_MIN ? copysignf(0, x) : x; }
 
-/* One block of 32 inputs by weights, of which `n` are there. */
+/* The sum of one block of 32 inputs, of which `n` exist. */
 static float chains(const float *x, const hw_weight *w, size_t at, size_t n, bool flushed)
 {
     float chain[2] = {0};
@@ -119,7 +119,7 @@ static int split(float term[3], float x, hw_matmul matmul)
     return 3;
 }
 
-/* Sum of a block's terms, added to what was there. */
+/* Adds the sum of a block's terms. */
 static float add_terms(float sum, const float *x, const hw_weight *w, size_t at, size_t n, hw_matmul matmul)
 {
     float term[3][32], one[3];
@@ -132,7 +132,7 @@ static float add_terms(float sum, const float *x, const hw_weight *w, size_t at,
     return sum;
 }
 
-/* The partial sum of one cut, in the order that kernels.h promises. */
+/* The partial sum of one cut, in the order that kernels.h specifies. */
 static float cut_sum(const float *x, const hw_weight *w, size_t out, size_t begin, size_t end,
                      hw_matmul matmul)
 {

@@ -56,7 +56,7 @@ typedef struct hw_setting {
     const char *unit; /* "tokens"; NULL: a pure number, or no number */
     double min, max;  /* of numbers; minimum length of a text; maximum length of a list */
     const hw_named_value
-        *choices;         /* end with a NULL name; an alias follows the first name of its value, and is not listed */
+        *choices; /* end with a NULL name; an alias follows the first name of its value, and is not listed */
     const char *fallback; /* the default in YAML syntax; "auto" is stored as zero */
     unsigned traits;      /* HW_SAME and the others above */
     size_t offset;        /* of the field in the struct of its group */

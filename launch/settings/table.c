@@ -198,8 +198,8 @@ _Static_assert(offsetof(hw_request_settings, n_stops) ==
                    offsetof(hw_request_settings, stops) + HW_MAX_STOPS * sizeof(char *),
                "how many follows the list");
 
-const hw_setting_group hw_request_group = HW_GROUP(
-    "Sampling (auto: from the model's generation_config.json, else greedy):", 2, request_rows, NULL);
+const hw_setting_group hw_request_group =
+    HW_GROUP("Sampling (auto: from the model's generation_config.json, else greedy):", 2, request_rows, NULL);
 
 /* ---- report */
 

@@ -31,8 +31,7 @@ hw_dtype hw_dtype_parse(const char *name, int *known)
     return HW_DTYPE_NONE;
 }
 
-/* Written with integer arithmetic only, so that they need no instruction set and are exact by
- * construction. */
+/* Integer arithmetic only, which needs no instruction set and is exact by construction. */
 float hw_f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 0x3ff, u;

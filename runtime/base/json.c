@@ -8,8 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* jansson recurses once per level and allows 2048 of them. Strings are skipped, all else is left to the
- * parser. */
+/* jansson recurses once per level and allows 2048 levels. Strings are skipped; everything else is left to the parser. */
 static bool too_deep(const char *text, size_t n_bytes)
 {
     int depth = 0;
@@ -34,7 +33,7 @@ hw_status hw_json_parse(json_t **out, const char *text, size_t n_bytes, const ch
                         hw_error *err)
 {
     static const char lfs[] =
-        "version https://git-lfs"; /* what a clone without Git LFS has in place of large files */
+        "version https://git-lfs"; /* placeholder of large files in a clone without Git LFS */
     *out = NULL;
     if (too_deep(text, n_bytes))
         return hw_fail(err, failure, "%s: JSON nested deeper than %d levels", name, HW_JSON_MAX_DEPTH);

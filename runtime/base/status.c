@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Bytes of the well-formed UTF-8 character at `p`, 0 when there is none: overlong forms, surrogates and what
- * a cut left over. */
+/* Bytes of the well-formed UTF-8 character at `p`; 0 for overlong forms, surrogates and truncated characters. */
 static size_t utf8_character(const unsigned char *p)
 {
     static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -18,7 +17,7 @@ static size_t utf8_character(const unsigned char *p)
     return n && c >= smallest[n] && c <= 0x10ffff && c >> 11 != 0x1b ? n : 0;
 }
 
-/* Terminals act on control characters, on U+0080 to U+009F as much as on those of ASCII. */
+/* Terminals interpret control characters, U+0080 to U+009F as well as those of ASCII. */
 static void make_printable(char *text)
 {
     for (unsigned char *p = (unsigned char *)text; *p;) {
@@ -54,7 +53,7 @@ hw_status hw_context(hw_error *err, hw_status status, const char *format, ...)
     char said[HW_ERROR_CAPACITY];
     memcpy(said, err->message, sizeof said);
     size_t kept =
-        strlen(said) < sizeof said / 2 ? strlen(said) : sizeof said / 2; /* a long context leaves it room */
+        strlen(said) < sizeof said / 2 ? strlen(said) : sizeof said / 2; /* leaves room for a long context */
     va_list args;
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message - kept - 2, format, args);

@@ -1,14 +1,13 @@
-/* Policies whose sequences hold single blocks, wherever they lie: paged, contiguous (one block each) and
- * off. */
+/* Policies whose sequences hold single blocks at any place: paged, contiguous (one block each) and off. */
 #include "runtime/kv/cache_state.h"
 
-/* The block of these tokens, which lie at block i of a sequence whose block i - 1 has the number `parent`. */
+/* Finds the block with these tokens, for block i of a sequence whose block i - 1 has the number `parent`. */
 static int32_t find(const hw_kv_cache *kv, uint64_t parent, const int32_t *tokens, int i)
 {
     return hw_kv_prefix_find(&kv->index, parent, tokens + (size_t)i * (size_t)kv->dims.block_tokens);
 }
 
-/* A block for one table alone. The caller has seen that one is available. */
+/* Takes a block for one table. The caller has checked that one is available. */
 static int32_t take(hw_kv_cache *kv)
 {
     int32_t block = hw_kv_pool_take(&kv->pool);
@@ -17,7 +16,7 @@ static int32_t take(hw_kv_cache *kv)
     return block;
 }
 
-/* A block that can still be found is cached when nobody holds it any more. */
+/* Releases a block: if it can still be found by content, it stays cached after its last reference is gone. */
 static void give(hw_kv_cache *kv, int32_t block)
 {
     hw_kv_pool_unref(&kv->pool, block, hw_kv_prefix_number(&kv->index, block) != 0);
@@ -29,7 +28,7 @@ int hw_kv_lookup(const hw_kv_cache *kv, const hw_kv_table *table, const int32_t 
     const int size = kv->dims.block_tokens;
     int i = table->n_published, n_revived = 0;
     uint64_t parent = table->parent;
-    /* Only from the end of a full block can the next one be looked for. */
+    /* The next block can only be looked up at the end of a full block. */
     if (!kv->sharing || limit <= n_known || n_known != i * size) return n_known;
     while (i * size < limit && (i + 1) * size <= n_tokens) {
         int32_t block = find(kv, parent, tokens, i);
@@ -39,16 +38,15 @@ int hw_kv_lookup(const hw_kv_cache *kv, const hw_kv_table *table, const int32_t 
         i++;
     }
     if (i * size <= limit) return i * size;
-    /* The last block found has to be written into and is therefore copied. Where there is no room for the
-     * copy beside it, it is better computed: a sequence that fits without sharing must not fail because of
-     * it. */
+    /* The last block found will be written to, and is therefore copied. If there is no room for the copy, recompute
+     * its tokens: a sequence that fits without sharing must not fail because of sharing. */
     int n_taken = hw_kv_blocks_for(kv, n_tokens) - i + 1;
     if (n_revived + n_taken <= hw_kv_pool_available(&kv->pool)) return limit;
     return (i - 1) * size;
 }
 
-/* Puts the blocks that hw_kv_lookup found behind the table's own, without counting them in. Returns how many
- * of them were cached: they come out of what is available, too. */
+/* Writes the blocks that hw_kv_lookup found after the table's own, without counting them in n_blocks. Returns how many
+ * of them were cached, since these reduce the available blocks too. */
 static int list_found(const hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int n_covered)
 {
     int n_revived = 0;
@@ -62,8 +60,7 @@ static int list_found(const hw_kv_cache *kv, hw_kv_table *table, const int32_t *
     return n_revived;
 }
 
-/* Whether a write into the block would be seen by others: another table, or a sequence to come that finds
- * it. */
+/* Whether others would see a write to the block: another table, or a later sequence that finds it. */
 static bool is_shared(const hw_kv_cache *kv, int32_t block, bool found)
 {
     return found || kv->pool.refs[block] > 1 || hw_kv_prefix_number(&kv->index, block);
@@ -87,7 +84,7 @@ hw_status hw_kv_blocks_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t
     if (st) return st;
     int n_taken = wanted > n_old ? wanted - n_old : 0;
     int n_revived = list_found(kv, table, tokens, n_covered);
-    /* `first` lies inside a block that is there already: it is written into. */
+    /* `first` is inside an existing block, which will be written to. */
     bool copy =
         first % kv->dims.block_tokens != 0 && is_shared(kv, table->blocks[n_covered - 1], n_covered > n_own);
     int needed = n_taken + n_revived + copy, available = hw_kv_pool_available(&kv->pool);
@@ -104,8 +101,8 @@ hw_status hw_kv_blocks_extend(hw_kv_cache *kv, hw_kv_table *table, const int32_t
     return st;
 }
 
-/* The parent of what follows is the block that can be found, which need not be this sequence's own: two
- * sequences may have computed the same tokens side by side. */
+/* The parent of the next block is the indexed block, which need not be this sequence's own: two sequences may have
+ * computed the same tokens concurrently. */
 void hw_kv_publish(hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, int n_computed)
 {
     const int size = kv->dims.block_tokens;
@@ -121,7 +118,7 @@ void hw_kv_publish(hw_kv_cache *kv, hw_kv_table *table, const int32_t *tokens, i
 
 hw_status hw_kv_blocks_fork(hw_kv_cache *kv, hw_kv_table *out, const hw_kv_table *from, hw_error *err)
 {
-    if (kv->policy == HW_KV_OFF) return HW_OK; /* scratch: the next step writes all of it */
+    if (kv->policy == HW_KV_OFF) return HW_OK; /* scratch: the next step rewrites it */
     if (kv->policy == HW_KV_CONTIGUOUS) {
         hw_status st = hw_kv_blocks_extend(kv, out, NULL, 0, 1, err);
         return st ? st : hw_kv_copy_blocks(kv, out->blocks[0], from->blocks[0], 1, err);
@@ -144,7 +141,7 @@ void hw_kv_blocks_shrink(hw_kv_cache *kv, hw_kv_table *table, int n_tokens)
     while (table->n_blocks > wanted) give(kv, table->blocks[--table->n_blocks]);
 }
 
-/* From the end, so that of the cached blocks those that need the others to be found are given up first. */
+/* From the end, so that cached blocks that depend on others to be found are evicted first. */
 void hw_kv_blocks_release(hw_kv_cache *kv, hw_kv_table *table)
 {
     while (table->n_blocks) give(kv, table->blocks[--table->n_blocks]);

@@ -142,7 +142,7 @@ hw_kv_usage hw_kv_cache_usage(const hw_kv_cache *kv)
     return u;
 }
 
-/* ---- what the policies share */
+/* ---- shared by the policies */
 
 hw_status hw_kv_copy_blocks(hw_kv_cache *kv, int32_t to, int32_t from, int n, hw_error *err)
 {
@@ -153,7 +153,7 @@ hw_status hw_kv_copy_blocks(hw_kv_cache *kv, int32_t to, int32_t from, int n, hw
                                            data + (size_t)from * kv->block_bytes, n_bytes);
         if (!st) continue;
         hw_fail(err, st, "the device refused");
-        const hw_status told = kv->device->k->synchronize(kv->device, err); /* it knows why */
+        const hw_status told = kv->device->k->synchronize(kv->device, err); /* it has the message */
         return hw_context(err, told ? told : st, "KV cache: copying %zu bytes of layer %d", n_bytes, layer);
     }
     for (int i = 0; i < n; i++) kv->filled[to + i] = kv->filled[from + i];
@@ -164,7 +164,7 @@ hw_status hw_kv_copy_blocks(hw_kv_cache *kv, int32_t to, int32_t from, int n, hw
 hw_status hw_kv_table_grow(const hw_kv_cache *kv, hw_kv_table *table, int n, hw_error *err)
 {
     if (n <= table->capacity) return HW_OK;
-    /* For the longest sequence at once, so that no later step allocates. */
+    /* Allocate for the longest sequence, so that no later step allocates. */
     int capacity = n > kv->seq_blocks ? n : kv->seq_blocks;
     int32_t *blocks = realloc(table->blocks, (size_t)capacity * sizeof *blocks);
     if (!blocks)

@@ -5,7 +5,7 @@
 
 #include "runtime/base/checked.h"
 
-/* Of n blocks in all layers. */
+/* Bytes of n blocks in all layers. */
 static uint64_t bytes_of(const hw_kv_request *r, int n)
 {
     hw_kv_dims d = r->dims;
@@ -47,7 +47,7 @@ static hw_status refuse(const hw_kv_request *r, int rank, hw_error *err)
                    r->kv_bytes ? "--kv-cache-memory" : "--max-model-len");
 }
 
-/* The largest of the complements is the complement of the smallest: the door has no minimum. */
+/* The minimum, as the complement of the maximum of the complements: the communicator has no minimum. */
 hw_status hw_kv_capacity(int *n_blocks, hw_comm *comm, hw_status mine, const hw_kv_request *r, hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_CONTROL};

@@ -1,10 +1,10 @@
-/* One piece of memory per sequence, twice as long whenever it is full. A table lists a run of neighbouring
- * blocks, so what is copied is one piece per layer. */
+/* One run of adjacent blocks per sequence, doubled when it is full. Because blocks are adjacent, a copy is one piece per
+ * layer. */
 #include <stdlib.h>
 
 #include "runtime/kv/cache_state.h"
 
-/* A run of n blocks in `run`, which is {0}. */
+/* Takes a run of n blocks into `run`, which must be {0}. */
 static hw_status take(hw_kv_cache *kv, hw_kv_table *run, int n, int n_tokens, hw_error *err)
 {
     hw_kv_regions *r = &kv->regions;
@@ -36,7 +36,7 @@ hw_status hw_kv_dynamic_extend(hw_kv_cache *kv, hw_kv_table *table, int n_tokens
     hw_kv_table longer = {0};
     if (wanted <= table->n_blocks) return HW_OK;
     while (n < wanted && n <= kv->seq_blocks / 2) n *= 2;
-    if (n < wanted) n = kv->seq_blocks; /* twice as much is more than a sequence can need */
+    if (n < wanted) n = kv->seq_blocks; /* twice as many are more than a sequence can need */
     hw_status st = take(kv, &longer, n, n_tokens, err);
     if (st) return st;
     if (table->n_blocks) st = hw_kv_copy_blocks(kv, longer.blocks[0], table->blocks[0], table->n_blocks, err);

@@ -33,7 +33,7 @@ void hw_kv_pool_destroy(hw_kv_pool *p)
 
 int hw_kv_pool_available(const hw_kv_pool *p) { return p->n_free + p->n_cached; }
 
-/* Takes a block out of the list of cached ones. */
+/* Removes a block from the list of cached ones. */
 static void unlink_cached(hw_kv_pool *p, int32_t block)
 {
     int32_t older = p->older[block], newer = p->newer[block];

@@ -46,8 +46,8 @@ static const int32_t *tokens_of(const hw_kv_prefix *x, int32_t block)
     return x->tokens + (size_t)block * (size_t)x->block_tokens;
 }
 
-/* FNV-1a over 64-bit words, with the high half folded in: its low bits alone depend on the low bits of the
- * words alone. */
+/* FNV-1a over 64-bit words, with the high half folded in, because its low bits depend only on the low bits of the
+ * words. */
 static uint32_t bucket_of(const hw_kv_prefix *x, uint64_t parent, const int32_t *tokens)
 {
     uint64_t h = (UINT64_C(14695981039346656037) ^ parent) * UINT64_C(1099511628211);

@@ -18,8 +18,7 @@ void hw_kv_regions_destroy(hw_kv_regions *r)
     *r = (hw_kv_regions){0};
 }
 
-/* The first run of `wanted` free blocks inside a slot, or -1; *longest becomes the longest run that was
- * passed on the way. */
+/* The first run of `wanted` free blocks inside a slot, or -1; *longest is the longest free run seen until then. */
 static int search(const hw_kv_regions *r, int wanted, int *longest)
 {
     int run = 0;

@@ -16,7 +16,7 @@
 #define SINGLE_NAME "model.safetensors"
 
 enum {
-    MAX_INDEX_BYTES = 100000000, /* as much as a header may have: it lists the same names */
+    MAX_INDEX_BYTES = 100000000, /* the limit of a header, which lists the same names */
     MAX_SHOWN = 160,             /* bytes of a name that a message repeats */
 };
 
@@ -65,10 +65,9 @@ static hw_status open_files(hw_checkpoint *c, const char *folder, const char *co
     return st;
 }
 
-/* The index comes with the model and may be hostile, so it gets no say in where files are looked for: a name
- * stays in the folder by its spelling alone. A plain name that is a symbolic link is followed, wherever it
- * leads: links are made by whoever owns the folder, not by the index, and Hugging Face's cache keeps every
- * file of a snapshot as a link to ../../blobs/<hash>. */
+/* The index comes with the model and may be hostile, so only plain file names are accepted, which cannot leave the
+ * folder. A plain name that is a symbolic link is followed: links are made by the owner of the folder, not by the
+ * index, and Hugging Face's cache stores every file of a snapshot as a link to ../../blobs/<hash>. */
 static bool is_plain_name(const char *name)
 {
     return name[0] && name[0] != '.' && !strpbrk(name, "/\\") && !strstr(name, "..");
@@ -107,8 +106,8 @@ static hw_status list_files(const char **names, size_t *n_names, const json_t *m
     return HW_OK;
 }
 
-/* Every tensor of every file must be where the index says. Names are unique in the index and in each file, so
- * if that holds and the numbers agree, nothing is missing and nothing is there twice. */
+/* Every tensor of every file must be where the index says. Names are unique in the index and in each file, so if that
+ * holds and the counts agree, no tensor is missing or duplicated. */
 static hw_status check_index(const hw_checkpoint *c, const json_t *map, const char *path, hw_error *err)
 {
     const char *name;
@@ -139,7 +138,7 @@ static hw_status check_index(const hw_checkpoint *c, const json_t *map, const ch
     return HW_OK;
 }
 
-/* metadata.total_size is not looked at: tools that edit checkpoints often leave it wrong. */
+/* metadata.total_size is ignored, because tools that edit checkpoints often leave it wrong. */
 static hw_status open_index(hw_checkpoint *c, const char *folder, const char *path, hw_error *err)
 {
     json_t *index = NULL;
@@ -159,7 +158,7 @@ static hw_status open_index(hw_checkpoint *c, const char *folder, const char *pa
     return st;
 }
 
-/* ---- a folder without either file: say what is there instead ---- */
+/* ---- a folder without either file: name what it has instead ---- */
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -178,7 +177,8 @@ static bool holds_weights(const char *name)
 
 static hw_status nothing_to_open(const char *folder, hw_error *err)
 {
-    char found[256] = ""; /* the first in the alphabet, so that the message does not depend on the disk */
+    char found[256] =
+        ""; /* the alphabetically first, so that the message does not depend on the order on disk */
     size_t n_entries = 0;
     DIR *d = opendir(folder);
     if (!d) return hw_fail(err, HW_ERR_MODEL, "%s: cannot list the folder: %s", folder, strerror(errno));
@@ -227,7 +227,7 @@ static hw_status list_tensors(hw_checkpoint *c, const char *folder, hw_error *er
             hw_tensor t = {c->files[i], hw_safetensors_at(c->files[i], j)};
             c->tensors[c->n_tensors] = c->by_name[c->n_tensors] = t;
             c->n_tensors++;
-            c->total_bytes += t.info->n_bytes; /* files of a disk: their sizes add up */
+            c->total_bytes += t.info->n_bytes; /* cannot overflow: sizes of real files */
         }
     qsort(c->by_name, c->n_tensors, sizeof *c->by_name, compare_tensors);
     return HW_OK;
@@ -251,7 +251,7 @@ hw_status hw_checkpoint_check_folder(const char *folder, hw_error *err)
     return HW_OK;
 }
 
-/* lstat: a link that leads nowhere is there, and opening it says what is wrong with it. */
+/* lstat, because a dangling link exists, and opening it gives a better message. */
 static hw_status open_folder(hw_checkpoint *c, const char *folder, hw_error *err)
 {
     struct stat info;

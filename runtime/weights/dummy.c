@@ -2,8 +2,7 @@
 
 enum { CHUNK = 1024 }; /* numbers at a time; a multiple of four */
 
-/* splitmix64's finaliser (Steele, Lea, Flood 2014): every bit of the input reaches every bit of the
- * output. */
+/* splitmix64's finaliser (Steele, Lea, Flood 2014): every bit of the input affects every bit of the output. */
 static uint64_t mix(uint64_t z)
 {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -19,7 +18,7 @@ uint64_t hw_dummy_seed(uint64_t seed, const char *tensor_name)
     return mix(seed + mix(hash));
 }
 
-/* One hash gives four numbers of 16 bits, the lowest first. `bits` [4 * n_hashes] */
+/* Each hash gives four numbers of 16 bits, lowest first. `bits` [4 * n_hashes] */
 static void draw(uint16_t *bits, uint64_t row, uint64_t first_hash, size_t n_hashes)
 {
     for (size_t i = 0; i < n_hashes; i++) {
@@ -28,7 +27,7 @@ static void draw(uint16_t *bits, uint64_t row, uint64_t first_hash, size_t n_has
     }
 }
 
-/* Loops without branches, for the compiler to turn into vectors: a large model takes seconds of them. */
+/* Loops without branches, so that the compiler vectorises them: a large model spends seconds here. */
 static void store(char *dst, hw_dtype type, const float *x, size_t n)
 {
     uint16_t half[CHUNK];
@@ -36,7 +35,7 @@ static void store(char *dst, hw_dtype type, const float *x, size_t n)
         memcpy(dst, x, n * sizeof *x);
         return;
     }
-    for (size_t i = 0; i < n && type == HW_BF16; i++) { /* hw_f32_to_bf16 of what is no NaN */
+    for (size_t i = 0; i < n && type == HW_BF16; i++) { /* hw_f32_to_bf16, without the case of NaN */
         uint32_t u;
         memcpy(&u, &x[i], sizeof u);
         half[i] = (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);

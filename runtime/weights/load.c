@@ -14,8 +14,8 @@ typedef struct loader {
     const hw_shard *shard;
     hw_checkpoint *c;
     const hw_load_options *options;
-    hw_scatter *scatter; /* NULL: everybody reads for itself */
-    hw_status failed;    /* of a rank that goes on receiving, since rank 0 goes on sending */
+    hw_scatter *scatter; /* NULL: every rank reads for itself */
+    hw_status failed;    /* of a rank that continues to receive, since rank 0 continues to send */
     void *staging;       /* [STAGING_BYTES] */
     uint64_t done, total;
     hw_error *err;
@@ -27,11 +27,10 @@ static void report(loader *l, uint64_t n_bytes)
     if (l->options->progress) l->options->progress(l->options->progress_user, l->done, l->total);
 }
 
-/* How much of the staging buffer a parameter takes at once: a vector is converted in the upper half of it, so a piece must
- * leave that free. */
+/* How much of the staging buffer a piece may use: vectors are converted in the upper half, which must stay free. */
 static size_t room_for(const hw_param *p) { return p->kind->vector ? STAGING_BYTES / 4 : STAGING_BYTES; }
 
-/* Where in a parameter a piece of it belongs: [n_rows, n_columns] in the staging buffer, as stored, tightly packed. */
+/* The place of a piece within a parameter: [n_rows, n_columns] in the staging buffer, as stored, densely packed. */
 typedef struct piece {
     hw_dtype type;
     bool transposed;
@@ -72,7 +71,7 @@ static hw_status put(loader *l, const hw_param *p, piece from)
 
 static bool receives(const loader *l) { return l->scatter && !l->c; }
 
-/* Rows [r, r + n) of what this rank holds of a tensor, into the staging buffer. */
+/* Reads rows [r, r + n) of this rank's rectangle of a tensor into the staging buffer. */
 static hw_status fetch(loader *l, const hw_tensor_cut *cut, const hw_tensor_place *place, size_t r, size_t n)
 {
     if (receives(l)) return hw_scatter_receive(l->scatter, l->staging, n * cut->row_bytes, l->err);
@@ -111,7 +110,7 @@ static hw_status load_param(loader *l, const hw_param *p)
     return st ? st : load_part(l, &place, p);
 }
 
-/* ---- made up */
+/* ---- dummy weights */
 
 static hw_status fill_with_dummy(loader *l, const hw_param *p)
 {
@@ -135,7 +134,7 @@ static hw_status fill_with_dummy(loader *l, const hw_param *p)
     return st;
 }
 
-/* ---- the whole */
+/* ---- loading */
 
 static hw_status for_each_param(loader *l, hw_status (*each)(loader *, const hw_param *))
 {
@@ -149,12 +148,12 @@ static hw_status for_each_param(loader *l, hw_status (*each)(loader *, const hw_
 static hw_status fill(loader *l)
 {
     if (l->options->dummy) return for_each_param(l, fill_with_dummy);
-    /* Everything is checked before anything is read. */
+    /* Check all tensors before reading any. */
     const hw_status st = hw_tensor_check_all(l->m, l->c, l->err);
     return st ? st : for_each_param(l, load_param);
 }
 
-/* Rank 0's error is the one that is told. */
+/* Rank 0's error is the one that is reported. */
 static hw_status fill_together(loader *l)
 {
     hw_error other;
@@ -191,7 +190,7 @@ hw_status hw_weights_load(hw_weights **out, hw_device *device, const hw_model *m
     hw_status st = prepare(&l, device);
     if (options->comm) st = hw_comm_agree(options->comm, st, err);
     if (!st) st = options->comm ? fill_together(&l) : fill(&l);
-    const hw_status told = device->k->synchronize(device, err); /* what a copy could not say */
+    const hw_status told = device->k->synchronize(device, err); /* errors of asynchronous copies */
     if (told) st = told;
     hw_scatter_destroy(l.scatter);
     free(l.staging);

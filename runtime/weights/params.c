@@ -71,7 +71,7 @@ static hw_range heads_range(int first, int n, int head_dim)
     return (hw_range){(size_t)first * (size_t)head_dim, (size_t)(first + n) * (size_t)head_dim};
 }
 
-/* This rank's part of a dimension, where it is split. */
+/* This rank's range of a dimension, if it is split. */
 static hw_range range_of(const hw_model *m, const hw_shard *s, hw_dimension d, bool split)
 {
     const hw_heads h = s->heads;

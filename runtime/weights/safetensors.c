@@ -15,7 +15,7 @@
 enum {
     LENGTH_BYTES = 8,              /* the header's length, little-endian, in front of the header */
     MAX_HEADER_BYTES = 100000000,  /* the reference implementation's limit */
-    AHEAD_FROM = 1 << 20,          /* shorter reads are rows of a part: what follows is not asked for */
+    AHEAD_FROM = 1 << 20,          /* shorter reads are rows of a shard: no read-ahead */
     MAX_READ_BYTES = 1 << 30,      /* in one pread: Linux moves at most 2 GiB - 4 KiB at a time */
     MAX_SHOWN = 160,               /* bytes of a tensor's name that a message repeats */
     LABEL_BYTES = MAX_SHOWN + 16,  /* room for `tensor "name"` */
@@ -223,8 +223,8 @@ static hw_status read_entries(hw_safetensors *f, const json_t *header, uint64_t 
     return HW_OK;
 }
 
-/* The tensors must tile the file from the header to its last byte: bytes that belong to no tensor, or to two,
- * have been used to make one file mean different things to different readers. */
+/* The tensors must tile the file from the header to its last byte: bytes of no tensor, or of two, have been used to make
+ * one file mean different things to different readers. */
 static hw_status check_tiling(const hw_safetensors *f, uint64_t data_start, uint64_t file_bytes,
                               hw_error *err)
 {
@@ -271,7 +271,7 @@ static hw_status check_header_length(uint64_t header_bytes, uint64_t file_bytes,
     return HW_OK;
 }
 
-/* The header's JSON goes away when this returns; what is kept are copies. */
+/* The header's JSON is freed when this returns, so names are copied. */
 static hw_status read_header(hw_safetensors *f, const char *header, size_t header_bytes, uint64_t file_bytes,
                              hw_error *err)
 {
@@ -313,8 +313,7 @@ static hw_status read_bytes(const hw_safetensors *f, uint64_t offset, size_t n_b
     return HW_OK;
 }
 
-/* Lets the system fetch what the next read will most likely ask for, while this one's numbers are packed. A
- * hint: whether it is taken does not matter. */
+/* Read-ahead hint: lets the system fetch the data of the most likely next read while this data is packed. */
 static void read_ahead(const hw_safetensors *f, uint64_t offset, uint64_t end, size_t n_bytes)
 {
     if (n_bytes < AHEAD_FROM || offset >= end) return;
@@ -322,7 +321,7 @@ static void read_ahead(const hw_safetensors *f, uint64_t offset, uint64_t end, s
     (void)posix_fadvise(f->fd, (off_t)offset, (off_t)n, POSIX_FADV_WILLNEED);
 }
 
-/* O_NONBLOCK: opening a named pipe must not wait for a writer. It means nothing to a regular file. */
+/* O_NONBLOCK: opening a named pipe must not wait for a writer. It has no effect on a regular file. */
 static hw_status open_file(hw_safetensors *f, uint64_t *file_bytes, hw_error *err)
 {
     struct stat info;

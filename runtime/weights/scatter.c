@@ -14,15 +14,15 @@ struct hw_scatter {
     hw_shard *shards;         /* [n_ranks] */
     uint64_t *planned, *sent; /* [n_ranks] bytes for each rank; rank 0's own stay 0 */
     unsigned char *types;     /* [n_params] hw_dtype of what is stored, in the order of hw_params_next */
-    size_t n_params, next;    /* next: whose type hw_scatter_locate gives */
-    hw_tensor_info of_type[HW_I32 + 1]; /* what the others know of a tensor */
+    size_t n_params, next;    /* next: the parameter of the next hw_scatter_locate */
+    hw_tensor_info of_type[HW_I32 + 1]; /* all that ranks other than 0 know of a tensor */
 };
 
 static const hw_tag tag = {.site = HW_SITE_LOAD};
 
 /* ---- every parameter */
 
-/* One rank's parameters. Which format devices keep them in makes no difference: they cross as they are stored. */
+/* One rank's parameters. The format on devices does not matter: they are sent as stored. */
 static hw_params params_of(const hw_scatter *s, int rank)
 {
     return hw_params_of(s->m, &s->shards[rank], hw_format_plain(HW_F32));
@@ -56,7 +56,7 @@ static bool add_part(uint64_t *sum, const hw_param *p, hw_dtype stored)
     return n_bytes != SIZE_MAX && hw_add_u64(*sum, n_bytes, sum);
 }
 
-/* By area, not by pieces: what is sent is compared with it. */
+/* Computed from areas, not from pieces, because the bytes sent are compared with it. */
 static hw_status plan(hw_scatter *s, hw_error *err)
 {
     for (int r = 1; r < s->n_ranks; r++) {
@@ -86,7 +86,7 @@ hw_status hw_scatter_bytes(uint64_t *out, const hw_model *m, hw_dtype stored, in
     return HW_OK;
 }
 
-/* ---- making it */
+/* ---- creation */
 
 static hw_status no_memory(const hw_scatter *s, hw_error *err)
 {
@@ -138,7 +138,7 @@ void hw_scatter_destroy(hw_scatter *s)
     free(s);
 }
 
-/* ---- moving */
+/* ---- sending and receiving */
 
 hw_status hw_scatter_locate(hw_scatter *s, hw_tensor_place *out, const hw_param *p, hw_error *err)
 {

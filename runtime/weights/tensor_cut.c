@@ -15,7 +15,7 @@ hw_status hw_tensor_cut_rows(size_t *out, const hw_tensor_cut *cut, const hw_ten
 {
     *out = hw_range_size(cut->rows) && cut->row_bytes ? room / cut->row_bytes : 0;
     if (*out || !hw_range_size(cut->rows) || !cut->row_bytes) return HW_OK;
-    /* Cannot be: the widest row is HW_MAX_WIDTH float32. */
+    /* Cannot happen: the widest row is HW_MAX_WIDTH float32. */
     return hw_fail(err, HW_ERR_MODEL, "tensor \"%s\": a row of %zu bytes is too long", p->tensor.info->name,
                    cut->row_bytes);
 }
@@ -25,7 +25,7 @@ hw_status hw_tensor_cut_read(const hw_tensor_cut *cut, const hw_tensor_place *p,
 {
     const hw_format format = stored_format(p);
     const size_t row = cut->rows.begin + first;
-    if (hw_range_size(cut->columns) == p->columns) /* whole rows lie one after the other */
+    if (hw_range_size(cut->columns) == p->columns) /* whole rows are contiguous */
         return hw_checkpoint_read(c, p->tensor, hw_format_size(format, row, p->columns), n * cut->row_bytes,
                                   dst, err);
     hw_status st = HW_OK;

@@ -105,7 +105,7 @@ static bool matches(const hw_model *m, const char *pattern, const char *name)
     return hw_tensor_pattern_match(pattern, name, &at) && at.layer < m->n_layers;
 }
 
-/* A head that was saved beside what it is tied to is the embedding once more (tied_head.h). */
+/* A head that was saved although it is tied is a copy of the embedding (tied_head.h). */
 static bool is_parameter(const hw_model *m, const hw_tensor_rule *r, const char *name)
 {
     hw_tensor_index at;

@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_DIGITS = 9 }; /* as many always fit into an int */
+enum { MAX_DIGITS = 9 }; /* always fits into an int */
 
 static const struct {
     const char *text;
     size_t index; /* offset in hw_tensor_index */
 } places[] = {{"{layer}", offsetof(hw_tensor_index, layer)}, {"{expert}", offsetof(hw_tensor_index, expert)}};
 
-/* The index that the pattern has a place for just here, which *pattern is moved behind; NULL where it has none. */
+/* The placeholder at *pattern, which is advanced past it; NULL if there is none. */
 static int *take_place(const char **pattern, hw_tensor_index *at)
 {
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
@@ -34,7 +34,7 @@ void hw_tensor_pattern_write(char *name, size_t size, const char *pattern, hw_te
     }
 }
 
-/* Digits as printf writes them: a number has one name. */
+/* Digits as printf writes them, so that each number has only one spelling. */
 static bool take_number(const char **name, int *out)
 {
     const size_t n = strspn(*name, "0123456789");

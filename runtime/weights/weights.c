@@ -11,7 +11,7 @@ void *hw_weights_field(hw_weights *w, const hw_param_kind *kind, int layer)
     return owner + kind->field;
 }
 
-/* ---- making room: the first parameter of a field makes it for all that share it */
+/* ---- allocation: the first parameter of a field allocates it for all that share it */
 
 static hw_status make_matrix(hw_weights *w, const hw_param *p, hw_error *err)
 {
@@ -71,7 +71,7 @@ hw_status hw_weights_create(hw_weights **out, hw_device *device, const hw_model 
     return st;
 }
 
-/* Of several parameters in one field the first frees it. */
+/* The first of several parameters in a field frees it. */
 static void free_field(hw_weights *w, const hw_param_kind *kind, int layer)
 {
     void *const field = hw_weights_field(w, kind, layer);
@@ -99,13 +99,13 @@ void hw_weights_destroy(hw_weights *w)
     free(w);
 }
 
-/* ---- what is known before */
+/* ---- sizes known before loading */
 
 hw_dtype hw_weights_dtype(const hw_model *m, const hw_checkpoint *c, hw_dtype wanted)
 {
     if (wanted != HW_DTYPE_NONE) return wanted;
     if (!c) return m->stored != HW_DTYPE_NONE ? m->stored : HW_F32;
-    /* As stored: what most bytes of the files are. */
+    /* As stored: the type of most bytes in the files. */
     uint64_t bytes[HW_I32 + 1] = {0};
     for (size_t i = 0; i < hw_checkpoint_n_tensors(c); i++) {
         const hw_tensor_info *t = hw_checkpoint_at(c, i).info;
