@@ -86,7 +86,8 @@ static hw_status find(search *s, hw_error *err)
                    s->name, s->name, s->tried);
 }
 
-/* A plug-in that has created a device stays mapped, because its libraries have threads and exit handlers. */
+/* A plug-in stays mapped, also one that made no device: the driver and the libraries behind it keep pointers into
+ * it, threads and exit handlers until the process ends. */
 hw_status hw_plugin_device_try(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
                                bool *found, hw_error *err)
 {
@@ -107,8 +108,7 @@ hw_status hw_plugin_device_try(hw_device **out, const char *name, hw_device_plac
     else
         st = hw_fail(err, HW_ERR_UNSUPPORTED, "device \"%s\": %s is no plug-in of Headway: it has no %s",
                      name, s.path, HW_PLUGIN_SYMBOL);
-    if (st) dlclose(s.library);
-    else ((hw_device_base *)(void *)*out)->library = s.library;
+    if (!st) ((hw_device_base *)(void *)*out)->library = s.library;
     return st;
 }
 
@@ -129,9 +129,7 @@ const void *hw_plugin_symbol(const char *name, const char *symbol)
 bool hw_plugin_may_find_gpu(void)
 {
     if (getenv("HW_PLUGIN_PATH")) return true;
-    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    if (driver) dlclose(driver);
-    return driver != NULL;
+    return dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) != NULL;
 }
 
 void *hw_device_symbol(const hw_device *d, const char *name)

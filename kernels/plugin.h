@@ -17,7 +17,7 @@ typedef struct hw_device_place {
 /* Local. `act`: the type of activations and matrices, HW_F32, HW_F16 or HW_BF16. `name`: "cuda" for the plug-in
  * libheadway_cuda.so, or a path, which contains a '/'. A name is searched for in the folders of HW_PLUGIN_PATH
  * (separated by colons), then beside the program or shared library with this code and in the library folder next to
- * that, then on the loader's search path. The plug-in stays mapped. On HW_OK the caller owns *out
+ * that, then on the loader's search path. The plug-in stays mapped, also after an error. On HW_OK the caller owns *out
  * (hw_device_destroy). Errors: HW_ERR_UNSUPPORTED (no such plug-in, or one of another version), HW_ERR_DEVICE (no
  * driver, an old one, no device, or one that computes wrongly or hangs; HW_PROVE=off skips that test),
  * HW_ERR_NO_MEMORY. */

@@ -275,6 +275,19 @@ Test(device, says_what_is_wrong_with_the_driver, .init = set_up)
     REFUSED(2, 6, WORDS("no GPU is visible", "--device cpu"), GENERATE, ON_SIMT);
 }
 
+/* The driver that it started lives until the process ends, and calls back then. */
+Test(device, that_could_not_be_made_leaves_its_plug_in_mapped, .init = set_up)
+{
+    char *want = OUTPUT(1, GENERATE, "--device", "cpu");
+    setenv("HW_PLUGIN_PATH", HW_SIMT_AS_CUDA, 1);
+    setenv("HW_SIMT_DRIVER", "12080", 1);
+    hw_run_result r = RUN(1, NULL, GENERATE, "--device", "auto");
+    cr_expect_eq(r.exit_code, 0, "exit code %d\n%s", r.exit_code, r.err);
+    cr_expect_str_eq(r.out, want);
+    hw_run_free(&r);
+    free(want);
+}
+
 /* The layer's device has 2048 MiB, of which its own work space takes some. 256 MiB are set aside. */
 Test(device, is_planned_for_with_its_own_memory, .init = set_up)
 {

@@ -136,6 +136,16 @@ const char *cudaGetErrorName(cudaError_t code)
 
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 
+/* The driver calls the runtime that started it when the process ends, as libcuda does: where that has been unmapped,
+ * it jumps into nothing. */
+static void end_driver(int, void *) {}
+
+static void start_driver()
+{
+    static const bool started = !on_exit(end_driver, nullptr);
+    if (!started) abort();
+}
+
 /* HW_SIMT_DRIVER: what the driver says it is for, 0 where there is none; HW_SIMT_DEVICES: how many there are. */
 cudaError_t cudaDriverGetVersion(int *version)
 {
@@ -146,6 +156,7 @@ cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 13000, cudaS
 cudaError_t cudaGetDeviceCount(int *n)
 {
     *n = setting("HW_SIMT_DEVICES", 1);
+    if (setting("HW_SIMT_DRIVER", 13000)) start_driver();
     if (setting("HW_SIMT_DRIVER", 13000) < 13000) return cudaErrorInsufficientDriver;
     return *n ? cudaSuccess : cudaErrorNoDevice;
 }
