@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/numbers.h"
 #include "kernels/plugin.h"
 
 namespace
@@ -131,7 +132,22 @@ void take_properties(hw_cuda_device *c, const cudaDeviceProp *p)
     c->cache_bytes = (size_t)p->l2CacheSize;
     c->waits = is_set("HW_CUDA_SYNC");
     c->plain = is_set("HW_CUDA_PLAIN");
-    c->overlaps = p->major >= 9 && !c->waits && !is_set("HW_CUDA_NO_OVERLAP");
+}
+
+/* Never launched: it is asked what all kernels were compiled for. */
+__global__ void any_kernel() { hw_begin(); }
+
+/* Whether a kernel may be started while the one before it still runs: if the GPU can do that, and the kernels wait. From
+ * PTX for an older GPU the driver compiles kernels for this one in which hw_wait_for_previous is empty. */
+hw_status settle_overlap(hw_cuda_device *c, const cudaDeviceProp *p, hw_error *err)
+{
+    cudaFuncAttributes a = {};
+    const hw_status st = hw_cuda_check(err, cudaFuncGetAttributes(&a, any_kernel), "asking about a kernel");
+    const bool kernels_wait =
+        a.ptxVersion >= HW_OLDEST_OVERLAPPING && a.binaryVersion >= HW_OLDEST_OVERLAPPING;
+    c->overlaps = !st && p->major * 10 >= HW_OLDEST_OVERLAPPING && kernels_wait && !c->waits &&
+                  !is_set("HW_CUDA_NO_OVERLAP");
+    return st;
 }
 
 /* FNV-1a. A GPU has one UUID wherever it is seen from. */
@@ -153,9 +169,10 @@ hw_status choose_gpu(hw_cuda_device *c, hw_device_place place, bool *found, hw_e
     cudaDeviceProp properties;
     st = hw_cuda_check(err, cudaSetDevice(index), "choosing a GPU");
     if (!st) st = hw_cuda_check(err, cudaGetDeviceProperties(&properties, index), "asking about a GPU");
+    if (!st) take_properties(c, &properties);
+    if (!st) st = settle_overlap(c, &properties, err);
     if (st) return hw_context(err, st, "GPU %d of %d", index, n);
     c->index = index;
-    take_properties(c, &properties);
     c->base.device.n_alike = n;
     c->base.device.hardware = hash(&properties.uuid, sizeof properties.uuid);
     snprintf(c->base.description, sizeof c->base.description, "cuda %d, %.40s", index, properties.name);

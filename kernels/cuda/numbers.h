@@ -126,18 +126,21 @@ template <typename F> static inline auto hw_with_type(hw_dtype type, F f)
 
 /* ---- where a kernel begins. A kernel may be started while the one before it still runs: it lets the one
  * after it be started too, and waits until all that came before is done and can be read. What no kernel
- * writes (weights) may be read before. Older devices start a kernel when the one before it has ended. */
+ * writes (weights) may be read before. Kernels for older GPUs do not wait, so they must not be started before the one
+ * before them has ended (settle_overlap in device.cu). */
+
+#define HW_OLDEST_OVERLAPPING 90
 
 static __device__ inline void hw_let_next_start()
 {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= HW_OLDEST_OVERLAPPING * 10
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 
 static __device__ inline void hw_wait_for_previous()
 {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= HW_OLDEST_OVERLAPPING * 10
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #elif !defined(__CUDACC__)
     hw_simt_wait_for_previous();

@@ -55,6 +55,17 @@ Test(simt, bfloat16_is_as_good_as_in_transformers_on_2_ranks) { match_transforme
 Test(simt, float16_is_as_good_as_in_transformers_on_1_rank) { match_transformers(1, "float16"); }
 #endif
 
+/* Compiled by the driver from PTX for an older GPU, kernels do not wait for the one before: they must not overlap. */
+Test(simt, kernels_that_do_not_wait_are_started_one_after_the_other)
+{
+    char *want = OUTPUT(1, GENERATE, "--device", HW_SIMT_PLUGIN);
+    setenv("HW_SIMT_PTX", "80", 1);
+    char *got = OUTPUT(1, GENERATE, "--device", HW_SIMT_PLUGIN);
+    cr_expect_str_eq(got, want);
+    free(want);
+    free(got);
+}
+
 /* Sampling with every filter takes the same tokens as the CPU: what the device computes for it is integers,
  * and noise in double. */
 Test(simt, draws_the_tokens_that_the_cpu_draws)

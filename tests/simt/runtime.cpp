@@ -87,6 +87,26 @@ cudaError_t hw_simt_allow_shared(const void *kernel, int n_bytes)
     return cudaSuccess;
 }
 
+/* HW_SIMT_PTX: the GPU that kernels were written for, as the driver then compiled them for this one. */
+cudaError_t hw_simt_attributes(cudaFuncAttributes *out)
+{
+    out->binaryVersion = 90;
+    out->ptxVersion = setting("HW_SIMT_PTX", 90);
+    return cudaSuccess;
+}
+
+/* The wait is compiled only into kernels for GPUs that can overlap them. */
+static void check_overlap(const cudaLaunchConfig_t *config)
+{
+    bool overlaps = false;
+    for (unsigned i = 0; i < config->numAttrs; i++)
+        overlaps = overlaps || config->attrs[i].val.programmaticStreamSerializationAllowed;
+    if (!overlaps || setting("HW_SIMT_PTX", 90) >= 90) return;
+    fprintf(stderr,
+            "SIMT layer: a kernel is started while the one before it runs, and does not wait for it\n");
+    abort();
+}
+
 /* HW_SIMT_FAIL_LAUNCH lets a launch fail; HW_SIMT_FAIL_KERNEL a kernel that runs, which is told when
  * somebody waits and by every call after that. HW_SIMT_SKIP_KERNEL: one that writes nothing; HW_SIMT_HANG_KERNEL: one that
  * does not end. */
@@ -95,6 +115,7 @@ cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, const void *kernel,
     const dim3 grid = config->gridDim, block = config->blockDim;
     const size_t n = (size_t)block.x * block.y * block.z, shared = config->dynamicSmemBytes;
     if (broken) return broken;
+    check_overlap(config);
     if (hw_simt_is_to_fail("HW_SIMT_FAIL_LAUNCH", &n_launches)) return cudaErrorLaunchFailure;
     const auto asked = allowed_shared.find(kernel);
     const size_t most_shared = asked == allowed_shared.end() ? SHARED_BYTES - STATIC_BYTES : asked->second;

@@ -138,6 +138,17 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribut
     return hw_simt_allow_shared((const void *)kernel, value);
 }
 
+/* What a kernel was compiled for: a GPU, from code for a GPU. */
+struct cudaFuncAttributes {
+    int binaryVersion, ptxVersion;
+};
+cudaError_t hw_simt_attributes(cudaFuncAttributes *out);
+template <typename... Parameters>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, void (*)(Parameters...))
+{
+    return hw_simt_attributes(out);
+}
+
 cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, const void *kernel,
                            std::function<void()> thread);
 
