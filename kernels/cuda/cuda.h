@@ -19,9 +19,9 @@ enum { HW_CUDA_MAX_KEYS = 1 << 16 };
 /* Blocks of threads that can count others which are done, see attention_tiles.cu. */
 enum { HW_CUDA_MAX_COUNTERS = 4096 };
 
-/* Pinned memory through which weights go to the device, in two halves: one is filled while the other is
+/* Pinned memory through which other host memory goes to the device, in two halves: one is filled while the other is
  * copied. */
-enum { HW_CUDA_PUT_BYTES = 8 << 20, HW_CUDA_PUT_HALVES = 2 };
+enum { HW_CUDA_STAGE_BYTES = 8 << 20, HW_CUDA_STAGE_HALVES = 2 };
 
 /* Memory of cuBLASLt: what it wants at most on Hopper. */
 enum { HW_CUDA_BLAS_BYTES = 32 << 20 };
@@ -54,9 +54,10 @@ typedef struct hw_cuda_device {
     void *blas_workspace;
     hw_cuda_plan plans[HW_CUDA_MAX_PLANS];
     int n_plans, next_plan;
-    char *put[HW_CUDA_PUT_HALVES];            /* pinned */
-    cudaEvent_t put_done[HW_CUDA_PUT_HALVES]; /* that half may be filled again */
-    int next_put;
+    char *stage[HW_CUDA_STAGE_HALVES];              /* [HW_CUDA_STAGE_BYTES] each, pinned */
+    cudaEvent_t stage_copied[HW_CUDA_STAGE_HALVES]; /* that half may be filled again */
+    int stage_half;                                 /* which is being filled, */
+    size_t stage_used;                              /* and how far */
     uint64_t *keys;      /* [HW_CUDA_MAX_KEYS + 1] D: keys, and how many there are */
     uint64_t *host_keys; /* the same, pinned */
     uint64_t *found;     /* [HW_CUDA_MAX_KEYS] D: what the blocks of row_best found, each in its part */
@@ -133,6 +134,12 @@ void hw_cuda_free(hw_device *d, void *p);
 hw_status hw_cuda_host_alloc(hw_device *d, void **out, size_t n_bytes, hw_error *err);
 void hw_cuda_host_free(hw_device *d, void *p);
 uint64_t hw_cuda_available(const hw_device *d);
+
+/* Room for n_bytes, at most HW_CUDA_STAGE_BYTES, of pinned memory. It belongs to the caller until it is asked for again;
+ * what is copied from it has to be in the stream by then. */
+cudaError_t hw_cuda_stage(hw_cuda_device *c, char **out, size_t n_bytes);
+
+/* What is not pinned goes through the stage: a driver may read pageable memory late (GH200). */
 hw_status hw_cuda_copy_in(hw_device *d, void *dst, const void *src, size_t n_bytes);
 hw_status hw_cuda_copy_out(hw_device *d, void *dst, const void *src, size_t n_bytes);
 hw_status hw_cuda_copy(hw_device *d, void *dst, const void *src, size_t n_bytes);

@@ -76,9 +76,9 @@ void destroy(hw_device_base *base)
     hw_cuda_free(d, c->counters);
     hw_cuda_free(d, c->blas_workspace);
     hw_cuda_host_free(d, c->host_keys);
-    for (int i = 0; i < HW_CUDA_PUT_HALVES; i++) {
-        hw_cuda_host_free(d, c->put[i]);
-        if (c->put_done[i]) (void)cudaEventDestroy(c->put_done[i]);
+    for (int i = 0; i < HW_CUDA_STAGE_HALVES; i++) {
+        hw_cuda_host_free(d, c->stage[i]);
+        if (c->stage_copied[i]) (void)cudaEventDestroy(c->stage_copied[i]);
     }
     for (cudaEvent_t event : c->events)
         if (event) (void)cudaEventDestroy(event);
@@ -189,10 +189,10 @@ hw_status make_memory(hw_cuda_device *c, hw_error *err)
     if (!st) st = hw_cuda_alloc(d, (void **)&c->counters, HW_CUDA_MAX_COUNTERS * sizeof *c->counters, err);
     if (!st) st = hw_cuda_take(&c->blas_workspace, HW_CUDA_BLAS_BYTES, err);
     if (!st) st = hw_cuda_host_alloc(d, (void **)&c->host_keys, keys, err);
-    for (int i = 0; i < HW_CUDA_PUT_HALVES && !st; i++) {
-        st = hw_cuda_host_alloc(d, (void **)&c->put[i], HW_CUDA_PUT_BYTES, err);
+    for (int i = 0; i < HW_CUDA_STAGE_HALVES && !st; i++) {
+        st = hw_cuda_host_alloc(d, (void **)&c->stage[i], HW_CUDA_STAGE_BYTES, err);
         if (!st)
-            st = hw_cuda_check(err, cudaEventCreateWithFlags(&c->put_done[i], cudaEventDisableTiming),
+            st = hw_cuda_check(err, cudaEventCreateWithFlags(&c->stage_copied[i], cudaEventDisableTiming),
                                "making an event");
     }
     for (int i = 0; i < HW_N_EVENTS && !st; i++)

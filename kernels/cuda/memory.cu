@@ -1,7 +1,9 @@
 /* Memory of the device and copies, in the order of its stream. */
+#include <algorithm>
 #include <stdio.h>
 
 #include "kernels/cuda/cuda.h"
+#include "runtime/base/checked.h"
 
 namespace
 {
@@ -25,7 +27,33 @@ hw_status copy(hw_device *d, void *dst, const void *src, size_t n_bytes, cudaMem
     return hw_cuda_note(&c->failure, cudaMemcpyAsync(dst, src, n_bytes, kind, c->stream), what);
 }
 
+enum { STAGE_ALIGN = 64 };
+
+/* Whether copies from there may read it when they run. */
+bool is_pinned(const void *p)
+{
+    cudaPointerAttributes a = {};
+    if (cudaPointerGetAttributes(&a, p) == cudaSuccess) return a.type == cudaMemoryTypeHost;
+    (void)cudaGetLastError();
+    return false;
+}
+
 } // namespace
+
+cudaError_t hw_cuda_stage(hw_cuda_device *c, char **out, size_t n_bytes)
+{
+    const size_t n = hw_round_up(n_bytes, STAGE_ALIGN);
+    cudaError_t code = cudaSuccess;
+    if (n > HW_CUDA_STAGE_BYTES - c->stage_used) {
+        code = cudaEventRecord(c->stage_copied[c->stage_half], c->stream);
+        c->stage_half = (c->stage_half + 1) % HW_CUDA_STAGE_HALVES;
+        c->stage_used = 0;
+        if (!code) code = cudaEventSynchronize(c->stage_copied[c->stage_half]);
+    }
+    *out = c->stage[c->stage_half] + c->stage_used;
+    c->stage_used += n;
+    return code;
+}
 
 hw_status hw_cuda_take(void **out, size_t n_bytes, hw_error *err)
 {
@@ -88,7 +116,19 @@ uint64_t hw_cuda_available(const hw_device *d)
 
 hw_status hw_cuda_copy_in(hw_device *d, void *dst, const void *src, size_t n_bytes)
 {
-    return copy(d, dst, src, n_bytes, cudaMemcpyHostToDevice, "copying to the device");
+    hw_cuda_device *c = hw_cuda_of(d);
+    const char *const what = "copying to the device";
+    hw_status st = HW_OK;
+    if (is_pinned(src)) return copy(d, dst, src, n_bytes, cudaMemcpyHostToDevice, what);
+    for (size_t done = 0, now; done < n_bytes && !st; done += now) {
+        char *stage;
+        now = std::min(n_bytes - done, (size_t)HW_CUDA_STAGE_BYTES);
+        st = hw_cuda_note(&c->failure, hw_cuda_stage(c, &stage, now), what);
+        if (st) break;
+        memcpy(stage, (const char *)src + done, now);
+        st = copy(d, (char *)dst + done, stage, now, cudaMemcpyHostToDevice, what);
+    }
+    return st;
 }
 
 hw_status hw_cuda_copy_out(hw_device *d, void *dst, const void *src, size_t n_bytes)

@@ -39,24 +39,20 @@ void collect(char *to, const hw_weight *w, const hw_weight_piece *p, size_t o, s
     }
 }
 
-/* Rows o .. o + n_out - 1 and columns i .. i + n_in - 1 of the piece, which fit into one half of the pinned
- * memory. */
+/* Rows o .. o + n_out - 1 and columns i .. i + n_in - 1 of the piece, which fit into one half of the stage. */
 hw_status put_part(hw_cuda_device *c, hw_weight *w, const hw_weight_piece *p, size_t o, size_t n_out,
                    size_t i, size_t n_in, hw_error *err)
 {
-    const int half = c->next_put;
     const size_t size = hw_dtype_size(w->dims.format.type), row = n_in * size;
-    c->next_put = (half + 1) % HW_CUDA_PUT_HALVES;
-    hw_status st =
-        hw_cuda_check(err, cudaEventSynchronize(c->put_done[half]), "waiting for a copy of weights");
+    char *stage;
+    hw_status st = hw_cuda_check(err, hw_cuda_stage(c, &stage, n_out * row), "waiting for a copy of weights");
     if (st) return st;
-    for (size_t k = 0; k < n_out; k++) collect(c->put[half] + k * row, w, p, o + k, i, n_in);
+    for (size_t k = 0; k < n_out; k++) collect(stage + k * row, w, p, o + k, i, n_in);
     char *to = w->data + ((p->first_out + o) * w->stride + p->first_in + i) * size;
-    st = hw_cuda_check(err,
-                       cudaMemcpy2DAsync(to, w->stride * size, c->put[half], row, row, n_out,
-                                         cudaMemcpyHostToDevice, c->stream),
-                       "copying weights");
-    return st ? st : hw_cuda_check(err, cudaEventRecord(c->put_done[half], c->stream), "copying weights");
+    return hw_cuda_check(
+        err,
+        cudaMemcpy2DAsync(to, w->stride * size, stage, row, row, n_out, cudaMemcpyHostToDevice, c->stream),
+        "copying weights");
 }
 
 } // namespace
@@ -85,7 +81,7 @@ hw_status hw_cuda_weight_put(hw_device *d, hw_weight *w, const hw_weight_piece *
 {
     hw_status st = hw_weight_piece_check(&w->dims, piece, err);
     if (st || !piece->n_out || !piece->n_in) return st;
-    const size_t fitting = HW_CUDA_PUT_BYTES / hw_dtype_size(w->dims.format.type);
+    const size_t fitting = HW_CUDA_STAGE_BYTES / hw_dtype_size(w->dims.format.type);
     const size_t columns = piece->n_in < fitting ? piece->n_in : fitting, rows = fitting / columns;
     for (size_t o = 0; o < piece->n_out && !st; o += rows)
         for (size_t i = 0; i < piece->n_in && !st; i += columns)

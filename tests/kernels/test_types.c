@@ -321,3 +321,31 @@ Test(gather, of_every_type_copies_and_adds)
             hw_device_destroy(d);
         }
 }
+
+/* ---- copies */
+
+/* More than the memory that they go through, which has to be taken again and again. */
+Test(copy_in, has_read_what_is_written_again_at_once)
+{
+    static const size_t sizes[] = {3, (8 << 20) + 5, 100, 3 << 20, 7 << 20};
+    enum { N = sizeof sizes / sizeof *sizes };
+    hw_device *d = open_device(HW_F32);
+    hw_error err = {.rank = -1};
+    char *host = malloc(sizes[1]);
+    void *at[N];
+    for (size_t i = 0; i < N; i++) {
+        cr_assert_eq(d->k->alloc(d, &at[i], sizes[i], &err), HW_OK, "%s", err.message);
+        memset(host, (int)i + 1, sizes[i]);
+        cr_assert_eq(d->k->copy_in(d, at[i], host, sizes[i]), HW_OK);
+    }
+    for (size_t i = 0; i < N; i++) {
+        cr_assert_eq(d->k->copy_out(d, host, at[i], sizes[i]), HW_OK);
+        cr_assert_eq(d->k->synchronize(d, &err), HW_OK, "%s", err.message);
+        size_t n_same = 0;
+        while (n_same < sizes[i] && host[n_same] == (char)(i + 1)) n_same++;
+        cr_expect_eq(n_same, sizes[i], "copy %zu is right up to byte %zu", i, n_same);
+        d->k->free(d, at[i]);
+    }
+    free(host);
+    hw_device_destroy(d);
+}

@@ -5,7 +5,6 @@
 #include <sys/mman.h>
 
 #include <map>
-#include <vector>
 
 #include "tests/simt/simt.h"
 
@@ -260,6 +259,13 @@ cudaError_t cudaFreeHost(void *p)
     return cudaSuccess;
 }
 
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *out, const void *p)
+{
+    const bool here = arena && (const char *)p >= arena && (const char *)p < arena + DEVICE_BYTES * 2;
+    out->type = is_pinned(p) ? cudaMemoryTypeHost : here ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+    return cudaSuccess;
+}
+
 cudaError_t cudaMemGetInfo(size_t *n_free, size_t *n_total)
 {
     *n_free = DEVICE_BYTES - used_bytes;
@@ -273,9 +279,9 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t n_bytes, cudaStream_t)
     return cudaSuccess;
 }
 
-/* Rows [height, width]. Pinned host memory is read and written when the copy runs; other host memory as
- * CUDA promises: read before the call returns, and written before it returns; in a graph there is no such
- * moment. */
+/* Rows [height, width]. All memory is read and written when the copy runs: where the device reaches pageable memory by
+ * itself (GH200), that is read late too. What pageable memory gets from the device is there when the call returns; in
+ * a graph there is no such moment. */
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width,
                               size_t height, cudaMemcpyKind kind, cudaStream_t)
 {
@@ -283,17 +289,10 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
     const bool is_pageable = (kind == cudaMemcpyHostToDevice && !is_pinned(src)) ||
                              (kind == cudaMemcpyDeviceToHost && !is_pinned(dst));
     if (is_pageable && hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
-    const auto copy = [=](const char *from, size_t from_pitch) {
-        for (size_t r = 0; r < height; r++) memcpy((char *)dst + r * dst_pitch, from + r * from_pitch, width);
-    };
-    if (kind == cudaMemcpyHostToDevice && !is_pinned(src)) {
-        std::vector<char> kept(width * height);
+    hw_simt_enqueue([=] {
         for (size_t r = 0; r < height; r++)
-            memcpy(kept.data() + r * width, (const char *)src + r * src_pitch, width);
-        hw_simt_enqueue([=] { copy(kept.data(), width); });
-        return cudaSuccess;
-    }
-    hw_simt_enqueue([=] { copy((const char *)src, src_pitch); });
+            memcpy((char *)dst + r * dst_pitch, (const char *)src + r * src_pitch, width);
+    });
     if (kind == cudaMemcpyDeviceToHost && !is_pinned(dst)) hw_simt_run_all();
     return cudaSuccess;
 }

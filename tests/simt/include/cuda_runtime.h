@@ -107,6 +107,11 @@ struct cudaUUID_t {
     char bytes[16];
 };
 
+enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
+struct cudaPointerAttributes {
+    cudaMemoryType type;
+};
+
 struct cudaDeviceProp {
     char name[256];
     cudaUUID_t uuid;
@@ -172,6 +177,7 @@ cudaError_t cudaMalloc(void **out, size_t n_bytes);
 cudaError_t cudaFree(void *p);
 cudaError_t cudaMallocHost(void **out, size_t n_bytes);
 cudaError_t cudaFreeHost(void *p);
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *out, const void *p);
 cudaError_t cudaMemGetInfo(size_t *n_free, size_t *n_total);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t n_bytes, cudaStream_t stream);
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemcpyKind kind,
