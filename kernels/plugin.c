@@ -86,6 +86,8 @@ static hw_status find(search *s, hw_error *err)
                    s->name, s->name, s->tried);
 }
 
+static bool is_driver_here(void) { return dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) != NULL; }
+
 /* A plug-in stays mapped, also one that made no device: the driver and the libraries behind it keep pointers into
  * it, threads and exit handlers until the process ends. */
 hw_status hw_plugin_device_try(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
@@ -93,8 +95,8 @@ hw_status hw_plugin_device_try(hw_device **out, const char *name, hw_device_plac
 {
     search s = {.name = name};
     *out = NULL;
-    *found = false;
     hw_status st = find(&s, err);
+    *found = st && is_driver_here();
     if (st) return st;
     hw_plugin_create_fn *create;
     void *symbol = dlsym(s.library, HW_PLUGIN_SYMBOL);
@@ -126,11 +128,7 @@ const void *hw_plugin_symbol(const char *name, const char *symbol)
     return find(&s, &unused) ? NULL : dlsym(s.library, symbol);
 }
 
-bool hw_plugin_may_find_gpu(void)
-{
-    if (getenv("HW_PLUGIN_PATH")) return true;
-    return dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) != NULL;
-}
+bool hw_plugin_may_find_gpu(void) { return getenv("HW_PLUGIN_PATH") || is_driver_here(); }
 
 void *hw_device_symbol(const hw_device *d, const char *name)
 {

@@ -24,7 +24,7 @@ typedef struct hw_device_place {
 hw_status hw_plugin_device_create(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
                                   hw_error *err);
 
-/* The same for automatic selection. *found: whether such hardware exists here, even if creation fails. */
+/* The same for automatic selection. *found: whether there is a driver for such hardware here, even if creation fails. */
 hw_status hw_plugin_device_try(hw_device **out, const char *name, hw_device_place place, hw_dtype act,
                                bool *found, hw_error *err);
 
@@ -50,7 +50,7 @@ typedef struct hw_plugin_request {
     uint64_t version, table_bytes;
     hw_device_place place;
     hw_dtype act;
-    bool *found; /* set when there is hardware for a device */
+    bool *found; /* set when there is a driver */
 } hw_plugin_request;
 
 typedef hw_status hw_plugin_create_fn(hw_device **out, const hw_plugin_request *request, hw_error *err);

@@ -81,7 +81,7 @@ typedef struct hw_engine_info {
     const char *device_warning, *device_note; /* hw_device_warning, hw_device_note; often NULL */
     uint64_t n_graph_steps;                   /* decode steps that were graph launches */
     const char *
-        gpu_note; /* why "auto" did not take the GPUs of this machine; "" if it did, or there are none. Borrowed */
+        gpu_note; /* why "auto" did not take a GPU although there is a driver; "": it did, or there is none. Borrowed */
     const char
         *no_graphs; /* why graphs are not possible; NULL: they are, or the device is the host. Static */
     uint64_t

@@ -7,16 +7,18 @@ namespace
 
 /* The descriptions that one product needs; all are taken back, made or not. */
 struct product {
+    const hw_blas_library *lt;
     cublasLtMatmulDesc_t matmul = nullptr;
     cublasLtMatrixLayout_t w = nullptr, x = nullptr, out = nullptr;
     cublasLtMatmulPreference_t wishes = nullptr;
+    explicit product(const hw_blas_library *library) : lt(library) {}
     ~product()
     {
-        if (wishes) cublasLtMatmulPreferenceDestroy(wishes);
-        if (out) cublasLtMatrixLayoutDestroy(out);
-        if (x) cublasLtMatrixLayoutDestroy(x);
-        if (w) cublasLtMatrixLayoutDestroy(w);
-        if (matmul) cublasLtMatmulDescDestroy(matmul);
+        if (wishes) lt->cublasLtMatmulPreferenceDestroy(wishes);
+        if (out) lt->cublasLtMatrixLayoutDestroy(out);
+        if (x) lt->cublasLtMatrixLayoutDestroy(x);
+        if (w) lt->cublasLtMatrixLayoutDestroy(w);
+        if (matmul) lt->cublasLtMatmulDescDestroy(matmul);
     }
 };
 
@@ -35,11 +37,11 @@ cudaDataType_t type_of(hw_dtype type)
 cublasStatus_t set_bias(product *p, const float *bias)
 {
     const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-    cublasStatus_t st =
-        cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+    cublasStatus_t st = p->lt->cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_EPILOGUE,
+                                                              &epilogue, sizeof epilogue);
     return st ? st
-              : cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
-                                               sizeof bias);
+              : p->lt->cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                                      sizeof bias);
 }
 
 cublasStatus_t describe(product *p, const hw_cuda_product *q)
@@ -47,14 +49,15 @@ cublasStatus_t describe(product *p, const hw_cuda_product *q)
     const hw_weight_dims *w = &q->w->dims;
     const cudaDataType_t type = type_of(w->format.type), out_type = q->wide ? CUDA_R_32F : type;
     const cublasOperation_t transposed = CUBLAS_OP_T;
-    cublasStatus_t st = cublasLtMatmulDescCreate(&p->matmul, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    cublasStatus_t st = p->lt->cublasLtMatmulDescCreate(&p->matmul, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     if (!st)
-        st = cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
-                                            sizeof transposed);
+        st = p->lt->cublasLtMatmulDescSetAttribute(p->matmul, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                                   sizeof transposed);
     if (!st && q->bias) st = set_bias(p, q->bias);
-    if (!st) st = cublasLtMatrixLayoutCreate(&p->w, type, w->n_in, w->n_out, (int64_t)q->w->stride);
-    if (!st) st = cublasLtMatrixLayoutCreate(&p->x, type, w->n_in, q->n_rows, (int64_t)w->n_in);
-    if (!st) st = cublasLtMatrixLayoutCreate(&p->out, out_type, w->n_out, q->n_rows, (int64_t)w->n_out);
+    if (!st) st = p->lt->cublasLtMatrixLayoutCreate(&p->w, type, w->n_in, w->n_out, (int64_t)q->w->stride);
+    if (!st) st = p->lt->cublasLtMatrixLayoutCreate(&p->x, type, w->n_in, q->n_rows, (int64_t)w->n_in);
+    if (!st)
+        st = p->lt->cublasLtMatrixLayoutCreate(&p->out, out_type, w->n_out, q->n_rows, (int64_t)w->n_out);
     return st;
 }
 
@@ -66,18 +69,19 @@ cublasStatus_t choose(hw_cuda_device *c, product *p, hw_cuda_plan *plan)
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
-    cublasStatus_t st = cublasLtMatmulPreferenceCreate(&p->wishes);
+    cublasStatus_t st = p->lt->cublasLtMatmulPreferenceCreate(&p->wishes);
     if (!st)
-        st = cublasLtMatmulPreferenceSetAttribute(p->wishes, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                  &workspace, sizeof workspace);
+        st = p->lt->cublasLtMatmulPreferenceSetAttribute(p->wishes, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                         &workspace, sizeof workspace);
     for (cublasLtMatmulPreferenceAttributes_t a : alignments)
         if (!st)
-            st = cublasLtMatmulPreferenceSetAttribute(p->wishes, a, &plan->alignment, sizeof plan->alignment);
+            st = p->lt->cublasLtMatmulPreferenceSetAttribute(p->wishes, a, &plan->alignment,
+                                                             sizeof plan->alignment);
     cublasLtMatmulHeuristicResult_t result = {};
     int n = 0;
     if (!st)
-        st = cublasLtMatmulAlgoGetHeuristic(c->blas, p->matmul, p->w, p->x, p->out, p->out, p->wishes, 1,
-                                            &result, &n);
+        st = p->lt->cublasLtMatmulAlgoGetHeuristic(c->blas, p->matmul, p->w, p->x, p->out, p->out, p->wishes,
+                                                   1, &result, &n);
     plan->usable = !st && n;
     plan->algo = result.algo;
     return st == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : st;
@@ -114,7 +118,7 @@ hw_status hw_cuda_blas_product(hw_cuda_device *c, const hw_cuda_product *q, bool
 {
     const char *const name = "matrix product of cuBLASLt";
     const hw_weight *w = q->w;
-    product p;
+    product p(&c->lt);
     hw_cuda_plan plan = {};
     const float one = 1, zero = 0;
     plan.n_out = w->dims.n_out, plan.n_rows = q->n_rows, plan.n_in = w->dims.n_in, plan.stride = w->stride;
@@ -125,7 +129,8 @@ hw_status hw_cuda_blas_product(hw_cuda_device *c, const hw_cuda_product *q, bool
     *done = !st && plan.usable;
     if (!st && !plan.usable) return HW_OK;
     if (!st)
-        st = cublasLtMatmul(c->blas, p.matmul, &one, w->data, p.w, q->x, p.x, &zero, q->out, p.out, q->out,
-                            p.out, &plan.algo, c->blas_workspace, HW_CUDA_BLAS_BYTES, c->stream);
+        st =
+            c->lt.cublasLtMatmul(c->blas, p.matmul, &one, w->data, p.w, q->x, p.x, &zero, q->out, p.out,
+                                 q->out, p.out, &plan.algo, c->blas_workspace, HW_CUDA_BLAS_BYTES, c->stream);
     return st ? hw_cuda_blas_note(&c->failure, st, name) : hw_cuda_started(c, cudaSuccess, name);
 }

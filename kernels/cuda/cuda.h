@@ -7,9 +7,9 @@
 #ifndef HW_KERNELS_CUDA_CUDA_H
 #define HW_KERNELS_CUDA_CUDA_H
 
-#include <cublasLt.h>
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/blas_library.h"
 #include "kernels/cuda/cuda_check.h"
 #include "kernels/device.h"
 
@@ -50,6 +50,7 @@ typedef struct hw_cuda_device {
     bool hangs;    /* something in the stream does not end: nothing may wait for it, free or unmap */
     int n_sharing; /* ranks on this GPU, this one included */
     cudaStream_t stream;
+    hw_blas_library lt;
     cublasLtHandle_t blas;
     void *blas_workspace;
     hw_cuda_plan plans[HW_CUDA_MAX_PLANS];

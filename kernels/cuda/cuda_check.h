@@ -31,11 +31,26 @@ static inline hw_status hw_cuda_check(hw_error *err, cudaError_t code, const cha
                    cudaGetErrorName(code));
 }
 
+/* cuBLASLt has names for them too, but it may be what is missing. */
+static inline const char *hw_cuda_blas_name(cublasStatus_t code)
+{
+    switch (code) {
+    case CUBLAS_STATUS_NOT_INITIALIZED: return "it could not be initialised";
+    case CUBLAS_STATUS_ALLOC_FAILED: return "it could not allocate memory";
+    case CUBLAS_STATUS_INVALID_VALUE: return "invalid value";
+    case CUBLAS_STATUS_ARCH_MISMATCH: return "not for this GPU";
+    case CUBLAS_STATUS_EXECUTION_FAILED: return "execution failed";
+    case CUBLAS_STATUS_INTERNAL_ERROR: return "internal error";
+    case CUBLAS_STATUS_NOT_SUPPORTED: return "not supported";
+    default: return "unknown error";
+    }
+}
+
 static inline hw_status hw_cuda_blas_check(hw_error *err, cublasStatus_t code, const char *what)
 {
     if (code == CUBLAS_STATUS_SUCCESS) return HW_OK;
     return hw_fail(err, code == CUBLAS_STATUS_ALLOC_FAILED ? HW_ERR_NO_MEMORY : HW_ERR_DEVICE,
-                   "device cuda: cuBLASLt: %s: %s", what, cublasLtGetStatusString(code));
+                   "device cuda: cuBLASLt: %s: %s (%d)", what, hw_cuda_blas_name(code), (int)code);
 }
 
 /* For ops. */

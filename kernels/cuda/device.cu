@@ -82,19 +82,20 @@ void destroy(hw_device_base *base)
     }
     for (cudaEvent_t event : c->events)
         if (event) (void)cudaEventDestroy(event);
-    if (c->blas) (void)cublasLtDestroy(c->blas);
+    if (c->blas) (void)c->lt.cublasLtDestroy(c->blas);
     if (c->stream) (void)cudaStreamDestroy(c->stream);
     (void)cudaGetLastError();
     free(c);
 }
 
 /* Why there is no GPU to use, in the order in which somebody would look for the reason. */
-hw_status count_devices(int *n, hw_error *err)
+hw_status count_devices(int *n, bool *has_driver, hw_error *err)
 {
     int driver = 0, runtime = 0;
     *n = 0;
     if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
     (void)cudaRuntimeGetVersion(&runtime);
+    *has_driver = driver != 0;
     if (!driver)
         return hw_fail(
             err, HW_ERR_DEVICE,
@@ -161,9 +162,8 @@ uint64_t hash(const void *bytes, size_t n)
 hw_status choose_gpu(hw_cuda_device *c, hw_device_place place, bool *found, hw_error *err)
 {
     int n = 0;
-    hw_status st = count_devices(&n, err);
+    hw_status st = count_devices(&n, found, err);
     if (st) return st;
-    *found = true;
     const int index = place.local_rank % n;
     c->n_sharing = (place.n_local_ranks - index + n - 1) / n;
     cudaDeviceProp properties;
@@ -217,7 +217,8 @@ hw_status create(hw_device **out, const hw_plugin_request *request, hw_error *er
     if (!st)
         st = hw_cuda_check(err, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking),
                            "making a stream");
-    if (!st) st = hw_cuda_blas_check(err, cublasLtCreate(&c->blas), "starting");
+    if (!st) st = hw_blas_open(&c->lt, err);
+    if (!st) st = hw_cuda_blas_check(err, c->lt.cublasLtCreate(&c->blas), "starting");
     if (!st) st = make_memory(c, err);
     if (!st) st = hw_cuda_prove(c, err);
     if (st && c->hangs) given_up = c;

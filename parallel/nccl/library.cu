@@ -1,16 +1,15 @@
 #include "parallel/nccl/library.h"
 
 #include <dlfcn.h>
-#include <stdlib.h>
 
 static const int OLDEST = 21800;
-static const char WAY_OUT[] = "install NCCL 2.18 or later, name its file in HW_NCCL, or use --comm mpi";
+static const char WAY_OUT[] = "install NCCL 2.18 or later, or use --comm mpi";
 
 /* Function pointers and dlsym's object pointers have the same representation wherever dlsym exists. */
 static bool find_functions(hw_nccl_library *l, const char **missing)
 {
 #define HW_NCCL_FIND(name)                                                                                   \
-    l->name = reinterpret_cast<decltype(l->name)>(dlsym(l->handle, #name));                                  \
+    l->name = reinterpret_cast<decltype(l->name)>(dlsym(l->file.handle, #name));                             \
     if (!l->name) *missing = #name;
     HW_NCCL_FUNCTIONS(HW_NCCL_FIND)
 #undef HW_NCCL_FIND
@@ -19,11 +18,11 @@ static bool find_functions(hw_nccl_library *l, const char **missing)
 
 hw_status hw_nccl_open(hw_nccl_library *out, hw_error *err)
 {
-    const char *named = getenv("HW_NCCL"), *missing = nullptr;
+    const char *missing = nullptr;
+    hw_error why;
     *out = {};
-    out->handle = dlopen(named && *named ? named : "libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
-    if (!out->handle)
-        return hw_fail(err, HW_ERR_DEVICE, "collectives \"nccl\": NCCL was not found: %s; %s", dlerror(),
+    if (hw_library_open(&out->file, "libnccl.so.2", "HW_NCCL", &why))
+        return hw_fail(err, HW_ERR_DEVICE, "collectives \"nccl\": NCCL was not found: %s; %s", why.message,
                        WAY_OUT);
     if (!find_functions(out, &missing))
         return hw_fail(err, HW_ERR_DEVICE, "collectives \"nccl\": the NCCL that was found lacks %s; %s",

@@ -6,7 +6,7 @@
 #include <cuda_runtime.h>
 #include <nccl.h>
 
-#include "runtime/base/status.h"
+#include "runtime/base/library.h"
 
 /* Every function that is called. */
 #define HW_NCCL_FUNCTIONS(X)                                                                                 \
@@ -21,14 +21,14 @@
     X(ncclAllReduce)
 
 typedef struct hw_nccl_library {
-    void *handle; /* stays mapped once a communicator was made: NCCL has threads */
-    int version;  /* 2.30.1 is 23001 */
+    hw_library file;
+    int version; /* 2.30.1 is 23001 */
 #define HW_NCCL_MEMBER(name) decltype(&::name) name;
     HW_NCCL_FUNCTIONS(HW_NCCL_MEMBER)
 #undef HW_NCCL_MEMBER
 } hw_nccl_library;
 
-/* Local. libnccl.so.2 where the loader looks, or the file that HW_NCCL names. Errors: HW_ERR_DEVICE. */
+/* Local. libnccl.so.2 as hw_library_open finds it, or the file that HW_NCCL names. Errors: HW_ERR_DEVICE. */
 hw_status hw_nccl_open(hw_nccl_library *out, hw_error *err);
 
 /* Local. The one place where NCCL's errors become ours: HW_ERR_RANK when others are gone, HW_ERR_NO_MEMORY

@@ -22,8 +22,26 @@ static hw_status make(hw_device **out, hw_comm *comm, const char *name, int n_th
                    "device \"%s\" is not known; use auto, cpu, cuda, reference, or a plug-in's path", name);
 }
 
-/* Collective. Whether every rank has a device, and no two ranks share one. */
-static hw_status each_has_its_own(bool *yes, const hw_device *mine, hw_comm *comm, hw_error *err)
+/* Why ranks that have devices, or some of which have, do not use them; nothing where none has one. `all` [n]: the
+ * hardware of each rank, 0 without. */
+static hw_status judge_hardware(const uint64_t *all, int n, hw_error *why)
+{
+    int n_with = 0, without = 0;
+    for (int r = 0; r < n; r++) {
+        n_with += all[r] != 0;
+        if (!all[r]) without = r;
+        for (int other = 0; other < r && all[r]; other++)
+            if (all[other] == all[r])
+                return hw_fail(why, HW_ERR_DEVICE,
+                               "ranks %d and %d would share a GPU; --device cuda lets them", other, r);
+    }
+    if (!n_with || n_with == n) return HW_OK;
+    return hw_fail(why, HW_ERR_DEVICE, "rank %d has no GPU, and others have", without);
+}
+
+/* Collective. Whether every rank has a device, and none is another rank's too; else `why`. */
+static hw_status each_has_its_own(bool *yes, const hw_device *mine, hw_comm *comm, hw_error *why,
+                                  hw_error *err)
 {
     const hw_tag tag = {.site = HW_SITE_LOAD};
     const int n = hw_comm_n_ranks(comm);
@@ -32,33 +50,29 @@ static hw_status each_has_its_own(bool *yes, const hw_device *mine, hw_comm *com
     hw_status st = all ? HW_OK : hw_fail(err, HW_ERR_NO_MEMORY, "devices: no memory for %d ranks", n);
     st = hw_comm_agree(comm, st, err);
     if (!st) st = hw_comm_all_gather(comm, tag, &hardware, sizeof hardware, all, err);
-    *yes = !st;
-    for (int r = 0; r < n && *yes; r++) {
-        *yes = all[r] != 0;
-        for (int other = 0; other < r; other++) *yes = *yes && all[other] != all[r];
-    }
+    *yes = !st && !judge_hardware(all, n, why) && all[0];
     free(all);
     return st;
 }
 
-/* Only an existing GPU that cannot be used is reported. */
+/* Where there is a driver, doing without it is worth a word. */
 static hw_status choose_any(hw_device **out, hw_comm *comm, int n_threads, hw_dtype dtype, hw_error *note,
                             hw_error *err)
 {
     bool taken = false, found = false;
     hw_device *gpu = NULL;
-    hw_status tried = HW_OK;
+    hw_error tried = {.rank = -1}, apart = {.rank = -1};
+    hw_status failed = HW_OK;
     if (hw_plugin_may_find_gpu())
-        tried = hw_plugin_device_try(&gpu, "cuda", place_of(comm), dtype, &found, note);
-    hw_status st = each_has_its_own(&taken, gpu, comm, err);
+        failed = hw_plugin_device_try(&gpu, "cuda", place_of(comm), dtype, &found, &tried);
+    hw_status st = each_has_its_own(&taken, gpu, comm, &apart, err);
     if (!st && taken) {
         *out = gpu;
         return HW_OK;
     }
     hw_device_destroy(gpu);
     if (st) return st;
-    if (!found || !tried) note->message[0] = '\0';
-    if (!hw_comm_agree(comm, found ? tried : HW_OK, note)) note->message[0] = '\0';
+    *note = hw_comm_agree(comm, found ? failed : HW_OK, &tried) ? tried : apart;
     return make(out, comm, "cpu", n_threads, dtype, err);
 }
 

@@ -12,8 +12,8 @@ extern "C" {
 
 /* Collective. `name`: "cpu", "cuda", "reference", the path of a plug-in, or "auto": CUDA if every rank has a GPU to
  * itself, with a plug-in and a driver for it, else the CPU on all ranks. `dtype`: of the weights; some devices keep
- * activations in it too. On HW_OK the caller owns *out (hw_device_destroy), and `note` says why "auto" did not take the
- * GPUs of this machine, or is ""; it is the same on all ranks. Errors are the same on all ranks: HW_ERR_UNSUPPORTED (no
+ * activations in it too. On HW_OK the caller owns *out (hw_device_destroy), and `note` says why "auto" did not take a
+ * GPU although there is a driver, or is ""; it is the same on all ranks. Errors are the same on all ranks: HW_ERR_UNSUPPORTED (no
  * such device, no such plug-in), HW_ERR_DEVICE (no driver, an old one, no GPU), HW_ERR_NO_MEMORY. */
 hw_status hw_device_choose(hw_device **out, hw_comm *comm, const char *name, int n_threads, hw_dtype dtype,
                            hw_error *note, hw_error *err);

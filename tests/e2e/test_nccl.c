@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "runtime/base/json.h"
 #include "tests/e2e/headway.h"
@@ -238,8 +240,28 @@ Test(automatic, takes_gpus_where_every_rank_has_one, .init = set_up)
     setenv("HW_SIMT_DEVICES", "1", 1);
     TAKES(2, " cpu ", "collectives shm", "--device", "auto");
     TAKES(2, "cuda 0", "collectives shm", "--device", "cuda");
+}
+
+/* A driver that is not used is worth a line; where there is none, nothing is missing. */
+Test(automatic, says_why_it_does_without_a_gpu, .init = set_up)
+{
+    setenv("HW_PLUGIN_PATH", HW_SIMT_AS_CUDA, 1);
+    setenv("HW_SIMT_DEVICES", "1", 1);
+    TAKES(2, " cpu ", "headway: ranks compute on the CPU: ranks 0 and 1 would share a GPU; --device cuda",
+          "--device", "auto");
     setenv("HW_SIMT_DEVICES", "0", 1);
-    TAKES(1, " cpu ", "collectives self", "--device", "auto");
+    TAKES(1, " cpu ", "headway: ranks compute on the CPU: device cuda: no GPU is visible", "--device",
+          "auto");
+    setenv("HW_SIMT_DRIVER", "12080", 1);
+    TAKES(1, " cpu ", "headway: ranks compute on the CPU: device cuda: the NVIDIA driver is for CUDA 12.8",
+          "--device", "auto");
+    setenv("HW_SIMT_DRIVER", "13000", 1);
+    setenv("HW_SIMT_DEVICES", "1", 1);
+    setenv("HW_CUBLASLT", "/nowhere/libcublasLt.so.13", 1);
+    TAKES(1, " cpu ", "headway: ranks compute on the CPU: device cuda: cuBLASLt was not found", "--device",
+          "auto");
+    setenv("HW_SIMT_DRIVER", "0", 1);
+    free(OUTPUT(1, GENERATE, "--device", "auto"));
 }
 
 /* On all ranks, whichever it is, and one line says why. */
@@ -256,6 +278,54 @@ Test(automatic, does_without_a_gpu_that_computes_wrongly, .init = set_up)
     cr_expect(said && strstr(r.err, " cpu ") && strstr(said, "a product of 3 rows"), "%s", r.err);
     cr_expect(said && !strstr(said + 1, "headway: "), "more than one line: %s", r.err);
     hw_run_free(&r);
+}
+
+/* ---- cuBLASLt, which a plug-in without a folder of CUDA beside it has to find */
+
+static void make_link(const char *folder, const char *name, const char *to)
+{
+    char path[256];
+    for (size_t i = 1; folder[i]; i++) {
+        snprintf(path, sizeof path, "%.*s", (int)i, folder);
+        if (folder[i] == '/') mkdir(path, 0755);
+    }
+    mkdir(folder, 0755);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    cr_assert_eq(symlink(to, path), 0);
+}
+
+Test(cublaslt, is_found_where_cuda_and_python_keep_it, .init = set_up)
+{
+    static const char *const places[][2] = {
+        {"CUDA_HOME", "lib64"},
+        {"VIRTUAL_ENV", "lib/python3.12/site-packages/nvidia/cu13/lib"},
+        {"CONDA_PREFIX", "lib"},
+    };
+    char root[] = "/tmp/headway-test-XXXXXX", folder[128], command[64];
+    cr_assert_not_null(mkdtemp(root));
+    snprintf(folder, sizeof folder, "%s/alone", root);
+    make_link(folder, "libheadway_cuda.so", HW_SIMT_PLUGIN);
+    setenv("HW_PLUGIN_PATH", folder, 1);
+    unsetenv("CUDA_HOME"), unsetenv("CUDA_PATH");
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(folder, sizeof folder, "%s/%zu/%s", root, i, places[i][1]);
+        make_link(folder, "libcublasLt.so.13", HW_SIMT_BLAS);
+        snprintf(folder, sizeof folder, "%s/%zu", root, i);
+        setenv(places[i][0], folder, 1);
+        free(OUTPUT(1, GENERATE, "--device", "cuda"));
+        unsetenv(places[i][0]);
+    }
+    snprintf(command, sizeof command, "rm -r %s", root);
+    cr_expect_eq(system(command), 0);
+}
+
+Test(cublaslt, that_is_not_there_or_another_library_is_named, .init = set_up)
+{
+    setenv("HW_CUBLASLT", "/nowhere/libcublasLt.so.13", 1);
+    REFUSED(1, 6, WORDS("cuBLASLt was not found", "/nowhere/libcublasLt.so.13", "--device cpu"), GENERATE,
+            ON_SIMT);
+    setenv("HW_CUBLASLT", HW_SIMT_PLUGIN, 1);
+    REFUSED(2, 6, WORDS("is no cuBLASLt: it lacks cublasLtGetVersion"), GENERATE, ON_SIMT);
 }
 
 Test(automatic, does_without_an_nccl_that_is_not_there, .init = set_up)

@@ -13,7 +13,7 @@ void hw_simt_run_grid(dim3 grid, dim3 block, size_t shared_bytes, const std::fun
 void hw_simt_enqueue(std::function<void()> work);
 
 /* The same for work that waits for others: it is asked again until it says that it is done. */
-__attribute__((visibility("default"))) void hw_simt_enqueue_poll(std::function<bool()> work);
+void hw_simt_enqueue_poll(std::function<bool()> work);
 
 /* Runs what is in the stream until it is empty; false: until something waits for others. */
 bool hw_simt_run_some();
