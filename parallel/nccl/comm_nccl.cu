@@ -1,10 +1,12 @@
 /* Collectives by NCCL. Communicators are non-blocking, so that a rank whose partners do not come gives up
  * after a deadline (NCCL itself has none): it asks ncclCommGetAsyncError while it waits, and ends with
  * ncclCommAbort, which also ends kernels that wait on the device. */
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "parallel/comm_device.h"
 #include "parallel/nccl/library.h"
@@ -16,9 +18,24 @@ namespace
 /* More collectives than a step has; an event behind each says whether it ended. */
 enum { N_EVENTS = 1024, POLLS_PER_LOOK = 256, OLDEST_SHARING = 23000 };
 
+const double ABORT_S = 10; /* for NCCL to let go of the device, and to end */
+
+struct group;
+
+/* A call that may not come back, on a thread of its own. */
+struct errand {
+    group *g;
+    ncclResult_t (*call)(group *g);
+    int device; /* each thread has a current one */
+    pthread_t thread;
+    ncclResult_t code; /* what came back */
+};
+
 struct group {
     hw_nccl_library library;
-    ncclComm_t comm; /* NULL: none was made, or it was broken up */
+    ncclComm_t comm;   /* NULL: none was made, or it was broken up */
+    ncclComm_t broken; /* which is being taken apart by `abort` */
+    errand *abort;
     cudaStream_t stream;
     double deadline_s;
     cudaEvent_t ended[N_EVENTS]; /* made when first used */
@@ -27,10 +44,61 @@ struct group {
 
 group *of(void *state) { return static_cast<group *>(state); }
 
+void *run_errand(void *arg)
+{
+    errand *e = static_cast<errand *>(arg);
+    (void)cudaSetDevice(e->device);
+    e->code = e->call(e->g);
+    return nullptr;
+}
+
+/* NULL: there is no memory, or no thread. */
+errand *begin_errand(group *g, ncclResult_t (*call)(group *g))
+{
+    errand *e = static_cast<errand *>(calloc(1, sizeof *e));
+    if (!e) return nullptr;
+    e->g = g, e->call = call;
+    if (cudaGetDevice(&e->device) == cudaSuccess && !pthread_create(&e->thread, nullptr, run_errand, e))
+        return e;
+    free(e);
+    return nullptr;
+}
+
+/* Whether it has ended within so many seconds; it is freed then. Otherwise it goes on with the group for ever. */
+bool end_errand(errand *e, double seconds, ncclResult_t *code)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    const uint64_t ns = (uint64_t)until.tv_nsec + (uint64_t)(seconds * 1e9);
+    until.tv_sec += (time_t)(ns / 1000000000), until.tv_nsec = (long)(ns % 1000000000);
+    if (pthread_clockjoin_np(e->thread, nullptr, CLOCK_MONOTONIC, &until)) {
+        (void)pthread_detach(e->thread);
+        return false;
+    }
+    *code = e->code;
+    free(e);
+    return true;
+}
+
+ncclResult_t abort_broken(group *g) { return g->library.ncclCommAbort(g->broken); }
+
+bool is_pending(const group *g, cudaEvent_t until)
+{
+    return (until ? cudaEventQuery(until) : cudaStreamQuery(g->stream)) == cudaErrorNotReady;
+}
+
+/* ncclCommAbort ends kernels that wait on the device, and then waits itself until there is no graph any more that holds a
+ * collective. Graphs are destroyed by those who made them, after this: so the call gets a thread, and what is waited for
+ * here is the stream. */
 void break_up(group *g)
 {
-    if (g->comm) (void)g->library.ncclCommAbort(g->comm);
+    const uint64_t start = hw_clock_ns();
+    if (!g->comm) return;
+    g->broken = g->comm;
     g->comm = nullptr;
+    g->abort = begin_errand(g, abort_broken);
+    while (g->abort && is_pending(g, nullptr) && hw_seconds_since(start) < ABORT_S) sched_yield();
+    (void)cudaGetLastError();
 }
 
 /* What a call on a non-blocking communicator came to in the end. */
@@ -95,12 +163,15 @@ hw_status join(void *state, const hw_comm_member *m, hw_error *err)
     return hw_context(err, st, "rank %d of %d", m->rank, m->n_ranks);
 }
 
+/* What a call does not come back from is left to it. */
 void close_group(void *state)
 {
     group *g = of(state);
+    ncclResult_t code;
     if (!g) return;
     if (g->comm && settle(g, g->library.ncclCommFinalize(g->comm), "ending", nullptr)) break_up(g);
     if (g->comm) (void)g->library.ncclCommDestroy(g->comm);
+    if (g->abort && !end_errand(g->abort, ABORT_S, &code)) return;
     for (cudaEvent_t e : g->ended)
         if (e) (void)cudaEventDestroy(e);
     free(g);
@@ -150,6 +221,7 @@ hw_status all_reduce(void *state, uint64_t number, void *buffer, size_t count, h
     ncclDataType_t t;
     if (!type_of(type, &t))
         return hw_fail(err, HW_ERR_INVALID, "NCCL: an all-reduce of %s", hw_dtype_name(type));
+    if (!g->comm) return hw_fail(err, HW_ERR_RANK, "NCCL: an all-reduce of ranks that were given up");
     const hw_status st =
         settle(g,
                g->library.ncclAllReduce(buffer, buffer, count, t, op == HW_SUM ? ncclSum : ncclMax, g->comm,
@@ -175,11 +247,6 @@ hw_status give_up(group *g, hw_status st, uint64_t *number)
     *number = first_missing(g);
     break_up(g);
     return st;
-}
-
-bool is_pending(const group *g, cudaEvent_t until)
-{
-    return (until ? cudaEventQuery(until) : cudaStreamQuery(g->stream)) == cudaErrorNotReady;
 }
 
 hw_status wait(void *state, void *until, uint64_t *number, char *why, size_t capacity)

@@ -172,6 +172,26 @@ Test(nccl, a_collective_that_one_rank_misses_is_named, .init = set_up)
     hw_run_free(&r);
 }
 
+/* The same in a graph, which holds its collectives until it is destroyed: the group is broken up while it lives. */
+Test(nccl, a_graph_that_one_rank_misses_is_given_up, .init = set_up)
+{
+    setenv("HW_SIMT_NCCL_STOP", "1:45", 1);
+    hw_run_result r = RUN(2, NULL, "generate", "-m", TALES, "-p", "Once", "-n", "12", ON_SIMT, "--comm",
+                          "nccl", "--stuck-after", "1");
+    cr_expect_eq(r.exit_code, 5, "exit code %d\n%s", r.exit_code, r.err);
+    cr_expect(strstr(r.err, "a collective of a decode step's graph"), "%s", r.err);
+    hw_run_free(&r);
+}
+
+/* And in the graph of a measurement, beside which no other holds anything. */
+Test(nccl, a_measurement_that_one_rank_misses_is_given_up, .init = set_up)
+{
+    const char *const argv[] = {HW_BINARY_DIR "/tests/runtime/comm_device_worker", HW_SIMT_PLUGIN, "measure",
+                                NULL};
+    setenv("HW_SIMT_NCCL_STOP", "1:4", 1); /* one in the proof, one alone, then those of the graph */
+    passes(2, argv);
+}
+
 Test(nccl, that_adds_wrongly_is_not_used, .init = set_up)
 {
     setenv("HW_SIMT_NCCL_WRONG", "1", 1);

@@ -7,7 +7,9 @@
 #include <nccl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -25,7 +27,9 @@ struct members {
     MPI_Comm mpi = MPI_COMM_NULL;
     int rank = 0, n_ranks = 1;
     uint64_t n_started = 0; /* collectives, in the order of the stream */
-    bool broken_up = false;
+    std::atomic<bool> broken_up{false};
+    std::shared_ptr<char> in_graphs =
+        std::make_shared<char>();  /* each collective that was captured has a share */
     int looks = LOOKS_UNTIL_READY; /* at the asynchronous error until what was begun is complete */
 };
 
@@ -50,6 +54,7 @@ enum stage { BEFORE, COMPARING, EXCHANGING };
 
 struct collective {
     std::shared_ptr<members> group;
+    std::shared_ptr<char> in_graph; /* NULL: it was not captured */
     kind what;
     const char *send;
     char *recv;
@@ -186,10 +191,13 @@ namespace
 {
 
 ncclResult_t enqueue(ncclComm_t comm, kind what, const void *send, void *recv, size_t count,
-                     ncclDataType_t type)
+                     ncclDataType_t type, cudaStream_t stream)
 {
+    cudaStreamCaptureStatus captured = cudaStreamCaptureStatusNone;
     auto c = std::make_shared<collective>();
     c->group = comm->group;
+    (void)cudaStreamIsCapturing(stream, &captured);
+    if (captured == cudaStreamCaptureStatusActive) c->in_graph = comm->group->in_graphs;
     c->what = what;
     c->send = static_cast<const char *>(send), c->recv = static_cast<char *>(recv);
     c->count = count, c->type = type;
@@ -266,16 +274,19 @@ EXPORT ncclResult_t ncclCommDestroy(ncclComm_t comm)
     return ncclSuccess;
 }
 
+/* As NCCL does: it lets go of what is in the stream, and then waits until every graph with a collective of it is gone,
+ * whatever else happens. */
 EXPORT ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     comm->group->broken_up = true;
+    while (comm->group->in_graphs.use_count() > 1) usleep(1000);
     delete comm;
     return ncclSuccess;
 }
 
 EXPORT ncclResult_t ncclAllReduce(const void *send, void *recv, size_t count, ncclDataType_t type,
-                                  ncclRedOp_t op, ncclComm_t comm, cudaStream_t)
+                                  ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream)
 {
-    return enqueue(comm, op == ncclSum ? ALL_REDUCE_SUM : ALL_REDUCE_MAX, send, recv, count, type);
+    return enqueue(comm, op == ncclSum ? ALL_REDUCE_SUM : ALL_REDUCE_MAX, send, recv, count, type, stream);
 }
 }

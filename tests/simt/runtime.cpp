@@ -181,10 +181,16 @@ cudaError_t cudaGetDeviceCount(int *n)
     return *n ? cudaSuccess : cudaErrorNoDevice;
 }
 
+static thread_local int current_device;
+
 cudaError_t cudaSetDevice(int index)
 {
-    return index < setting("HW_SIMT_DEVICES", 1) ? cudaSuccess : cudaErrorInvalidValue;
+    if (index >= setting("HW_SIMT_DEVICES", 1)) return cudaErrorInvalidValue;
+    current_device = index;
+    return cudaSuccess;
 }
+
+cudaError_t cudaGetDevice(int *index) { return *index = current_device, cudaSuccess; }
 
 /* Few multiprocessors, so that tests of small sizes meet both sides of every decision that depends on them. */
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
@@ -196,7 +202,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
     out->sharedMemPerBlockOptin = MOST_SHARED_BYTES;
     out->l2CacheSize = 32 << 10;
     out->uuid.bytes[0] = (char)(index + 1);
-    return cudaSetDevice(index);
+    return index < setting("HW_SIMT_DEVICES", 1) ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 /* ---- memory. What nothing was written to holds NaN, as it might hold anything; what is past the end is

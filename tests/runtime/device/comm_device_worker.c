@@ -1,14 +1,16 @@
 /* Collectives on a device's memory, from the inside, on as many ranks as it is started on. test_device.c of
  * tests/e2e starts it.
  *
- *   comm_device_worker PLUGIN
+ *   comm_device_worker PLUGIN [measure]
  *
  * Every rank knows what every other rank gives and works the result out by itself with plain loops. Exit
- * code 0 when everything holds on every rank; otherwise standard error says what does not. */
+ * code 0 when everything holds on every rank; otherwise standard error says what does not. With `measure` a rank never
+ * comes to a collective of a measurement (HW_SIMT_NCCL_STOP): all give up, and leave the group as they would have. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "parallel/peaks.h"
 #include "runtime/device/devices.h"
 #include "tests/support/rank.h"
 
@@ -93,17 +95,32 @@ static void check_max(void *at, size_t n)
     }
 }
 
+static void miss_in_a_measurement(void)
+{
+    hw_error err = {.rank = -1};
+    void *at = NULL;
+    double seconds;
+    hw_comm_set_stuck_after(comm, 1);
+    must(hw_device_attach(device, comm, &err), &err);
+    must(device->k->alloc(device, &at, sizeof(float), &err), &err);
+    const hw_status st = hw_peak_device_all_reduce(&seconds, comm, at, 1, HW_F32, 8, &err);
+    expect(st == HW_ERR_RANK, err.message, 0);
+    device->k->free(device, at);
+    hw_comm_detach(comm);
+}
+
 int main(int argc, char **argv)
 {
     static const hw_dtype types[] = {HW_F32, HW_F16, HW_BF16};
     hw_error err = {.rank = -1}, note;
     void *at = NULL;
-    if (argc != 2) return 2;
+    if (argc != 2 && argc != 3) return 2;
     start("nccl");
     hw_comm_set_stuck_after(comm, 30); /* there are fewer cores than ranks */
     must(hw_device_choose(&device, comm, argv[1], 1, HW_F32, &note, &err), &err);
+    if (argc == 3) miss_in_a_measurement();
     /* A second time, after the first group was left. */
-    for (int again = 0; again < 2; again++) {
+    for (int again = 0; again < 2 && argc == 2; again++) {
         must(hw_device_attach(device, comm, &err), &err);
         expect(!strcmp(hw_comm_backend(comm), "nccl"), "the backend's name", 0);
         must(device->k->alloc(device, &at, MAX_COUNT * sizeof(uint64_t), &err), &err);
