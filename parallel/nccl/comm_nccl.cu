@@ -1,6 +1,7 @@
-/* Collectives by NCCL. Communicators are non-blocking, so that a rank whose partners do not come gives up
- * after a deadline (NCCL itself has none): it asks ncclCommGetAsyncError while it waits, and ends with
- * ncclCommAbort, which also ends kernels that wait on the device. */
+/* Collectives by NCCL, which has no deadlines: a rank whose partners do not come gives up after one. What NCCL may not
+ * come back from gets a thread of its own. While the stream is waited for ncclCommGetAsyncError is asked, and
+ * ncclCommAbort ends kernels that wait on the device. Communicators are blocking: with others each collective is a
+ * thread's work, in a graph too. */
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -26,7 +27,6 @@ struct group;
 struct errand {
     group *g;
     ncclResult_t (*call)(group *g);
-    int device; /* each thread has a current one */
     pthread_t thread;
     ncclResult_t code; /* what came back */
 };
@@ -36,6 +36,9 @@ struct group {
     ncclComm_t comm;   /* NULL: none was made, or it was broken up */
     ncclComm_t broken; /* which is being taken apart by `abort` */
     errand *abort;
+    bool is_lost; /* a call never came back: the group is left to its thread */
+    int rank, n_ranks, device;
+    ncclUniqueId id;
     cudaStream_t stream;
     double deadline_s;
     cudaEvent_t ended[N_EVENTS]; /* made when first used */
@@ -47,7 +50,7 @@ group *of(void *state) { return static_cast<group *>(state); }
 void *run_errand(void *arg)
 {
     errand *e = static_cast<errand *>(arg);
-    (void)cudaSetDevice(e->device);
+    (void)cudaSetDevice(e->g->device); /* each thread has a current one */
     e->code = e->call(e->g);
     return nullptr;
 }
@@ -58,8 +61,7 @@ errand *begin_errand(group *g, ncclResult_t (*call)(group *g))
     errand *e = static_cast<errand *>(calloc(1, sizeof *e));
     if (!e) return nullptr;
     e->g = g, e->call = call;
-    if (cudaGetDevice(&e->device) == cudaSuccess && !pthread_create(&e->thread, nullptr, run_errand, e))
-        return e;
+    if (!pthread_create(&e->thread, nullptr, run_errand, e)) return e;
     free(e);
     return nullptr;
 }
@@ -101,21 +103,15 @@ void break_up(group *g)
     (void)cudaGetLastError();
 }
 
-/* What a call on a non-blocking communicator came to in the end. */
-hw_status settle(group *g, ncclResult_t code, const char *what, hw_error *err)
+/* A call that other ranks have to make as well. */
+hw_status call_with_others(group *g, ncclResult_t (*call)(group *g), const char *what, hw_error *err)
 {
-    const uint64_t start = hw_clock_ns();
-    while (code == ncclInProgress) {
-        if (g->library.ncclCommGetAsyncError(g->comm, &code) != ncclSuccess) code = ncclSystemError;
-        if (code != ncclInProgress) break;
-        if (hw_seconds_since(start) > g->deadline_s) {
-            break_up(g);
-            return hw_fail(err, HW_ERR_RANK, "NCCL: %s: other ranks did not come within %g s", what,
-                           g->deadline_s);
-        }
-        sched_yield();
-    }
-    return hw_nccl_check(&g->library, err, code, what);
+    ncclResult_t code;
+    errand *e = begin_errand(g, call);
+    if (!e) return hw_fail(err, HW_ERR_NO_MEMORY, "NCCL: %s: there is no thread for it", what);
+    if (end_errand(e, g->deadline_s, &code)) return hw_nccl_check(&g->library, err, code, what);
+    g->is_lost = true;
+    return hw_fail(err, HW_ERR_RANK, "NCCL: %s: other ranks did not come within %g s", what, g->deadline_s);
 }
 
 hw_status open_library(void **state, hw_error *err)
@@ -146,42 +142,56 @@ hw_status make_id(void *state, char id[HW_COMM_ID_BYTES], hw_error *err)
     return st;
 }
 
-hw_status join(void *state, const hw_comm_member *m, hw_error *err)
-{
-    group *g = of(state);
-    ncclUniqueId id;
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 0;
-    memcpy(&id, m->id, sizeof id);
-    g->stream = static_cast<cudaStream_t>(m->stream);
-    g->deadline_s = m->deadline_s;
-    const hw_status st =
-        settle(g, g->library.ncclCommInitRankConfig(&g->comm, m->n_ranks, id, m->rank, &config),
-               "making the communicator", err);
-    if (st) break_up(g);
-    if (st && err) err->rank = m->rank;
-    return hw_context(err, st, "rank %d of %d", m->rank, m->n_ranks);
-}
-
-/* What a call does not come back from is left to it. */
-void close_group(void *state)
-{
-    group *g = of(state);
-    ncclResult_t code;
-    if (!g) return;
-    if (g->comm && settle(g, g->library.ncclCommFinalize(g->comm), "ending", nullptr)) break_up(g);
-    if (g->comm) (void)g->library.ncclCommDestroy(g->comm);
-    if (g->abort && !end_errand(g->abort, ABORT_S, &code)) return;
-    for (cudaEvent_t e : g->ended)
-        if (e) (void)cudaEventDestroy(e);
-    free(g);
-}
-
 hw_status cuda_check(hw_error *err, cudaError_t code, const char *what)
 {
     if (code == cudaSuccess) return HW_OK;
     (void)cudaGetLastError();
     return hw_fail(err, HW_ERR_DEVICE, "NCCL: %s: %s", what, cudaGetErrorString(code));
+}
+
+ncclResult_t make_comm(group *g)
+{
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 1;
+    const ncclResult_t code =
+        g->library.ncclCommInitRankConfig(&g->comm, g->n_ranks, g->id, g->rank, &config);
+    if (code) g->comm = nullptr;
+    return code;
+}
+
+hw_status join(void *state, const hw_comm_member *m, hw_error *err)
+{
+    group *g = of(state);
+    memcpy(&g->id, m->id, sizeof g->id);
+    g->rank = m->rank;
+    g->n_ranks = m->n_ranks;
+    g->stream = static_cast<cudaStream_t>(m->stream);
+    g->deadline_s = m->deadline_s;
+    hw_status st = cuda_check(err, cudaGetDevice(&g->device), "asking which GPU is meant");
+    if (!st) st = call_with_others(g, make_comm, "making the communicator", err);
+    if (st && err) err->rank = m->rank;
+    return hw_context(err, st, "rank %d of %d", m->rank, m->n_ranks);
+}
+
+/* One that cannot be finalised can still be aborted, unlike one that was destroyed. */
+ncclResult_t end_comm(group *g)
+{
+    const ncclResult_t code = g->library.ncclCommFinalize(g->comm);
+    if (!code) (void)g->library.ncclCommDestroy(g->comm);
+    return code;
+}
+
+void close_group(void *state)
+{
+    group *g = of(state);
+    ncclResult_t code;
+    if (!g || g->is_lost) return;
+    if (g->comm && call_with_others(g, end_comm, "ending", nullptr) && !g->is_lost) break_up(g);
+    if (g->abort && !end_errand(g->abort, ABORT_S, &code)) g->is_lost = true;
+    if (g->is_lost) return;
+    for (cudaEvent_t e : g->ended)
+        if (e) (void)cudaEventDestroy(e);
+    free(g);
 }
 
 bool is_captured(const group *g)
@@ -214,6 +224,14 @@ bool type_of(hw_dtype type, ncclDataType_t *out)
     }
 }
 
+hw_status enqueue(group *g, void *buffer, size_t count, ncclDataType_t type, ncclRedOp_t op, hw_error *err)
+{
+    if (!g->comm) return hw_fail(err, HW_ERR_RANK, "NCCL: an all-reduce of ranks that were given up");
+    return hw_nccl_check(&g->library, err,
+                         g->library.ncclAllReduce(buffer, buffer, count, type, op, g->comm, g->stream),
+                         "all-reduce");
+}
+
 hw_status all_reduce(void *state, uint64_t number, void *buffer, size_t count, hw_dtype type, hw_reduce op,
                      hw_error *err)
 {
@@ -221,12 +239,7 @@ hw_status all_reduce(void *state, uint64_t number, void *buffer, size_t count, h
     ncclDataType_t t;
     if (!type_of(type, &t))
         return hw_fail(err, HW_ERR_INVALID, "NCCL: an all-reduce of %s", hw_dtype_name(type));
-    if (!g->comm) return hw_fail(err, HW_ERR_RANK, "NCCL: an all-reduce of ranks that were given up");
-    const hw_status st =
-        settle(g,
-               g->library.ncclAllReduce(buffer, buffer, count, t, op == HW_SUM ? ncclSum : ncclMax, g->comm,
-                                        g->stream),
-               "all-reduce", err);
+    const hw_status st = enqueue(g, buffer, count, t, op == HW_SUM ? ncclSum : ncclMax, err);
     return st ? st : note_end(g, number, err);
 }
 
@@ -258,8 +271,7 @@ hw_status wait(void *state, void *until, uint64_t *number, char *why, size_t cap
         sched_yield();
         if (polls % POLLS_PER_LOOK) continue;
         ncclResult_t code = ncclSuccess;
-        if (g->comm && g->library.ncclCommGetAsyncError(g->comm, &code) == ncclSuccess && code &&
-            code != ncclInProgress) {
+        if (g->comm && g->library.ncclCommGetAsyncError(g->comm, &code) == ncclSuccess && code) {
             snprintf(why, capacity, "%s", g->library.ncclGetErrorString(code));
             return give_up(g, code == ncclRemoteError ? HW_ERR_RANK : HW_ERR_DEVICE, number);
         }
@@ -290,9 +302,7 @@ hw_status keep_repeats(group *g, cudaGraphExec_t *out, void *buffer, size_t coun
     hw_status st = cuda_check(err, cudaStreamBeginCapture(g->stream, cudaStreamCaptureModeThreadLocal),
                               "beginning a graph");
     if (st) return st;
-    for (int i = 0; i < repeats && !st; i++)
-        st = settle(g, g->library.ncclAllReduce(buffer, buffer, count, type, ncclSum, g->comm, g->stream),
-                    "all-reduce", err);
+    for (int i = 0; i < repeats && !st; i++) st = enqueue(g, buffer, count, type, ncclSum, err);
     const cudaError_t code = cudaStreamEndCapture(g->stream, &graph);
     if (!st) st = cuda_check(err, code, "making a graph");
     if (!st) st = cuda_check(err, cudaGraphInstantiate(out, graph, 0), "making a graph ready");
@@ -311,8 +321,7 @@ hw_status measure(void *state, void *buffer, size_t count, hw_dtype type, int re
     uint64_t start = 0;
     if (!type_of(type, &t))
         return hw_fail(err, HW_ERR_INVALID, "NCCL: an all-reduce of %s", hw_dtype_name(type));
-    hw_status st = settle(g, g->library.ncclAllReduce(buffer, buffer, count, t, ncclSum, g->comm, g->stream),
-                          "all-reduce", err);
+    hw_status st = enqueue(g, buffer, count, t, ncclSum, err);
     if (!st) st = keep_repeats(g, &exec, buffer, count, t, repeats, err);
     for (int timed = 0; timed < 2 && !st; timed++) {
         start = hw_clock_ns();

@@ -200,6 +200,14 @@ Test(nccl, that_adds_wrongly_is_not_used, .init = set_up)
             GENERATE, BY_NCCL);
 }
 
+/* Where ranks come together there is no stream yet that could be waited for. */
+Test(nccl, whose_ranks_do_not_come_together_is_given_up, .init = set_up)
+{
+    setenv("HW_SIMT_NCCL_STOP", "1:init", 1);
+    REFUSED(2, 5, WORDS("making the communicator: other ranks did not come within 10 s"), GENERATE, ON_SIMT,
+            "--comm", "nccl", "--stuck-after", "1");
+}
+
 /* The first collective that there is. */
 Test(nccl, that_hangs_at_the_start_is_given_up, .init = set_up)
 {
