@@ -432,6 +432,15 @@ hw_status hw_comm_device_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t
     return st;
 }
 
+hw_status hw_comm_device_first_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type,
+                                          hw_reduce op, hw_error *err)
+{
+    measure before = look(c);
+    hw_status st = hw_comm_group_first_all_reduce(c->group, buffer, count, type, op, err);
+    if (!st) end_on_device(c, tag, before, count * hw_dtype_size(type));
+    return st ? st : hw_comm_device_wait(c, NULL, err);
+}
+
 void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type)
 {
     end_on_device(c, tag, look(c), count * hw_dtype_size(type));

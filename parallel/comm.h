@@ -134,6 +134,12 @@ bool hw_comm_on_device(const hw_comm *c);
 hw_status hw_comm_device_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type,
                                     hw_reduce op, hw_error *err);
 
+/* Collective. The same, and waits until it has ended. For the first sum of a type and size: the library may then connect
+ * ranks and load kernels, which can take longer than a step may, so call it while loading. Errors: HW_ERR_RANK (other
+ * ranks did not join before the deadline), HW_ERR_DEVICE. */
+hw_status hw_comm_device_first_all_reduce(hw_comm *c, hw_tag tag, void *buffer, size_t count, hw_dtype type,
+                                          hw_reduce op, hw_error *err);
+
 /* Local. Counts like hw_comm_device_all_reduce, for one that runs inside a graph. */
 void hw_comm_device_count(hw_comm *c, hw_tag tag, size_t count, hw_dtype type);
 

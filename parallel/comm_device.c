@@ -158,6 +158,13 @@ hw_status hw_comm_group_all_reduce(hw_comm_group *g, void *buffer, size_t count,
     return g->ops->all_reduce(g->state, next_number(g), buffer, count, type, op, err);
 }
 
+hw_status hw_comm_group_first_all_reduce(hw_comm_group *g, void *buffer, size_t count, hw_dtype type,
+                                         hw_reduce op, hw_error *err)
+{
+    const hw_status st = g->ops->first_all_reduce(g->state, next_number(g), buffer, count, type, op, err);
+    return hw_rank_context(err, st, hw_comm_job_rank(g->comm));
+}
+
 hw_status hw_comm_group_measure(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, int repeats,
                                 double *seconds, hw_error *err)
 {

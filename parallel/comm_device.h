@@ -21,7 +21,7 @@ typedef enum hw_reduce { HW_SUM, HW_MAX } hw_reduce;
 #define HW_COMM_DEVICE_SYMBOL "hw_plugin_collectives"
 
 /* The version is incremented with every change of the interface below. */
-enum { HW_COMM_DEVICE_VERSION = 5, HW_COMM_ID_BYTES = 128 };
+enum { HW_COMM_DEVICE_VERSION = 6, HW_COMM_ID_BYTES = 128 };
 
 /* What a rank needs to join a group. */
 typedef struct hw_comm_member {
@@ -57,6 +57,11 @@ typedef struct hw_comm_device_ops {
     hw_status (*all_reduce)(void *state, uint64_t number, void *buffer, size_t count, hw_dtype type,
                             hw_reduce op, hw_error *err);
 
+    /* Collective. The same for the first sum of a type and size, for which a library may connect ranks and load kernels:
+     * the call may take long. HW_ERR_RANK if it has not returned by the deadline. */
+    hw_status (*first_all_reduce)(void *state, uint64_t number, void *buffer, size_t count, hw_dtype type,
+                                  hw_reduce op, hw_error *err);
+
     /* Collective. Measures the library alone: seconds of one sum in place over `count` elements D of zeros, as
      * in a decode step: `repeats` of them in one graph, each on the result of the previous one.
      * Errors: HW_ERR_DEVICE, HW_ERR_RANK. */
@@ -91,6 +96,8 @@ void hw_comm_group_destroy(hw_comm_group *g); /* Collective. NULL is fine */
 const char *hw_comm_group_name(const hw_comm_group *g);
 hw_status hw_comm_group_all_reduce(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, hw_reduce op,
                                    hw_error *err);
+hw_status hw_comm_group_first_all_reduce(hw_comm_group *g, void *buffer, size_t count, hw_dtype type,
+                                         hw_reduce op, hw_error *err);
 hw_status hw_comm_group_measure(hw_comm_group *g, void *buffer, size_t count, hw_dtype type, int repeats,
                                 double *seconds, hw_error *err);
 hw_status hw_comm_group_wait(hw_comm_group *g, void *until, hw_error *err);

@@ -10,6 +10,7 @@
 #include "runtime/device/decode_graph.h"
 #include "runtime/device/devices.h"
 #include "runtime/device/host_memory.h"
+#include "runtime/device/warm_up.h"
 #include "runtime/engine_state.h"
 #include "runtime/forward.h"
 #include "runtime/kv/capacity.h"
@@ -269,6 +270,7 @@ static hw_status create(hw_engine *e, const char *folder, hw_error *err)
     if (!st) st = settle_device_loop(e, err);
     if (!st) st = settle_capacity(e, prepare_layers(e, err), err);
     if (!st) st = hw_comm_agree(e->world, load(e, c, err), err);
+    if (!st) st = hw_warm_up(e, err);
     hw_checkpoint_close(c);
     return st;
 }

@@ -41,6 +41,12 @@ struct group {
     ncclUniqueId id;
     cudaStream_t stream;
     double deadline_s;
+    struct {
+        void *buffer;
+        size_t count;
+        ncclDataType_t type;
+        ncclRedOp_t op;
+    } first;                     /* of a call of first_all_reduce */
     cudaEvent_t ended[N_EVENTS]; /* made when first used */
     uint64_t numbers[N_EVENTS], n_noted;
 };
@@ -224,22 +230,45 @@ bool type_of(hw_dtype type, ncclDataType_t *out)
     }
 }
 
-hw_status enqueue(group *g, void *buffer, size_t count, ncclDataType_t type, ncclRedOp_t op, hw_error *err)
+ncclResult_t add(group *g, void *buffer, size_t count, ncclDataType_t type, ncclRedOp_t op)
 {
-    if (!g->comm) return hw_fail(err, HW_ERR_RANK, "NCCL: an all-reduce of ranks that were given up");
-    return hw_nccl_check(&g->library, err,
-                         g->library.ncclAllReduce(buffer, buffer, count, type, op, g->comm, g->stream),
-                         "all-reduce");
+    return g->library.ncclAllReduce(buffer, buffer, count, type, op, g->comm, g->stream);
+}
+
+ncclResult_t add_first(group *g)
+{
+    return add(g, g->first.buffer, g->first.count, g->first.type, g->first.op);
+}
+
+/* Whether a sum can be made, and of which type. */
+hw_status prepare(const group *g, hw_dtype type, ncclDataType_t *t, hw_error *err)
+{
+    if (!type_of(type, t))
+        return hw_fail(err, HW_ERR_INVALID, "NCCL: an all-reduce of %s", hw_dtype_name(type));
+    if (!g->comm || g->is_lost)
+        return hw_fail(err, HW_ERR_RANK, "NCCL: an all-reduce of ranks that were given up");
+    return HW_OK;
 }
 
 hw_status all_reduce(void *state, uint64_t number, void *buffer, size_t count, hw_dtype type, hw_reduce op,
                      hw_error *err)
 {
     group *g = of(state);
-    ncclDataType_t t;
-    if (!type_of(type, &t))
-        return hw_fail(err, HW_ERR_INVALID, "NCCL: an all-reduce of %s", hw_dtype_name(type));
-    const hw_status st = enqueue(g, buffer, count, t, op == HW_SUM ? ncclSum : ncclMax, err);
+    ncclDataType_t t = ncclFloat32;
+    hw_status st = prepare(g, type, &t, err);
+    if (!st)
+        st = hw_nccl_check(&g->library, err, add(g, buffer, count, t, op == HW_SUM ? ncclSum : ncclMax),
+                           "all-reduce");
+    return st ? st : note_end(g, number, err);
+}
+
+hw_status first_all_reduce(void *state, uint64_t number, void *buffer, size_t count, hw_dtype type,
+                           hw_reduce op, hw_error *err)
+{
+    group *g = of(state);
+    hw_status st = prepare(g, type, &g->first.type, err);
+    g->first.buffer = buffer, g->first.count = count, g->first.op = op == HW_SUM ? ncclSum : ncclMax;
+    if (!st) st = call_with_others(g, add_first, "connecting ranks for an all-reduce", err);
     return st ? st : note_end(g, number, err);
 }
 
@@ -271,7 +300,8 @@ hw_status wait(void *state, void *until, uint64_t *number, char *why, size_t cap
         sched_yield();
         if (polls % POLLS_PER_LOOK) continue;
         ncclResult_t code = ncclSuccess;
-        if (g->comm && g->library.ncclCommGetAsyncError(g->comm, &code) == ncclSuccess && code) {
+        if (g->comm && !g->is_lost && g->library.ncclCommGetAsyncError(g->comm, &code) == ncclSuccess &&
+            code) {
             snprintf(why, capacity, "%s", g->library.ncclGetErrorString(code));
             return give_up(g, code == ncclRemoteError ? HW_ERR_RANK : HW_ERR_DEVICE, number);
         }
@@ -302,7 +332,8 @@ hw_status keep_repeats(group *g, cudaGraphExec_t *out, void *buffer, size_t coun
     hw_status st = cuda_check(err, cudaStreamBeginCapture(g->stream, cudaStreamCaptureModeThreadLocal),
                               "beginning a graph");
     if (st) return st;
-    for (int i = 0; i < repeats && !st; i++) st = enqueue(g, buffer, count, type, ncclSum, err);
+    for (int i = 0; i < repeats && !st; i++)
+        st = hw_nccl_check(&g->library, err, add(g, buffer, count, type, ncclSum), "all-reduce");
     const cudaError_t code = cudaStreamEndCapture(g->stream, &graph);
     if (!st) st = cuda_check(err, code, "making a graph");
     if (!st) st = cuda_check(err, cudaGraphInstantiate(out, graph, 0), "making a graph ready");
@@ -317,11 +348,10 @@ hw_status measure(void *state, void *buffer, size_t count, hw_dtype type, int re
 {
     group *g = of(state);
     cudaGraphExec_t exec = nullptr;
-    ncclDataType_t t;
+    ncclDataType_t t = ncclFloat32;
     uint64_t start = 0;
-    if (!type_of(type, &t))
-        return hw_fail(err, HW_ERR_INVALID, "NCCL: an all-reduce of %s", hw_dtype_name(type));
-    hw_status st = enqueue(g, buffer, count, t, ncclSum, err);
+    hw_status st = prepare(g, type, &t, err);
+    if (!st) st = hw_nccl_check(&g->library, err, add(g, buffer, count, t, ncclSum), "all-reduce");
     if (!st) st = keep_repeats(g, &exec, buffer, count, t, repeats, err);
     for (int timed = 0; timed < 2 && !st; timed++) {
         start = hw_clock_ns();
@@ -335,14 +365,6 @@ hw_status measure(void *state, void *buffer, size_t count, hw_dtype type, int re
 
 } // namespace
 
-extern "C" __attribute__((visibility("default")))
-const hw_comm_device_ops hw_plugin_collectives = {HW_COMM_DEVICE_VERSION,
-                                                  "nccl",
-                                                  open_library,
-                                                  may_share,
-                                                  make_id,
-                                                  join,
-                                                  close_group,
-                                                  all_reduce,
-                                                  measure,
-                                                  wait};
+extern "C" __attribute__((visibility("default"))) const hw_comm_device_ops hw_plugin_collectives = {
+    HW_COMM_DEVICE_VERSION, "nccl",  open_library, may_share, make_id, join, close_group, all_reduce,
+    first_all_reduce,       measure, wait};

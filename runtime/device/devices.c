@@ -125,8 +125,7 @@ static hw_status sum_once(float *sums, void *at, hw_device *d, hw_comm *comm, hw
     for (int i = 0; i < PROOF_COUNT; i++) sums[i] = summand(hw_comm_rank(comm), i);
     hw_convert(stored, d->act, sums, HW_F32, PROOF_COUNT);
     hw_status st = d->k->copy_in(d, at, stored, n_bytes);
-    if (!st) st = hw_comm_device_all_reduce(comm, tag, at, PROOF_COUNT, d->act, HW_SUM, err);
-    if (!st) st = hw_comm_device_wait(comm, NULL, err);
+    if (!st) st = hw_comm_device_first_all_reduce(comm, tag, at, PROOF_COUNT, d->act, HW_SUM, err);
     if (st) return st;
     st = d->k->copy_out(d, stored, at, n_bytes);
     const hw_status told = d->k->synchronize(d, err);

@@ -127,6 +127,7 @@ static void put(void *p, cudaDataType_t type, uint64_t i, float x)
 }
 
 static long n_products;
+static bool is_loaded;
 
 static bool aligned(const void *p, uint64_t to) { return to && (uintptr_t)p % to == 0; }
 
@@ -148,6 +149,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     if (la.type != lb.type || (ld.type != la.type && ld.type != CUDA_R_32F) ||
         (bias && ld.type != CUDA_R_32F))
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    hw_simt_first_use(&is_loaded);
     const bool wrong = hw_simt_is_to_fail("HW_SIMT_WRONG_PRODUCT", &n_products);
     hw_simt_enqueue([=] {
         for (uint64_t col = 0; col < ld.cols; col++)

@@ -21,10 +21,13 @@
 namespace
 {
 
+enum { SHORT_BYTES = 2048 };
+
 struct members {
     MPI_Comm mpi = MPI_COMM_NULL;
     int rank = 0, n_ranks = 1;
     uint64_t n_started = 0; /* collectives, in the order of the stream */
+    bool connected[2] = {}; /* for what is short, and for what is long */
     std::atomic<bool> broken_up{false};
     std::shared_ptr<char> in_graphs =
         std::make_shared<char>(); /* each collective that was captured has a share */
@@ -199,6 +202,7 @@ ncclResult_t enqueue(ncclComm_t comm, kind what, const void *send, void *recv, s
     c->send = static_cast<const char *>(send), c->recv = static_cast<char *>(recv);
     c->count = count, c->type = type;
     if (comm->group->broken_up) return ncclInvalidUsage;
+    hw_simt_first_use(&comm->group->connected[c->bytes() > SHORT_BYTES]);
     if (!size_of(type) || (what == ALL_REDUCE_MAX && type != ncclUint64)) return ncclInvalidArgument;
     hw_simt_enqueue_poll([c] { return c->run(); });
     return ncclSuccess;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <map>
 
@@ -77,6 +78,12 @@ bool hw_simt_is_to_fail(const char *variable, long *count)
     if (!which) return false;
     const char *at = strchr(which, '@');
     return ++*count == atol(which) && (!at || atol(at + 1) == (rank ? atol(rank) : 0));
+}
+
+void hw_simt_first_use(bool *used)
+{
+    if (!*used) usleep((unsigned)setting("HW_SIMT_LAZY_MS", 0) * 1000);
+    *used = true;
 }
 
 cudaError_t hw_simt_allow_shared(const void *kernel, int n_bytes)

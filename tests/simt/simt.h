@@ -25,6 +25,9 @@ bool hw_simt_spoils_capture();
 /* `variable` is "n" or "n@rank": whether this is the n-th, on that rank of the job or on all. Counts. */
 bool hw_simt_is_to_fail(const char *variable, long *count);
 
+/* HW_SIMT_LAZY_MS: how long something takes when it is first used; `used` is its own. */
+void hw_simt_first_use(bool *used);
+
 /* What the device said when it broke, or cudaSuccess. */
 cudaError_t hw_simt_broken();
 
