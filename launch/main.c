@@ -87,7 +87,7 @@ static void check_output(int status, void *unused)
 static bool is_mine(hw_status st, const hw_error *err, int rank)
 {
     if (err->rank >= 0) return err->rank == rank;
-    return rank == 0 || st >= HW_ERR_DEVICE;
+    return rank == 0 || st >= HW_ERR_RANK;
 }
 
 /* Only the rank that prints exits with an error code: mpirun kills all ranks once one has failed, and could otherwise kill the rank

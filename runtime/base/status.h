@@ -22,8 +22,8 @@ typedef enum hw_status {
     HW_ERR_MODEL,       /* model files: missing, damaged, or of an unknown kind */
     HW_ERR_CACHE_FULL,  /* no blocks left in the KV cache; found on all ranks alike */
     HW_ERR_NO_MEMORY,   /* host or device memory */
-    HW_ERR_DEVICE,      /* a device or a collective library failed */
     HW_ERR_RANK,        /* another rank died or is stuck */
+    HW_ERR_DEVICE,      /* a device or a collective library failed: a reason why others find a rank missing */
 } hw_status;
 
 enum { HW_ERROR_CAPACITY = 1024 };

@@ -446,3 +446,34 @@ Test(device, out_of_memory_after_all_ends_cleanly, .init = set_up)
     }
     REFUSED(2, 4, WORDS("device cuda: no memory for"), GENERATE, BY_NCCL);
 }
+
+/* ---- a GPU that is lost: a call of CUDA (`which`) and all after it fail */
+
+static void loses_its_gpu(int n_ranks, const char *which, const char *comm, const char *word)
+{
+    setenv("HW_SIMT_FAIL_AFTER", which, 1);
+    hw_run_result r = RUN(n_ranks, NULL, "generate", "-m", TALES, "-p", "Once", "-n", "6", ON_SIMT, "--comm",
+                          comm, "--stuck-after", "1");
+    const char *said = strstr(r.err, "headway: ");
+    cr_expect_eq(r.exit_code, 6, "%s: exit code %d\n%s", which, r.exit_code, r.err);
+    cr_expect(said && strstr(said, word) && !strstr(said + 1, "headway: "), "%s: %s", which, r.err);
+    hw_run_free(&r);
+}
+
+/* When the device is made, tried and loaded, and in a step. */
+Test(device, that_is_lost_is_told_once, .init = set_up)
+{
+    static const char *const calls[] = {"1", "9", "90", "250", "330"};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        loses_its_gpu(1, calls[i], "auto", "device cuda");
+}
+
+/* While ranks load they agree, and in a step the one that fails ends all. The other may have waited for it in a collective
+ * until the deadline passed (the 250th call), which is not the reason to tell. */
+Test(device, that_is_lost_on_one_rank_ends_all, .init = set_up)
+{
+    loses_its_gpu(2, "9@1", "nccl", "rank 1 on ");
+    loses_its_gpu(2, "250@1", "nccl", "rank 1 on ");
+    loses_its_gpu(2, "500@1", "nccl", "rank 1 on ");
+    loses_its_gpu(2, "350@1", "mpi", "rank 1 on ");
+}

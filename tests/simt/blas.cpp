@@ -41,7 +41,10 @@ template <typename T> static cublasStatus_t set(T *to, const void *value, size_t
 }
 
 size_t cublasLtGetVersion() { return 130100; }
-cublasStatus_t cublasLtCreate(cublasLtHandle_t *out) { return make(out); }
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *out)
+{
+    return hw_simt_is_lost() ? CUBLAS_STATUS_NOT_INITIALIZED : make(out);
+}
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return take_back(handle); }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t, cudaDataType_t)
@@ -149,6 +152,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     if (la.type != lb.type || (ld.type != la.type && ld.type != CUDA_R_32F) ||
         (bias && ld.type != CUDA_R_32F))
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (hw_simt_is_lost()) return CUBLAS_STATUS_EXECUTION_FAILED;
     hw_simt_first_use(&is_loaded);
     const bool wrong = hw_simt_is_to_fail("HW_SIMT_WRONG_PRODUCT", &n_products);
     hw_simt_enqueue([=] {

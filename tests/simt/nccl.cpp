@@ -194,6 +194,7 @@ ncclResult_t enqueue(ncclComm_t comm, kind what, const void *send, void *recv, s
                      ncclDataType_t type, cudaStream_t stream)
 {
     cudaStreamCaptureStatus captured = cudaStreamCaptureStatusNone;
+    if (hw_simt_is_lost()) return ncclUnhandledCudaError;
     auto c = std::make_shared<collective>();
     c->group = comm->group;
     (void)cudaStreamIsCapturing(stream, &captured);
@@ -218,6 +219,7 @@ EXPORT const char *ncclGetErrorString(ncclResult_t code)
 {
     switch (code) {
     case ncclSuccess: return "no error";
+    case ncclUnhandledCudaError: return "unhandled cuda error";
     case ncclSystemError: return "unhandled system error";
     case ncclInvalidArgument: return "invalid argument";
     case ncclInvalidUsage: return "invalid usage";

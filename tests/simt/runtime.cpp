@@ -88,6 +88,7 @@ void hw_simt_first_use(bool *used)
 
 cudaError_t hw_simt_allow_shared(const void *kernel, int n_bytes)
 {
+    HW_SIMT_CALL();
     if (n_bytes < 0 || (size_t)n_bytes > MOST_SHARED_BYTES - STATIC_BYTES) return cudaErrorInvalidValue;
     allowed_shared[kernel] = (size_t)n_bytes;
     return cudaSuccess;
@@ -96,6 +97,7 @@ cudaError_t hw_simt_allow_shared(const void *kernel, int n_bytes)
 /* HW_SIMT_PTX: the GPU that kernels were written for, as the driver then compiled them for this one. */
 cudaError_t hw_simt_attributes(cudaFuncAttributes *out)
 {
+    HW_SIMT_CALL();
     out->binaryVersion = 90;
     out->ptxVersion = setting("HW_SIMT_PTX", 90);
     return cudaSuccess;
@@ -118,6 +120,7 @@ static void check_overlap(const cudaLaunchConfig_t *config)
  * does not end. */
 cudaError_t hw_simt_launch(const cudaLaunchConfig_t *config, const void *kernel, std::function<void()> thread)
 {
+    HW_SIMT_CALL();
     const dim3 grid = config->gridDim, block = config->blockDim;
     const size_t n = (size_t)block.x * block.y * block.z, shared = config->dynamicSmemBytes;
     if (broken) return broken;
@@ -147,6 +150,7 @@ const char *cudaGetErrorString(cudaError_t code)
     case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorECCUncorrectable: return "uncorrectable ECC error encountered";
+    case cudaErrorUnknown: return "unknown error";
     case cudaErrorNotReady: return "device not ready";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
     case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
@@ -182,6 +186,7 @@ cudaError_t cudaRuntimeGetVersion(int *version) { return *version = 13000, cudaS
 
 cudaError_t cudaGetDeviceCount(int *n)
 {
+    HW_SIMT_CALL();
     *n = setting("HW_SIMT_DEVICES", 1);
     if (setting("HW_SIMT_DRIVER", 13000)) start_driver();
     if (setting("HW_SIMT_DRIVER", 13000) < 13000) return cudaErrorInsufficientDriver;
@@ -202,6 +207,7 @@ cudaError_t cudaGetDevice(int *index) { return *index = current_device, cudaSucc
 /* Few multiprocessors, so that tests of small sizes meet both sides of every decision that depends on them. */
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
 {
+    HW_SIMT_CALL();
     *out = {};
     snprintf(out->name, sizeof out->name, "SIMT layer on the host, no GPU");
     out->multiProcessorCount = 2;
@@ -217,6 +223,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
 
 cudaError_t cudaMalloc(void **out, size_t n_bytes)
 {
+    HW_SIMT_CALL();
     size_t at;
     if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
     if (hw_simt_is_to_fail("HW_SIMT_FAIL_MALLOC", &n_allocations)) return cudaErrorMemoryAllocation;
@@ -253,11 +260,12 @@ cudaError_t cudaFree(void *p)
     ASAN_POISON_MEMORY_REGION(p, n);
     used_bytes -= n;
     blocks.erase(block);
-    return cudaSuccess;
+    return hw_simt_is_lost() ? cudaErrorUnknown : cudaSuccess;
 }
 
 cudaError_t cudaMallocHost(void **out, size_t n_bytes)
 {
+    HW_SIMT_CALL();
     *out = aligned_alloc(PAGE, pages(n_bytes));
     if (!*out) return cudaErrorMemoryAllocation;
     pinned[(const char *)*out] = n_bytes;
@@ -269,11 +277,12 @@ cudaError_t cudaFreeHost(void *p)
     hw_simt_run_all();
     if (!pinned.erase((const char *)p)) return cudaErrorInvalidValue;
     free(p);
-    return cudaSuccess;
+    return hw_simt_is_lost() ? cudaErrorUnknown : cudaSuccess;
 }
 
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *out, const void *p)
 {
+    HW_SIMT_CALL();
     const bool here = arena && (const char *)p >= arena && (const char *)p < arena + DEVICE_BYTES * 2;
     out->type = is_pinned(p) ? cudaMemoryTypeHost : here ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
     return cudaSuccess;
@@ -281,6 +290,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *out, const void *p)
 
 cudaError_t cudaMemGetInfo(size_t *n_free, size_t *n_total)
 {
+    HW_SIMT_CALL();
     *n_free = DEVICE_BYTES - used_bytes;
     *n_total = DEVICE_BYTES;
     return cudaSuccess;
@@ -288,6 +298,7 @@ cudaError_t cudaMemGetInfo(size_t *n_free, size_t *n_total)
 
 cudaError_t cudaMemsetAsync(void *p, int value, size_t n_bytes, cudaStream_t)
 {
+    HW_SIMT_CALL();
     hw_simt_enqueue([=] { memset(p, value, n_bytes); });
     return cudaSuccess;
 }
@@ -298,6 +309,7 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t n_bytes, cudaStream_t)
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width,
                               size_t height, cudaMemcpyKind kind, cudaStream_t)
 {
+    HW_SIMT_CALL();
     if (width > dst_pitch || width > src_pitch) return cudaErrorInvalidValue;
     const bool is_pageable = (kind == cudaMemcpyHostToDevice && !is_pinned(src)) ||
                              (kind == cudaMemcpyDeviceToHost && !is_pinned(dst));
@@ -313,5 +325,6 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemcpyKind kind,
                             cudaStream_t stream)
 {
+    HW_SIMT_CALL();
     return cudaMemcpy2DAsync(dst, n_bytes, src, n_bytes, n_bytes, 1, kind, stream);
 }

@@ -28,6 +28,13 @@ bool hw_simt_is_to_fail(const char *variable, long *count);
 /* HW_SIMT_LAZY_MS: how long something takes when it is first used; `used` is its own. */
 void hw_simt_first_use(bool *used);
 
+/* HW_SIMT_FAIL_AFTER=n or n@rank: the n-th call and all that follow find no GPU any more. Counts a call. */
+bool hw_simt_is_lost();
+#define HW_SIMT_CALL()                                                                                       \
+    do {                                                                                                     \
+        if (hw_simt_is_lost()) return cudaErrorUnknown;                                                      \
+    } while (0)
+
 /* What the device said when it broke, or cudaSuccess. */
 cudaError_t hw_simt_broken();
 

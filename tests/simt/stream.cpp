@@ -27,10 +27,16 @@ namespace
 
 std::deque<work> queue;
 hw_simt_graph *captured;
-bool is_spoilt;
-long n_graph_launches;
+bool is_spoilt, is_lost;
+long n_graph_launches, n_calls;
 
 } // namespace
+
+bool hw_simt_is_lost()
+{
+    is_lost = is_lost || hw_simt_is_to_fail("HW_SIMT_FAIL_AFTER", &n_calls);
+    return is_lost;
+}
 
 void hw_simt_enqueue_poll(std::function<bool()> w)
 {
@@ -49,6 +55,7 @@ void hw_simt_enqueue(std::function<void()> w)
 /* Until `enough` says so, the stream is empty, or something waits for others. */
 static void run_until(const std::function<bool()> &enough)
 {
+    if (is_lost) queue.clear();
     if (queue.empty() || enough()) return;
     hw_simt_open_memory(true);
     while (!queue.empty() && !enough() && queue.front()()) queue.pop_front();
@@ -74,12 +81,14 @@ bool hw_simt_spoils_capture()
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned)
 {
+    HW_SIMT_CALL();
     *out = new hw_simt_stream();
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
+    HW_SIMT_CALL();
     if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
     hw_simt_run_all();
     return hw_simt_broken();
@@ -87,6 +96,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t)
 
 cudaError_t cudaStreamQuery(cudaStream_t)
 {
+    HW_SIMT_CALL();
     if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
     return hw_simt_run_some() ? hw_simt_broken() : cudaErrorNotReady;
 }
@@ -95,19 +105,21 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     hw_simt_run_all();
     delete stream;
-    return cudaSuccess;
+    return hw_simt_is_lost() ? cudaErrorUnknown : cudaSuccess;
 }
 
 /* ---- events */
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
 {
+    HW_SIMT_CALL();
     *out = new hw_simt_event{std::make_shared<bool>(true)};
     return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
 {
+    HW_SIMT_CALL();
     auto happened = std::make_shared<bool>(false);
     event->happened = happened;
     hw_simt_enqueue([happened] { *happened = true; });
@@ -116,6 +128,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t)
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
+    HW_SIMT_CALL();
     if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
     run_until([event] { return *event->happened; });
     return *event->happened ? hw_simt_broken() : cudaErrorNotReady;
@@ -124,6 +137,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 /* What comes after the event is left for later, as far as the host can rely on it. */
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    HW_SIMT_CALL();
     cudaError_t code;
     while ((code = cudaEventQuery(event)) == cudaErrorNotReady) sched_yield();
     return code;
@@ -132,13 +146,14 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 cudaError_t cudaEventDestroy(cudaEvent_t event)
 {
     delete event;
-    return cudaSuccess;
+    return hw_simt_is_lost() ? cudaErrorUnknown : cudaSuccess;
 }
 
 /* ---- graphs */
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode)
 {
+    HW_SIMT_CALL();
     if (captured) return cudaErrorStreamCaptureUnsupported;
     captured = new hw_simt_graph();
     is_spoilt = false;
@@ -162,11 +177,12 @@ cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *out)
         return cudaErrorStreamCaptureInvalidated;
     }
     *out = g;
-    return cudaSuccess;
+    return hw_simt_is_lost() ? cudaErrorUnknown : cudaSuccess;
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *, size_t *n)
 {
+    HW_SIMT_CALL();
     *n = graph->nodes.size();
     return cudaSuccess;
 }
@@ -174,11 +190,12 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *, size_t *n)
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
     delete graph;
-    return cudaSuccess;
+    return hw_simt_is_lost() ? cudaErrorUnknown : cudaSuccess;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long)
 {
+    HW_SIMT_CALL();
     *out = new hw_simt_graph(*graph);
     return cudaSuccess;
 }
@@ -186,12 +203,13 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
     delete exec;
-    return cudaSuccess;
+    return hw_simt_is_lost() ? cudaErrorUnknown : cudaSuccess;
 }
 
 /* HW_SIMT_FAIL_GRAPH=n lets the n-th launch of a graph fail as a fault of the device would. */
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t)
 {
+    HW_SIMT_CALL();
     const char *fail = getenv("HW_SIMT_FAIL_GRAPH");
     if (hw_simt_spoils_capture()) return cudaErrorStreamCaptureUnsupported;
     if (hw_simt_broken()) return hw_simt_broken();
