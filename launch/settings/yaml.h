@@ -18,9 +18,9 @@ typedef enum hw_yaml_kind { HW_YAML_SCALAR, HW_YAML_SEQUENCE, HW_YAML_MAPPING } 
 typedef struct hw_yaml_node {
     hw_yaml_kind kind;
     int line, column; /* from 1; columns count characters */
-    bool plain; /* a scalar without quotes, which may be a number, a boolean or a text */
-    char *text; /* of a scalar, zero-terminated; contains no zero */
-    char *key;  /* of a child of a mapping, with its position; else NULL */
+    bool plain;       /* a scalar without quotes, which may be a number, a boolean or a text */
+    char *text;       /* of a scalar, zero-terminated; contains no zero */
+    char *key;        /* of a child of a mapping, with its position; else NULL */
     int key_line, key_column;
     struct hw_yaml_node *first, *next; /* children, and the next child of the same parent */
 } hw_yaml_node;
