@@ -244,6 +244,7 @@ Test(nccl, wants_a_device_that_has_it, .init = set_up)
                 "--comm", "nccl");
 }
 
+#ifndef HW_SANITIZE /* steps of the layer take seconds then */
 /* Loading may take ten times as long as a step: what libraries do when they are first used has to be a part of it. */
 Test(nccl, libraries_that_are_slow_at_first_keep_no_step_waiting, .init = set_up)
 {
@@ -260,6 +261,7 @@ Test(nccl, libraries_that_are_slow_at_first_keep_no_step_waiting, .init = set_up
     hw_run_free(&r);
     unlink(file);
 }
+#endif
 
 /* ---- what is taken when nobody says. HW_SIMT_AS_CUDA is a folder with the plug-in under CUDA's name. */
 

@@ -193,7 +193,7 @@ cudaError_t cudaGetDeviceCount(int *n)
     return *n ? cudaSuccess : cudaErrorNoDevice;
 }
 
-static thread_local int current_device;
+static int current_device;
 
 cudaError_t cudaSetDevice(int index)
 {
